@@ -1,31 +1,34 @@
-//! Compiles the hook for failed allocations, and says how the program is linked.
+//! Compiles the hook for failed allocations, and sets linker options.
 //!
-//! The hook: on stable Rust, a failed allocation aborts the process. The standard library can call a hook instead, which may
-//! unwind, but the function that installs it is not stable yet (`alloc_error_hook`). So that one call is a crate of its own,
-//! which is compiled here with the feature allowed, and nothing else is. Where that fails, the program is built without it,
-//! and refuses no allocation.
+//! The hook: on stable Rust, a failed allocation aborts the process. The standard library can call a hook instead,
+//! which may unwind, but the function that installs it is not stable yet (`alloc_error_hook`). So that call is the only
+//! content of a separate crate, which is compiled here with the feature enabled. If the compilation fails, the program
+//! is built without the hook, and refuses no allocation.
 //!
-//! How the program is linked: where the system can read them, the places to put addresses into are written down in a tenth
-//! of the room. They are all read when a process starts, and are 9 MB of its resident memory otherwise.
+//! The linker options: if the C library supports packed relative relocations, the program uses them. They take a tenth
+//! of the space. All relocations are read when a process starts, and would otherwise take 9 MB of its resident memory.
 
 use std::process::Command;
 
-/// glibc can read packed relocations since then.
-const PACKED: (u32, u32) = (2, 36);
+/// The first version of glibc that reads packed relocations.
+const MIN_GLIBC: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     compile_alloc_error_hook();
-    let of = |name: &str| std::env::var(name).unwrap_or_default();
-    let is_linux = of("TARGET") == "x86_64-unknown-linux-gnu";
-    // What is built here for elsewhere may meet an older system.
-    if is_linux && of("HOST") == of("TARGET") && glibc().is_some_and(|found| found >= PACKED) {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let is_linux = variable("TARGET") == "x86_64-unknown-linux-gnu";
+    // Not for cross-compiled programs: their target may have an older C library.
+    if is_linux
+        && variable("HOST") == variable("TARGET")
+        && glibc_version().is_some_and(|found| found >= MIN_GLIBC)
+    {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
 
-/// The version of this machine's C library: `glibc 2.36`.
-fn glibc() -> Option<(u32, u32)> {
+/// Returns the version of this machine's C library, from the output of `getconf`: `glibc 2.36`.
+fn glibc_version() -> Option<(u32, u32)> {
     let said = Command::new("getconf")
         .arg("GNU_LIBC_VERSION")
         .output()
@@ -35,7 +38,7 @@ fn glibc() -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The crate `alloc_error_hook`.
+/// The source of the crate `alloc_error_hook`.
 const ALLOC_ERROR_HOOK: &str = r#"
 //! Installs a function that is called when an allocation has failed.
 #![feature(alloc_error_hook)]
@@ -45,7 +48,7 @@ pub fn install(hook: fn(std::alloc::Layout)) {
 }
 "#;
 
-/// Compiles the hook; sets `has_alloc_error_hook` if it is there to be used.
+/// Compiles the hook, and sets the configuration flag `has_alloc_error_hook` if that succeeds.
 fn compile_alloc_error_hook() {
     println!("cargo::rustc-check-cfg=cfg(has_alloc_error_hook)");
     println!("cargo::rerun-if-env-changed=RUSTC");
@@ -54,7 +57,7 @@ fn compile_alloc_error_hook() {
     let source = out.join("alloc_error_hook.rs");
     let is_written = std::fs::write(&source, ALLOC_ERROR_HOOK).is_ok();
     let compiled = Command::new(variable("RUSTC"))
-        // For this crate, which is no other's dependency.
+        // Allows the unstable feature for this crate only.
         .env("RUSTC_BOOTSTRAP", "alloc_error_hook")
         .args(["--crate-name", "alloc_error_hook", "--crate-type", "rlib"])
         .args(["--edition", "2024", "-C", "opt-level=3"])

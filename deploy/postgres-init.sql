@@ -1,4 +1,4 @@
--- Run once by the image of Postgres, when its folder is new: the mirror has a database of its own.
+-- The Postgres image runs this script once, when it creates its data folder. The mirror has a separate database.
 CREATE DATABASE chemical;
--- Nobody but its owner gets in by default.
+-- By default, only the owner can connect.
 REVOKE ALL ON DATABASE organisation, chemical FROM PUBLIC;

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use plantlake::catalog::{Asset, Catalog, Visible};
+use plantlake::catalog::{Asset, Catalog, VisibleAssets};
 use plantlake::clock::Stopwatch;
 use plantlake::model::Grant;
 
@@ -19,9 +19,9 @@ fn resolve(assets: &[Asset], grants: &[Grant]) -> (f64, usize) {
     let mut allowed = 0;
     for _ in 0..REPEATS {
         let watch = Stopwatch::start();
-        allowed = match Visible::resolve(assets, grants) {
-            Visible::All => assets.len(),
-            Visible::Only(ids) => ids.len(),
+        allowed = match VisibleAssets::resolve(assets, grants) {
+            VisibleAssets::All => assets.len(),
+            VisibleAssets::Only(ids) => ids.len(),
         };
         times.push(watch.seconds() * 1e3);
     }
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let site = catalog
         .assets
         .first()
-        .and_then(|asset| Grant::places(&asset.location).next());
+        .and_then(|asset| Grant::location_parts(&asset.location).next());
     for (name, grants) in [
         (
             "one location",

@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 /// The nice value of worker threads, from 0 to 19. At 10, they get a tenth of a core that other threads compete for.
 pub const NICE: i32 = 10;
 /// The nice value of threads whose task is overdue and cannot be interrupted.
-pub const NICEST: i32 = 19;
+pub const OVERDUE_NICE: i32 = 19;
 
 /// The maximum number of blocking threads per worker thread; they read and write lake files and spill files. A merge would
 /// otherwise start one thread per file. Another thread frees what a blocking thread reads, and the allocator keeps that
 /// memory until the thread that read it allocates again.
-const MAX_READERS: usize = 2;
+const MAX_BLOCKING_PER_WORKER: usize = 2;
 
 /// A separate tokio runtime whose threads have the nice value [`NICE`]. Threads that they start, such as those of a database,
 /// inherit it.
@@ -36,10 +36,10 @@ impl Workers {
             .worker_threads(count)
             .thread_stack_size(stack)
             .thread_name(name)
-            .on_thread_start(move || starting.started())
-            .on_thread_stop(move || stopping.stopped())
-            .on_thread_park(crate::memory::give_back_freed)
-            .max_blocking_threads(count.max(1) * MAX_READERS)
+            .on_thread_start(move || starting.on_start())
+            .on_thread_stop(move || stopping.on_stop())
+            .on_thread_park(crate::memory::release_freed_memory)
+            .max_blocking_threads(count.max(1) * MAX_BLOCKING_PER_WORKER)
             .enable_all()
             .build()?;
         Ok(Self {
@@ -48,10 +48,10 @@ impl Workers {
         })
     }
 
-    /// Sets all current threads to [`NICEST`], because their tasks are overdue.
-    pub fn step_back_further(&self) {
+    /// Sets all current threads to [`OVERDUE_NICE`], because their tasks are overdue.
+    pub fn lower_priority(&self) {
         for thread in self.threads.locked().iter() {
-            thread.set_nice(NICEST);
+            thread.set_nice(OVERDUE_NICE);
         }
     }
 
@@ -70,8 +70,8 @@ impl Workers {
     }
 
     /// Runs `task` until it ends or the returned handle is dropped.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Working {
-        Working(self.runtime.as_ref().map(|runtime| runtime.spawn(task)))
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle {
+        AbortOnDropHandle(self.runtime.as_ref().map(|runtime| runtime.spawn(task)))
     }
 
     /// Runs `task` and returns a handle that can be awaited. Dropping the handle does not abort the task.
@@ -97,13 +97,13 @@ impl Drop for Workers {
 struct Threads(Arc<Mutex<HashSet<ThreadId>>>);
 
 impl Threads {
-    fn started(&self) {
+    fn on_start(&self) {
         let thread = ThreadId::current();
         thread.set_nice(NICE);
         self.locked().insert(thread);
     }
 
-    fn stopped(&self) {
+    fn on_stop(&self) {
         self.locked().remove(&ThreadId::current());
     }
 
@@ -142,9 +142,9 @@ impl ThreadId {
 
 /// A running task, which is aborted when this handle is dropped.
 #[derive(Debug)]
-pub struct Working(Option<JoinHandle<()>>);
+pub struct AbortOnDropHandle(Option<JoinHandle<()>>);
 
-impl Drop for Working {
+impl Drop for AbortOnDropHandle {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
             task.abort();

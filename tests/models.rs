@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use plantlake::clock::Stopwatch;
-use plantlake::search::Stop;
+use plantlake::search::CancellationFlag;
 use plantlake::search::models::{BiEncoder, CrossEncoder};
 use serde::de::DeserializeOwned;
 
@@ -57,7 +57,7 @@ fn bi_encoder_embeddings_match_sentence_transformers() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     assert_eq!(texts.len(), 200);
     let model = BiEncoder::load(&bi_encoder()).unwrap();
-    let ours = model.embed(&texts, &Stop::default()).unwrap();
+    let ours = model.embed(&texts, &CancellationFlag::default()).unwrap();
     let theirs =
         candle_core::safetensors::load(references().join("embeddings.safetensors"), &Device::Cpu)
             .unwrap();
@@ -87,7 +87,9 @@ fn cross_encoder_logits_match_transformers() {
     assert_eq!(pairs.len(), 100);
     let model = CrossEncoder::load(&references().join("cross-encoder")).unwrap();
     for ((query, text), theirs) in pairs.iter().zip(&logits) {
-        let ours = model.score(query, &[text], &Stop::default()).unwrap();
+        let ours = model
+            .score(query, &[text], &CancellationFlag::default())
+            .unwrap();
         let error = (ours[0] - theirs).abs();
         assert!(
             error < 1e-4,
@@ -110,7 +112,7 @@ fn models_print_their_latency() {
                 system of the reactor";
     let texts: Vec<String> = (0..20).map(|at| format!("{text} {at}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let stop = Stop::default();
+    let stop = CancellationFlag::default();
     let query = "which sensor shows that the reactor overheats";
     median("20 pairs through a cross-encoder like MiniLM-L6", || {
         cross.score(query, &texts, &stop).unwrap();

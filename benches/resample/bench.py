@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times plantlake, DuckDB, polars and a bare scan on the same columns of the same files.
+"""A benchmark of plantlake, DuckDB, polars and a bare scan on the same columns of the same files.
 
 Every measurement is a separate process, with its own peak memory. The contestants alternate, so that changes of the
 machine's speed affect all of them. `benches/README.md` has the commands.
@@ -79,9 +79,9 @@ def write_file(path: Path, shape: Shape, number: int, first: int, readings: int)
             "value": pa.array(values),
         }
     )
-    beside = path.with_suffix(".partial")
-    pq.write_table(table, beside)
-    beside.rename(path)
+    partial = path.with_suffix(".partial")
+    pq.write_table(table, partial)
+    partial.rename(path)
 
 
 def _write_one(job: tuple) -> None:
@@ -96,7 +96,7 @@ def make_data(folder: Path, shape: Shape) -> Path:
         return raw
     shutil.rmtree(folder, ignore_errors=True)
     raw.mkdir(parents=True)
-    note(f"making {shape}, by {shape.maker}, in {raw}")
+    note(f"generating {shape}, with {shape.maker}, in {raw}")
     if shape.maker == "simulate":
         simulate(folder, shape)
     else:
@@ -113,7 +113,7 @@ def add_files(raw: Path, shape: Shape, first: int, readings: int, suffix: str) -
 
 def simulate(folder: Path, shape: Shape) -> None:
     if shape.shuffled:
-        raise SystemExit("--maker simulate makes data in time order; use --maker pyarrow for --shuffled")
+        raise SystemExit("--maker simulate writes readings in time order; use --maker pyarrow with --shuffled")
     days = -(-shape.readings * shape.interval // DAY_SECONDS)
     subprocess.run(
         [plantlake_binary(), "--lake", folder, "--catalog", folder / "catalog", "simulate", "--assets", str(shape.assets),
@@ -123,15 +123,13 @@ def simulate(folder: Path, shape: Shape) -> None:
     )  # fmt: skip
 
 
-def part_of(path: Path) -> int:
+def folder_bytes(path: Path) -> int:
     return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
 
 
 # ------------------------------------------------------------------ contestants, run as `bench.py --worker NAME …`
 
 UNITS = {"data_min": ("minute", "1m"), "data_h": ("hour", "1h"), "data_d": ("day", "1d")}
-
-
 
 
 def chosen_units(kind: str) -> dict[str, tuple[str, str]]:
@@ -152,7 +150,7 @@ def duckdb_sql(files: str, unit: str, minimal: bool) -> str:
     )
 
 
-def work_duckdb(raw: Path, out: Path, kind: str, threads: int | None) -> None:
+def run_duckdb(raw: Path, out: Path, kind: str, threads: int | None) -> None:
     import duckdb
 
     connection = duckdb.connect()
@@ -171,7 +169,7 @@ def work_duckdb(raw: Path, out: Path, kind: str, threads: int | None) -> None:
         )
 
 
-def work_polars(raw: Path, out: Path, kind: str, threads: int | None) -> None:
+def run_polars(raw: Path, out: Path, kind: str, threads: int | None) -> None:
     import polars as pl
 
     source = pl.scan_parquet(f"{raw}/*.parquet").select("id", "timestamp", "value")
@@ -197,7 +195,7 @@ def work_polars(raw: Path, out: Path, kind: str, threads: int | None) -> None:
         rollup(every).sink_parquet(out / f"{name}.parquet", compression="zstd")
 
 
-WORKERS = {"duckdb": work_duckdb, "polars": work_polars}
+WORKERS = {"duckdb": run_duckdb, "polars": run_polars}
 
 # ------------------------------------------------------------------ measurement
 
@@ -211,7 +209,7 @@ def clean_environment(more: dict[str, str] | None = None) -> dict[str, str]:
 def plantlake_binary() -> Path:
     path = Path(os.environ.get("PLANTLAKE_BIN") or REPOSITORY / "target" / "release" / "plantlake").resolve()
     if not path.is_file():
-        raise SystemExit(f"there is no plantlake at {path}: cargo build --release, or name one in PLANTLAKE_BIN")
+        raise SystemExit(f"no plantlake at {path}; run cargo build --release, or set PLANTLAKE_BIN")
     return path
 
 
@@ -301,7 +299,7 @@ class Bench:
         report = json.loads(result["out"])
         assert report["outcome"] == "published", report
         result["rows"] = report["rows"]
-        result["written_mib"] = part_of(folder / "lake") / MIB
+        result["written_mib"] = folder_bytes(folder / "lake") / MIB
         return result
 
     def worker(self, name: str, kind: str) -> dict:
@@ -312,12 +310,12 @@ class Bench:
             command += ["--threads", self.options.threads]
             more["POLARS_MAX_THREADS"] = str(self.options.threads)
         result = measure(command, more)
-        result["written_mib"] = part_of(folder) / MIB
+        result["written_mib"] = folder_bytes(folder) / MIB
         shutil.rmtree(folder)
         return result
 
     def scan(self) -> dict:
-        """Times a bare read of the three columns by DataFusion. The program prints the time of the scan itself."""
+        """Measures a bare read of the three columns by DataFusion. The program prints the duration of the scan itself."""
         result = measure([scan_binary(), *self.options.scan_args, self.raw])
         words = result["out"].split()
         result["process_seconds"] = result["seconds"]
@@ -333,19 +331,19 @@ class Bench:
         return self.worker(engine, kind)
 
     def compete(self) -> dict[str, dict]:
-        taken: dict[str, list[dict]] = {name: [] for name in self.options.contestants}
+        results: dict[str, list[dict]] = {name: [] for name in self.options.contestants}
         for turn in range(self.options.repeat):
             for name in self.options.contestants:
                 shutil.rmtree(self.work, ignore_errors=True)
-                os.sync()  # the disk is not busy with writes or deletions of the previous process
+                os.sync()  # completes writes and deletions of the previous process
                 warm_files(self.raw)
                 if not self.options.cold_memory:
                     time.sleep(6)  # until the machine has returned freed memory; see warm_memory
                     warm_memory()
                 result = self.run(name)
-                taken[name].append(result)
+                results[name].append(result)
                 note(f"  turn {turn + 1}: {name:16} {result['seconds']:8.2f} s  {result['peak_mib']:8.0f} MiB")
-        return {name: summary(results) for name, results in taken.items()}
+        return {name: summary(runs) for name, runs in results.items()}
 
 
 def is_number(word: str) -> bool:
@@ -374,33 +372,33 @@ def summary(results: list[dict]) -> dict:
 def show(title: str, found: dict[str, dict]) -> None:
     print(f"\n{title}")
     base = found.get("plantlake", {}).get("median_s")
-    print(f"{'':18}{'median s':>10}{'min':>8}{'max':>8}{'CPU s':>8}{'peak MiB':>10}{'written MiB':>13}{'times plantlake':>17}")
+    print(f"{'':18}{'median s':>10}{'min':>8}{'max':>8}{'CPU s':>8}{'peak MiB':>10}{'written MiB':>13}{'/ plantlake':>13}")
     for name, row in found.items():
         ratio = f"{row['median_s'] / base:.2f}" if base else ""
         written = f"{row['written_mib']:.0f}" if "written_mib" in row else ""
         print(
             f"{name:18}{row['median_s']:10.2f}{row['min_s']:8.2f}{row['max_s']:8.2f}{row['cpu_s']:8.1f}"
-            f"{row['peak_mib']:10.0f}{written:>13}{ratio:>17}"
+            f"{row['peak_mib']:10.0f}{written:>13}{ratio:>13}"
         )
 
 
 # ------------------------------------------------------------------ benchmarks
 
 
-def main_race(options: argparse.Namespace, shape: Shape) -> dict:
+def compare_contestants(options: argparse.Namespace, shape: Shape) -> dict:
     raw = make_data(options.data / shape.label, shape)
     bench = Bench(options, raw, options.data / "work")
     found = bench.compete()
-    title = f"{shape}, {part_of(raw) / MIB:.0f} MiB; {machine()}"
+    title = f"{shape}, {folder_bytes(raw) / MIB:.0f} MiB; {machine()}"
     if not options.json:
         show(title, found)
     return {"title": title, "shape": asdict(shape), "results": found}
 
 
 def incremental(options: argparse.Namespace) -> dict:
-    """Times a run with one new file of one new day per asset, after many days, and a full run over all of it."""
-    a_day = DAY_SECONDS // 10
-    shape = Shape(options.assets, options.days * a_day)
+    """Measures a run with one new file of one new day per asset, after many days, and a full run over all files."""
+    readings_per_day = DAY_SECONDS // 10
+    shape = Shape(options.assets, options.days * readings_per_day)
     folder = options.data / f"incremental-{shape.label}"
     raw = make_data(folder, shape)
     resample = [plantlake_binary(), "resample", "--raw", raw, "--json"]
@@ -414,7 +412,7 @@ def incremental(options: argparse.Namespace) -> dict:
         two = [*resample, "--lake", lakes / "two", "--state", lakes / "two-state"]
         warm_files(raw)
         before = measure(one)
-        add_files(raw, shape, shape.readings, a_day, "-new")
+        add_files(raw, shape, shape.readings, readings_per_day, "-new")
         new_day = measure(one)
         report = json.loads(new_day["out"])
         assert (report["files"]["new"], report["dates"]["count"]) == (options.assets, 1), report
@@ -424,7 +422,7 @@ def incremental(options: argparse.Namespace) -> dict:
         shutil.rmtree(lakes)
     found = {name: summary([turn[name] for turn in turns]) for name in turns[0]}
     share = found["new_day"]["median_s"] / found["full"]["median_s"]
-    title = f"{options.assets} assets: {options.days} days in, then one new day; {machine()}"
+    title = f"{options.assets} assets: {options.days} days, then one new day; {machine()}"
     if not options.json:
         show(title, found)
         print(f"a new day takes {share:.1%} of a full run")
@@ -433,18 +431,18 @@ def incremental(options: argparse.Namespace) -> dict:
 
 def scale(options: argparse.Namespace) -> dict:
     """Measures peak memory with 100 million readings, with three times the assets, and with ten years of thirty assets."""
-    divide = 100 if options.quick else 1
+    divisor = 100 if options.quick else 1
     ten_years = 3_650 * DAY_SECONDS
     shapes = {
-        "100 million": Shape(100, 1_000_000 // divide),
-        "300 assets": Shape(300, 1_000_000 // divide),
-        "ten years of 30": Shape(30, 10_000_000 // divide, interval=ten_years // (10_000_000 // divide), start="2014-01-01"),
+        "100 million": Shape(100, 1_000_000 // divisor),
+        "300 assets": Shape(300, 1_000_000 // divisor),
+        "ten years of 30": Shape(30, 10_000_000 // divisor, interval=ten_years // (10_000_000 // divisor), start="2014-01-01"),
     }
     if not options.contestants_given:
         options.contestants = ["plantlake"]
     found = {}
     for label, shape in shapes.items():
-        found[label] = main_race(options, shape)
+        found[label] = compare_contestants(options, shape)
         if not options.keep_data:
             shutil.rmtree(options.data / shape.label, ignore_errors=True)
     peaks = {label: each["results"]["plantlake"]["peak_mib"] for label, each in found.items()}
@@ -452,7 +450,7 @@ def scale(options: argparse.Namespace) -> dict:
         base = peaks["100 million"]
         print("\npeak memory of plantlake")
         for label, peak in peaks.items():
-            print(f"  {label:16}{peak:8.0f} MiB, {peak / base:.2f} times that of 100 million")
+            print(f"  {label:16}{peak:8.0f} MiB, {peak / base:.2f} of that with 100 million readings")
     return {"shapes": found, "peaks_mib": peaks}
 
 
@@ -463,24 +461,28 @@ def machine() -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--assets", type=int, default=100, help="files, one an asset [100]")
-    parser.add_argument("--readings", type=int, default=1_000_000, help="10-second readings in each [1000000]")
+    parser.add_argument("--assets", type=int, default=100, help="number of files, one per asset [100]")
+    parser.add_argument("--readings", type=int, default=1_000_000, help="readings per file, 10 s apart [1000000]")
     parser.add_argument("--shuffled", action="store_true", help="rows of each file in random order")
-    parser.add_argument("--maker", choices=["pyarrow", "simulate"], default="pyarrow", help="who makes the files [pyarrow]")
-    parser.add_argument("--minimal", action="store_true", help="DuckDB and polars: count, sum, min, max a minute, nothing written")
+    parser.add_argument("--maker", choices=["pyarrow", "simulate"], default="pyarrow", help="the writer of the files [pyarrow]")
+    parser.add_argument(
+        "--minimal", action="store_true", help="DuckDB and polars: only count, sum, min, max per minute, without output files"
+    )
     parser.add_argument(
         "--contestants",
-        help="of plantlake,duckdb,polars,scan; duckdb and polars also with -minute (minute alone, all columns) and "
+        help="comma-separated, of plantlake,duckdb,polars,scan; duckdb and polars also with -minute (minutes only) and "
         "-minimal [plantlake,duckdb,polars, and scan if it is built]",
     )
-    parser.add_argument("--repeat", type=int, default=3, help="turns; the median counts [3]")
-    parser.add_argument("--threads", type=int, help="threads for everyone [the cores]")
-    parser.add_argument("--incremental", action="store_true", help="days in, then a new day, beside a full run")
-    parser.add_argument("--days", type=int, default=115, help="days before the new one, with --incremental [115]")
+    parser.add_argument("--repeat", type=int, default=3, help="number of turns, whose median is printed [3]")
+    parser.add_argument("--threads", type=int, help="threads of each contestant [number of cores]")
+    parser.add_argument("--incremental", action="store_true", help="compare a run with one new day to a full run")
+    parser.add_argument("--days", type=int, default=115, help="days before the new day, with --incremental [115]")
     parser.add_argument("--scale", action="store_true", help="peak memory for 100 and 300 million readings, and for ten years")
-    parser.add_argument("--quick", action="store_true", help="with --scale: a hundredth of it, to try the bench itself")
+    parser.add_argument(
+        "--quick", action="store_true", help="with --scale: a hundredth of the data, to test the benchmark itself"
+    )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder for data and results [target/bench-resample]")
-    parser.add_argument("--keep-data", action="store_true", help="with --scale: keep its data for the next time")
+    parser.add_argument("--keep-data", action="store_true", help="with --scale: keep the data for later runs")
     parser.add_argument("--cold-memory", action="store_true", help="do not touch free memory before each run")
     parser.add_argument("--scan-args", nargs="*", default=[], help="arguments of PLANTLAKE_SCAN_BIN before the folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -507,7 +509,7 @@ def main() -> None:
     elif options.scale:
         found = scale(options)
     else:
-        found = main_race(options, Shape(options.assets, options.readings, options.shuffled, maker=options.maker))
+        found = compare_contestants(options, Shape(options.assets, options.readings, options.shuffled, maker=options.maker))
     if options.json:
         print(json.dumps(found, indent=2))
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the methods of `plantlake search` on the queries of `queries.toml`: nDCG@10, with bootstrap intervals.
+"""A comparison of the methods of `plantlake search` on the queries of `queries.toml`: nDCG@10, with bootstrap intervals.
 
     benches/search/bench.py --models FOLDER                     bm25, vectors and hybrid
     benches/search/bench.py --models FOLDER --reranked          also with the cross-encoder of the folder
@@ -36,14 +36,14 @@ METHODS = ["bm25", "vectors", "hybrid"]
 # The values of `--by` for these methods.
 BY = {"bm25": "bm25", "vectors": "bi-encoder", "hybrid": "hybrid", "reranked": "cross-encoder"}
 # The methods that hybrid is compared with, and the improvement that it should have.
-RIVALS = ["bm25", "vectors"]
-WANTED = 0.02
+BASELINES = ["bm25", "vectors"]
+MIN_IMPROVEMENT = 0.02
 LIMIT = 10
 RESAMPLES = 10_000
 SEED = 1
 
 
-class Failed(Exception):
+class BenchError(Exception):
     """plantlake failed or returned an invalid result."""
 
 
@@ -61,15 +61,15 @@ class Plantlake:
 
     def __call__(self, *arguments: str) -> str:
         """Runs a command with the settings of this benchmark and returns its output."""
-        command = [self.binary, "--quiet", "--lake", self.folder / "lake", "--state", self.folder / "state", "--catalog", self.catalog]
-        command += arguments
+        command = [self.binary, "--quiet", "--lake", self.folder / "lake", "--state", self.folder / "state"]
+        command += ["--catalog", self.catalog, *arguments]
         # Excludes the settings of the caller and of the working folder.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PLANTLAKE_")}
         if self.models:
             environment["PLANTLAKE_SEARCH_MODELS"] = str(self.models)
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Failed(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stderr.strip()}")
+            raise BenchError(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stderr.strip()}")
         return done.stdout
 
     def search(self, text: str, method: str) -> list[dict]:
@@ -96,17 +96,18 @@ def rank(plantlake: Plantlake, queries: list[dict], catalog: judge.Catalog, meth
         found = plantlake.search(query["text"], method)
         ids = [one["asset_id"] for one in found]
         if len(ids) > LIMIT or len(set(ids)) < len(ids) or not catalog.assets.keys() >= set(ids):
-            raise Failed(f"{method} on {query['text']!r}: more than {LIMIT} assets, one twice, or one that is not in the catalog: {ids}")
+            problem = f"more than {LIMIT} assets, duplicates, or an asset that is not in the catalog"
+            raise BenchError(f"{method} on {query['text']!r}: {problem}: {ids}")
         ranked_by |= {str(one.get("ranked_by")) for one in found}
         scores.append(judge.ndcg(ids, judge.grades(query, catalog), LIMIT))
     return {"scores": scores, "ranked_by": sorted(ranked_by), "seconds": time.monotonic() - started}
 
 
-def difference(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """Returns the mean of the differences per query, with a 95 % bootstrap interval over the queries."""
-    pairs = [mine - other for mine, other in zip(ours, theirs, strict=True)]
-    draw = random.Random(SEED)
-    means = sorted(statistics.fmean(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
+def difference(scores: list[float], other_scores: list[float]) -> dict[str, float]:
+    """Returns the mean difference per query, with a 95 % bootstrap interval over the queries."""
+    pairs = [score - other_score for score, other_score in zip(scores, other_scores, strict=True)]
+    rng = random.Random(SEED)
+    means = sorted(statistics.fmean(rng.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
     low, high = means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
     return {"mean": statistics.fmean(pairs), "low": low, "high": high}
 
@@ -114,25 +115,26 @@ def difference(ours: list[float], theirs: list[float]) -> dict[str, float]:
 def compare(queries: list[dict], scores: dict[str, list[float]]) -> dict:
     """Returns means and differences for all queries and for each kind."""
 
-    def of(places: list[int]) -> dict:
-        taken = {method: [figures[place] for place in places] for method, figures in scores.items()}
-        against = {f"hybrid-{rival}": difference(taken["hybrid"], taken[rival]) for rival in RIVALS}
-        if "reranked" in taken:
-            against["reranked-hybrid"] = difference(taken["reranked"], taken["hybrid"])
+    def summary(places: list[int]) -> dict:
+        """Returns means and differences for the queries at these places."""
+        selected = {method: [figures[place] for place in places] for method, figures in scores.items()}
+        differences = {f"hybrid-{baseline}": difference(selected["hybrid"], selected[baseline]) for baseline in BASELINES}
+        if "reranked" in selected:
+            differences["reranked-hybrid"] = difference(selected["reranked"], selected["hybrid"])
         return {
             "queries": len(places),
-            "ndcg": {method: statistics.fmean(figures) for method, figures in taken.items()},
-            "differences": against,
+            "ndcg": {method: statistics.fmean(figures) for method, figures in selected.items()},
+            "differences": differences,
         }
 
     kinds = {kind: [place for place, query in enumerate(queries) if query["kind"] == kind] for kind in judge.KINDS}
-    return {"all": of(list(range(len(queries))))} | {kind: of(places) for kind, places in kinds.items() if places}
+    return {"all": summary(list(range(len(queries))))} | {kind: summary(places) for kind, places in kinds.items() if places}
 
 
 def table(parts: dict) -> str:
-    methods, against = list(parts["all"]["ndcg"]), list(parts["all"]["differences"])
-    lines = ["| queries | | " + " | ".join(methods + [name.replace("-", " − ") for name in against]) + " |"]
-    lines += ["|---|---|" + "---|" * (len(methods) + len(against))]
+    methods, differences = list(parts["all"]["ndcg"]), list(parts["all"]["differences"])
+    lines = ["| queries | | " + " | ".join(methods + [name.replace("-", " − ") for name in differences]) + " |"]
+    lines += ["|---|---|" + "---|" * (len(methods) + len(differences))]
     for name, part in parts.items():
         cells = [f"{part['ndcg'][method]:.3f}" for method in methods]
         for one in part["differences"].values():
@@ -146,15 +148,15 @@ def fingerprint(*files: Path) -> str:
 
 
 def commit() -> str:
-    asked = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def run(options: argparse.Namespace) -> dict:
     make_catalog(options.binary, options.catalog)
     queries, catalog = judge.load_queries(), judge.Catalog.load(options.catalog)
-    if mistakes := judge.check(queries, catalog):
-        raise Failed("the test set does not fit the catalog:\n" + "\n".join(mistakes))
+    if errors := judge.check(queries, catalog):
+        raise BenchError("the test set does not fit the catalog:\n" + "\n".join(errors))
     methods = METHODS + (["reranked"] if options.reranked else [])
     with tempfile.TemporaryDirectory(prefix="bench-search-") as scratch:
         plantlake = Plantlake(options.binary, Path(scratch), options.catalog, options.models)
@@ -174,19 +176,21 @@ def run(options: argparse.Namespace) -> dict:
         "seed": SEED,
         "results": compare(queries, {method: one["scores"] for method, one in ranked.items()}),
         "by_query": [
-            {"text": query["text"], "kind": query["kind"]} | {method: round(one["scores"][place], 4) for method, one in ranked.items()}
+            {"text": query["text"], "kind": query["kind"]}
+            | {method: round(one["scores"][place], 4) for method, one in ranked.items()}
             for place, query in enumerate(queries)
         ],
     }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compares the ways of `plantlake search` by nDCG@10.")
+    parser = argparse.ArgumentParser(description="Compares the methods of `plantlake search` by nDCG@10.")
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target" / "release" / "plantlake")
-    parser.add_argument("--catalog", type=Path, default=CATALOG, help="made by the simulator if it is not there (%(default)s)")
+    catalog_help = "folder of the catalog, which the simulator generates if it is missing (%(default)s)"
+    parser.add_argument("--catalog", type=Path, default=CATALOG, help=catalog_help)
     parser.add_argument("--models", type=Path, help="folder of the embedding model")
-    parser.add_argument("--reranked", action="store_true", help="with the cross-encoder among the models, too")
-    parser.add_argument("--result", type=Path, default=RESULT, help="where the figures go (%(default)s)")
+    parser.add_argument("--reranked", action="store_true", help="also measure the cross-encoder among the models")
+    parser.add_argument("--result", type=Path, default=RESULT, help="file for the results (%(default)s)")
     options = parser.parse_args()
     # The child processes run in another folder.
     for name in ("binary", "catalog", "models"):
@@ -194,18 +198,19 @@ def main() -> int:
             setattr(options, name, path.resolve())
     try:
         result = run(options)
-    except (Failed, judge.Mistake, OSError, tomllib.TOMLDecodeError) as failure:
+    except (BenchError, judge.TestSetError, OSError, tomllib.TOMLDecodeError) as failure:
         print(f"bench.py: {failure}", file=sys.stderr)
         return 1
     options.result.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     everything = result["results"]["all"]
     print(f"{result['date']}, {result['commit']}, {result['assets']} assets, nDCG@{LIMIT}; differences with 95 % intervals\n")
     print(table(result["results"]) + "\n")
-    for rival in RIVALS:
-        found = everything["differences"][f"hybrid-{rival}"]["mean"]
-        print(f"hybrid − {rival}: {found:+.3f}, wanted is {WANTED:+.2f}: {'reached' if found >= WANTED else 'missed'}")
+    for baseline in BASELINES:
+        found = everything["differences"][f"hybrid-{baseline}"]["mean"]
+        verdict = "reached" if found >= MIN_IMPROVEMENT else "missed"
+        print(f"hybrid − {baseline}: {found:+.3f}, target {MIN_IMPROVEMENT:+.2f}: {verdict}")
     for method, names in result["ranked_by"].items():
-        print(f"{method} was ranked by {', '.join(names)}")
+        print(f"{method}: ranked by {', '.join(names)}")
     return 0
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 QUERIES = Path(__file__).with_name("queries.toml")
 KINDS = ["words", "synonym", "unit", "number", "misspelling", "role", "tag", "place", "mixed"]
 GRADES = [3, 2, 1]
-MOST_RELEVANT = 60
+MAX_RELEVANT = 60
 # The relation from the perspective of the rule's asset: its name in `graph.json`, and whether that asset is the edge's source.
 RELATIONS = {
     "flows_to": ("flows_to", True),
@@ -55,7 +55,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-class Mistake(Exception):
+class TestSetError(Exception):
     """The test set is invalid or does not match the catalog."""
 
 
@@ -64,20 +64,20 @@ class Catalog:
     assets: dict[str, dict]
     levels: dict[str, str]
     # The edges, by the relation's name in a rule and then by asset.
-    joined: dict[str, dict[str, list[str]]]
+    neighbours: dict[str, dict[str, list[str]]]
 
     @classmethod
     def load(cls, folder: Path) -> Catalog:
         assets = {asset["id"]: asset for asset in _read(folder / "assets.json")}
         graph = _read(folder / "graph.json")
-        joined: dict[str, dict[str, list[str]]] = {name: {} for name in RELATIONS}
+        neighbours: dict[str, dict[str, list[str]]] = {name: {} for name in RELATIONS}
         for edge in graph["edges"]:
             for name, (relation, from_source) in RELATIONS.items():
                 if relation == edge["relation"]:
                     ends = edge["source"], edge["target"]
-                    here, there = ends if from_source else ends[::-1]
-                    joined[name].setdefault(here, []).append(there)
-        return cls(assets, {node["id"]: node["kind"] for node in graph["nodes"]}, joined)
+                    asset, other = ends if from_source else ends[::-1]
+                    neighbours[name].setdefault(asset, []).append(other)
+        return cls(assets, {node["id"]: node["kind"] for node in graph["nodes"]}, neighbours)
 
 
 def _read(file: Path) -> list | dict:
@@ -91,79 +91,79 @@ def _has(text: str, words: Iterable[str]) -> bool:
     return any(word.casefold() in text.casefold() for word in words)
 
 
-def _strings(wanted: object) -> list[str]:
-    if not isinstance(wanted, list) or not wanted or not all(isinstance(one, str) and one for one in wanted):
-        raise Mistake(f"needs a list of texts, not {wanted!r}")
-    return wanted
+def _strings(condition: object) -> list[str]:
+    if not isinstance(condition, list) or not condition or not all(isinstance(one, str) and one for one in condition):
+        raise TestSetError(f"needs a list of texts, not {condition!r}")
+    return condition
 
 
-def _table(wanted: object) -> dict:
-    if not isinstance(wanted, dict) or not wanted:
-        raise Mistake(f"needs a table, not {wanted!r}")
-    return wanted
+def _table(condition: object) -> dict:
+    if not isinstance(condition, dict) or not condition:
+        raise TestSetError(f"needs a table, not {condition!r}")
+    return condition
 
 
 def _comparisons(text: str) -> list[tuple[str, float]]:
     found = [COMPARISON.fullmatch(part.strip()) for part in text.split(" and ")]
     if None in found:
-        raise Mistake(f'{text!r} is not a comparison such as ">= 5" or ">= 5 and < 8"')
+        raise TestSetError(f'{text!r} is not a comparison such as ">= 5" or ">= 5 and < 8"')
     return [(match[1], float(match[2])) for match in found if match]
 
 
-def _value_is(value: object, wanted: object) -> bool:
-    if isinstance(wanted, list):
-        return value in wanted
-    if not isinstance(wanted, str):
-        raise Mistake(f"needs a comparison or a list of values, not {wanted!r}")
+def _value_is(value: object, condition: object) -> bool:
+    if isinstance(condition, list):
+        return value in condition
+    if not isinstance(condition, str):
+        raise TestSetError(f"needs a comparison or a list of values, not {condition!r}")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return all(number and OPERATORS[sign](value, limit) for sign, limit in _comparisons(wanted))
+    return all(number and OPERATORS[sign](value, limit) for sign, limit in _comparisons(condition))
 
 
-def _meets(catalog: Catalog, asset: dict, key: str, wanted: object) -> bool:
+def _meets(catalog: Catalog, asset: dict, key: str, condition: object) -> bool:
     """Whether the asset meets the condition `key` of a rule."""
     specifications = asset.get("specifications", {})
     match key:
         case "level":
-            return catalog.levels.get(asset["id"]) in _strings(wanted)
+            return catalog.levels.get(asset["id"]) in _strings(condition)
         case "type":
-            return asset["type"] in _strings(wanted)
+            return asset["type"] in _strings(condition)
         case "name_has":
-            return _has(asset["name"], _strings(wanted))
+            return _has(asset["name"], _strings(condition))
         case "name_lacks":
-            return not _has(asset["name"], _strings(wanted))
+            return not _has(asset["name"], _strings(condition))
         case "location_has":
-            return _has(asset.get("location", ""), _strings(wanted))
+            return _has(asset.get("location", ""), _strings(condition))
         case "location_lacks":
-            return not _has(asset.get("location", ""), _strings(wanted))
+            return not _has(asset.get("location", ""), _strings(condition))
         case "tag":
             tag = specifications.get("tag", "")
-            return re.fullmatch(wanted, tag) is not None if isinstance(wanted, str) else tag in _strings(wanted)
+            return re.fullmatch(condition, tag) is not None if isinstance(condition, str) else tag in _strings(condition)
         case "spec":
-            return all(_value_is(specifications.get(name), value) for name, value in _table(wanted).items())
+            return all(_value_is(specifications.get(name), value) for name, value in _table(condition).items())
         case "spec_has":
-            return all(_has(str(specifications.get(name, "")), _strings(words)) for name, words in _table(wanted).items())
+            return all(_has(str(specifications.get(name, "")), _strings(words)) for name, words in _table(condition).items())
         case "graph":
-            return all(_is_joined(catalog, asset, one) for one in (wanted if isinstance(wanted, list) else [wanted]))
+            return all(_has_edge(catalog, asset, one) for one in (condition if isinstance(condition, list) else [condition]))
         case _:
-            raise Mistake(f"unknown condition {key!r}")
+            raise TestSetError(f"unknown condition {key!r}")
 
 
-def _is_joined(catalog: Catalog, asset: dict, wanted: object) -> bool:
-    table = _table(wanted)
+def _has_edge(catalog: Catalog, asset: dict, condition: object) -> bool:
+    table = _table(condition)
     if unknown := table.keys() - {"relation", "to"}:
-        raise Mistake(f"graph: unknown key {min(unknown)!r}")
+        raise TestSetError(f"graph: unknown key {min(unknown)!r}")
     if table.get("relation") not in RELATIONS:
-        raise Mistake(f"graph: unknown relation {table.get('relation')!r}; there are {', '.join(RELATIONS)}")
-    others = catalog.joined[table["relation"]].get(asset["id"], [])
+        raise TestSetError(f"graph: unknown relation {table.get('relation')!r}; use one of {', '.join(RELATIONS)}")
+    others = catalog.neighbours[table["relation"]].get(asset["id"], [])
     return any(_meets_all(catalog, catalog.assets[other], table.get("to", {})) for other in others)
 
 
 def _meets_all(catalog: Catalog, asset: dict, conditions: dict) -> bool:
-    return all(_meets(catalog, asset, key, wanted) for key, wanted in conditions.items())
+    return all(_meets(catalog, asset, key, condition) for key, condition in conditions.items())
 
 
 def _conditions(rule: dict) -> dict:
-    return {key: wanted for key, wanted in rule.items() if key != "grade"}
+    return {key: condition for key, condition in rule.items() if key != "grade"}
 
 
 # ------------------------------------------------------------------ functions for bench.py
@@ -172,7 +172,7 @@ def _conditions(rule: dict) -> dict:
 def load_queries(file: Path = QUERIES) -> list[dict]:
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     if unknown := content.keys() - {"query"}:
-        raise Mistake(f"{file.name}: unknown key {min(unknown)!r}")
+        raise TestSetError(f"{file.name}: unknown key {min(unknown)!r}")
     return content["query"]
 
 
@@ -199,7 +199,7 @@ def ndcg(ranking: list[str], grades: dict[str, int], k: int = 10) -> float:
 # ------------------------------------------------------------------ the check
 
 
-def _mistakes_of_words(rule: dict, catalog: Catalog) -> Iterable[str]:
+def _unknown_names(rule: dict, catalog: Catalog) -> Iterable[str]:
     """Yields the names in a rule that do not occur in the catalog: they are misspelt, or it is another catalog."""
     assets = catalog.assets.values()
     known = {
@@ -211,37 +211,41 @@ def _mistakes_of_words(rule: dict, catalog: Catalog) -> Iterable[str]:
     if isinstance(rule.get("tag"), list):
         tags = {asset.get("specifications", {}).get("tag") for asset in assets}
         yield from (f"no asset has the tag {tag!r}" for tag in rule["tag"] if tag not in tags)
-    for key, field in [("name_has", "name"), ("name_lacks", "name"), ("location_has", "location"), ("location_lacks", "location")]:
+    for key in ["name_has", "name_lacks", "location_has", "location_lacks"]:
+        field = key.split("_")[0]
         for word in rule.get(key, []):
             if not any(_has(asset.get(field, ""), [word]) for asset in assets):
                 yield f"no asset's {field} has {word!r}"
     for key in ["spec", "spec_has"]:
-        for name, wanted in rule.get(key, {}).items():
+        for name, condition in rule.get(key, {}).items():
             values = [asset["specifications"][name] for asset in assets if name in asset.get("specifications", {})]
             if not values:
                 yield f"no asset has the specification {name!r}"
-            elif isinstance(wanted, list):
-                held = (lambda one: one in values) if key == "spec" else (lambda one: any(_has(str(v), [one]) for v in values))
-                yield from (f"no asset's {name} is or has {one!r}" for one in wanted if not held(one))
+            elif isinstance(condition, list):
+                if key == "spec":
+                    unknown = [one for one in condition if one not in values]
+                else:
+                    unknown = [one for one in condition if not any(_has(str(value), [one]) for value in values)]
+                yield from (f"no asset's {name} is or has {one!r}" for one in unknown)
     joins = rule.get("graph", [])
     for join in joins if isinstance(joins, list) else [joins]:
-        yield from _mistakes_of_words(join.get("to", {}), catalog)
+        yield from _unknown_names(join.get("to", {}), catalog)
 
 
-def _mistakes_of_rules(query: dict, catalog: Catalog) -> Iterable[str]:
+def _rule_errors(query: dict, catalog: Catalog) -> Iterable[str]:
     best = grades(query, catalog)
     for number, rule in enumerate(query["relevant"], 1):
-        yield from (f"rule {number}: {mistake}" for mistake in _mistakes_of_words(rule, catalog))
+        yield from (f"rule {number}: {error}" for error in _unknown_names(rule, catalog))
         matched = [asset["id"] for asset in catalog.assets.values() if _meets_all(catalog, asset, _conditions(rule))]
         if not matched:
             yield f"rule {number} matches nothing"
         elif all(best[asset] > rule["grade"] for asset in matched):
-            yield f"rule {number} decides nothing: rules with a higher grade match all that it matches"
-    if not 1 <= len(best) <= MOST_RELEVANT:
-        yield f"{len(best)} assets are relevant, not 1 to {MOST_RELEVANT}"
+            yield f"rule {number} has no effect: rules with a higher grade match all its assets"
+    if not 1 <= len(best) <= MAX_RELEVANT:
+        yield f"{len(best)} assets are relevant, not 1 to {MAX_RELEVANT}"
 
 
-def _mistakes_of_query(query: dict, catalog: Catalog) -> Iterable[str]:
+def _query_errors(query: dict, catalog: Catalog) -> Iterable[str]:
     if query.keys() != {"text", "kind", "relevant"}:
         yield f"has the keys {', '.join(query)}, not text, kind, relevant"
         return
@@ -255,33 +259,33 @@ def _mistakes_of_query(query: dict, catalog: Catalog) -> Iterable[str]:
             yield f"rule {number} needs a grade of 1 to 3 and a condition"
             return
     try:
-        yield from _mistakes_of_rules(query, catalog)
-    except (Mistake, re.error) as mistake:
-        yield str(mistake)
+        yield from _rule_errors(query, catalog)
+    except (TestSetError, re.error) as error:
+        yield str(error)
 
 
 def check(queries: list[dict], catalog: Catalog) -> list[str]:
     """Returns all errors of the test set."""
     found = [
-        f"{query.get('text')!r}: {mistake}" for query in queries for mistake in _mistakes_of_query(query, catalog)
+        f"{query.get('text')!r}: {error}" for query in queries for error in _query_errors(query, catalog)
     ]
     texts = Counter(" ".join(query.get("text", "").casefold().split()) for query in queries)
-    found += [f"{text!r}: is there {count} times" for text, count in texts.items() if count > 1]
+    found += [f"{text!r}: occurs {count} times" for text, count in texts.items() if count > 1]
     return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Checks the test set of the search against a catalog.")
     parser.add_argument("catalog", type=Path, help="folder of assets.json and graph.json")
-    parser.add_argument("--show", metavar="TEXT", help="name the relevant assets of the queries that have this in their text")
+    parser.add_argument("--show", metavar="TEXT", help="list the relevant assets of the queries whose text contains TEXT")
     options = parser.parse_args()
     try:
         queries, catalog = load_queries(), Catalog.load(options.catalog)
-        mistakes = check(queries, catalog)
-    except (Mistake, OSError, tomllib.TOMLDecodeError) as mistake:
-        mistakes = [str(mistake)]
-    if mistakes:
-        print("\n".join(mistakes), file=sys.stderr)
+        errors = check(queries, catalog)
+    except (TestSetError, OSError, tomllib.TOMLDecodeError) as error:
+        errors = [str(error)]
+    if errors:
+        print("\n".join(errors), file=sys.stderr)
         return 1
     shown = [query for query in queries if options.show is None or options.show.casefold() in query["text"].casefold()]
     print("| query | kind | " + " | ".join(f"grade {grade}" for grade in GRADES) + " |\n|---|---|" + "---|" * len(GRADES))

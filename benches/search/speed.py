@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times `search()` on a server, as an ADBC client sees it, with a catalog of 100,000 assets.
+"""A benchmark of `search()` on a server, as an ADBC client sees it, with a catalog of 100,000 assets.
 
     benches/search/speed.py --models FOLDER
 
@@ -34,8 +34,8 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "python"))
 import harness  # noqa: E402
 from server import PASSWORD, Plant, Tenant  # noqa: E402
 
-BI = Path("sentence-transformers", "all-MiniLM-L6-v2")
-CROSS = Path("cross-encoder", "ms-marco-MiniLM-L6-v2")
+BI_ENCODER = Path("sentence-transformers", "all-MiniLM-L6-v2")
+CROSS_ENCODER = Path("cross-encoder", "ms-marco-MiniLM-L6-v2")
 SITES = 100
 TENANTS = {"Everything": ["--all"], "Hundredth": ["--location", "Site 07"]}
 
@@ -47,22 +47,22 @@ def note(text: str) -> None:
 # ------------------------------------------------------------------ the catalog
 
 
-def make_catalog(base: Path, folder: Path, wanted: int) -> None:
-    """Writes a catalog of `wanted` assets in sites of equal size. No two assets have the same texts."""
-    if (folder / "assets.json").is_file() and len(json.loads((folder / "assets.json").read_text())) == wanted:
+def make_catalog(base: Path, folder: Path, count: int) -> None:
+    """Writes a catalog of `count` assets in sites of equal size. No two assets have the same texts."""
+    if (folder / "assets.json").is_file() and len(json.loads((folder / "assets.json").read_text())) == count:
         return
     folder.mkdir(parents=True, exist_ok=True)
     pattern = [asset for asset in json.loads((base / "assets.json").read_text()) if asset["type"] != "site"]
-    dice, made = random.Random(1), []
-    for number in range(wanted):
+    rng, made = random.Random(1), []
+    for number in range(count):
         asset, site = pattern[number % len(pattern)], number % SITES
         specifications = dict(asset["specifications"])
         for name, value in specifications.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                specifications[name] = round(value * dice.uniform(0.5, 2), 2)
+                specifications[name] = round(value * rng.uniform(0.5, 2), 2)
         place = asset["location"].split(" / ", 1)[-1]
         made.append({
-            "id": str(uuid.UUID(int=dice.getrandbits(128), version=4)),
+            "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
             "name": f"{asset['name']} {number // SITES}",
             "type": asset["type"],
             "location": f"Site {site:02} / {place}",
@@ -79,18 +79,18 @@ def make_cross_encoder(bi_encoder: Path, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(bi_encoder / name, folder / name)
-    hidden, between = config["hidden_size"], config["intermediate_size"]
-    dice, tensors = np.random.default_rng(1), {}
+    hidden, intermediate = config["hidden_size"], config["intermediate_size"]
+    rng, tensors = np.random.default_rng(1), {}
 
     def linear(name: str, out: int, into: int) -> None:
-        tensors[f"{name}.weight"] = dice.normal(0, 0.05, (out, into))
+        tensors[f"{name}.weight"] = rng.normal(0, 0.05, (out, into))
         tensors[f"{name}.bias"] = np.zeros(out)
 
     def norm(name: str) -> None:
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = np.ones(hidden), np.zeros(hidden)
 
     for name, size in (("word", "vocab_size"), ("position", "max_position_embeddings"), ("token_type", "type_vocab_size")):
-        tensors[f"bert.embeddings.{name}_embeddings.weight"] = dice.normal(0, 0.05, (config[size], hidden))
+        tensors[f"bert.embeddings.{name}_embeddings.weight"] = rng.normal(0, 0.05, (config[size], hidden))
     norm("bert.embeddings.LayerNorm")
     for layer in range(config["num_hidden_layers"]):
         part = f"bert.encoder.layer.{layer}"
@@ -98,8 +98,8 @@ def make_cross_encoder(bi_encoder: Path, folder: Path) -> None:
             linear(f"{part}.attention.self.{name}", hidden, hidden)
         linear(f"{part}.attention.output.dense", hidden, hidden)
         norm(f"{part}.attention.output.LayerNorm")
-        linear(f"{part}.intermediate.dense", between, hidden)
-        linear(f"{part}.output.dense", hidden, between)
+        linear(f"{part}.intermediate.dense", intermediate, hidden)
+        linear(f"{part}.output.dense", hidden, intermediate)
         norm(f"{part}.output.LayerNorm")
     linear("bert.pooler.dense", hidden, hidden)
     linear("classifier", 1, hidden)
@@ -125,7 +125,7 @@ def make_tenant(plant: Plant, name: str, grant: list[str]) -> str:
 # ------------------------------------------------------------------ queries
 
 
-def ask(plant: Plant, tenant: str, texts: list[str], warm: int, expected: str) -> dict:
+def time_searches(plant: Plant, tenant: str, texts: list[str], warm: int, expected: str) -> dict:
     """Times all texts but the first `warm`, in sequence on one connection."""
     times = []
     with plant.with_key(tenant) as connection, connection.cursor() as cursor:
@@ -135,10 +135,11 @@ def ask(plant: Plant, tenant: str, texts: list[str], warm: int, expected: str) -
             found = cursor.fetch_arrow_table()
             if number >= warm:
                 times.append((time.perf_counter() - began) * 1_000)
-            if found.num_rows != 10 or set(found["ranked_by"].to_pylist()) != {expected}:
-                raise SystemExit(f"{tenant}, {text!r}: {found.num_rows} rows, ranked by {found['ranked_by'].to_pylist()[:1]}")
+            ranked_by = found["ranked_by"].to_pylist()
+            if found.num_rows != 10 or set(ranked_by) != {expected}:
+                raise SystemExit(f"{tenant}, {text!r}: {found.num_rows} rows, ranked by {ranked_by[:1]}")
     cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "asked": len(times)}
+    return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "queries": len(times)}
 
 
 def memory(pid: int) -> dict[str, float]:
@@ -146,7 +147,7 @@ def memory(pid: int) -> dict[str, float]:
     return {name: int(lines[key].split()[0]) / 1_024 for name, key in (("rss_mib", "VmRSS"), ("peak_mib", "VmHWM"))}
 
 
-def indexed(plant: Plant) -> dict:
+def update_index(plant: Plant) -> dict:
     """Updates the index and returns the elapsed time."""
     began = time.monotonic()
     command = [str(plant.binary()), *plant.lake.args(["index", "--json"])]
@@ -159,10 +160,10 @@ def measure(plant: Plant, texts: list[str], warm: int, expected: str) -> dict:
     try:
         found = {}
         for tenant in ("Everything", "Hundredth"):
-            mine = [f"{text} {tenant.lower()}" for text in texts]
-            found[f"{tenant.lower()}, new"] = ask(plant, tenant, mine, warm, expected)
+            tenant_texts = [f"{text} {tenant.lower()}" for text in texts]
+            found[f"{tenant.lower()}, new"] = time_searches(plant, tenant, tenant_texts, warm, expected)
             # The last 50 embeddings are certainly cached.
-            found[f"{tenant.lower()}, again"] = ask(plant, tenant, mine[-50:], 0, expected)
+            found[f"{tenant.lower()}, again"] = time_searches(plant, tenant, tenant_texts[-50:], 0, expected)
         return found | {"memory": memory(plant.process.pid)}
     finally:
         plant.stop()
@@ -173,44 +174,48 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target" / "release" / "plantlake")
     parser.add_argument("--models", type=Path, required=True, help="folder of the embedding model, in Hugging Face's layout")
     parser.add_argument("--assets", type=int, default=100_000)
-    parser.add_argument("--asks", type=int, default=300, help="questions of each kind (%(default)s), after 20 to warm up")
-    parser.add_argument("--folder", type=Path, default=REPOSITORY / "target" / "bench-search", help="for what is made (%(default)s)")
+    parser.add_argument("--asks", type=int, default=300, help="queries of each kind (%(default)s), after 20 to warm up")
+    folder = REPOSITORY / "target" / "bench-search"
+    parser.add_argument("--folder", type=Path, default=folder, help="folder for generated files (%(default)s)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ["PLANTLAKE_BIN"] = str(options.binary.resolve())
     folder = options.folder.resolve() / f"speed-{options.assets}"
     bench.make_catalog(options.binary, bench.CATALOG)
     make_catalog(bench.CATALOG, folder / "catalog", options.assets)
-    alone, both = folder / "bi-encoder", folder / "with-cross-encoder"
-    for models in (alone, both):
-        if not (models / BI).is_dir():
-            shutil.copytree(options.models, models / BI)
-    make_cross_encoder(both / BI, both / CROSS)
+    bi_encoder_only, with_cross_encoder = folder / "bi-encoder", folder / "with-cross-encoder"
+    for models in (bi_encoder_only, with_cross_encoder):
+        if not (models / BI_ENCODER).is_dir():
+            shutil.copytree(options.models, models / BI_ENCODER)
+    make_cross_encoder(with_cross_encoder / BI_ENCODER, with_cross_encoder / CROSS_ENCODER)
 
-    plant = Plant(folder, {"PLANTLAKE_SEARCH_MODELS": str(alone)})
+    plant = Plant(folder, {"PLANTLAKE_SEARCH_MODELS": str(bi_encoder_only)})
     kept = folder / "keys.json"
     if not kept.is_file():
         kept.write_text(json.dumps({name: make_tenant(plant, name, grant) for name, grant in TENANTS.items()}))
-    plant.tenants = {name: Tenant(name, grant, key) for (name, grant), key in zip(TENANTS.items(), json.loads(kept.read_text()).values())}
-    found = {"assets": options.assets, "commit": bench.commit(), "index": indexed(plant)}
+    keys = json.loads(kept.read_text()).values()
+    plant.tenants = {name: Tenant(name, grant, key) for (name, grant), key in zip(TENANTS.items(), keys)}
+    found = {"assets": options.assets, "commit": bench.commit(), "index": update_index(plant)}
     note(f"the index is up to date after {found['index']['seconds']:.0f} s")
     queries = [query["text"] for query in tomllib.loads((Path(__file__).with_name("queries.toml")).read_text())["query"]]
     warm = 20
     texts = [f"{queries[number % len(queries)]} {number}" for number in range(warm + options.asks)]
     found["bi-encoder"] = measure(plant, texts, warm, "hybrid")
-    plant.lake.settings["PLANTLAKE_SEARCH_MODELS"] = str(both)
+    plant.lake.settings["PLANTLAKE_SEARCH_MODELS"] = str(with_cross_encoder)
     # Records the hashes of the model, as for every model that is not pinned.
     plant.run("models", "fetch", "--only", "cross-encoder").expect(harness.OK)
     found["cross-encoder"] = measure(plant, texts[: warm + options.asks // 3], warm, "cross-encoder")
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
-    print("| | asked | p50 ms | p90 ms | p99 ms |\n|---|---:|---:|---:|---:|")
+    print("| | queries | p50 ms | p90 ms | p99 ms |\n|---|---:|---:|---:|---:|")
     for model in ("bi-encoder", "cross-encoder"):
-        for what, times in found[model].items():
-            if what != "memory":
-                print(f"| {model}, {what} | {times['asked']} | {times['p50']:.1f} | {times['p90']:.1f} | {times['p99']:.1f} |")
-        print(f"| {model}, resident MiB | | {found[model]['memory']['rss_mib']:.0f} | peak | {found[model]['memory']['peak_mib']:.0f} |")
+        for part, times in found[model].items():
+            if part != "memory":
+                figures = f"{times['p50']:.1f} | {times['p90']:.1f} | {times['p99']:.1f}"
+                print(f"| {model}, {part} | {times['queries']} | {figures} |")
+        memory_used = found[model]["memory"]
+        print(f"| {model}, resident MiB | | {memory_used['rss_mib']:.0f} | peak | {memory_used['peak_mib']:.0f} |")
     return 0
 
 

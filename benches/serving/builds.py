@@ -1,4 +1,4 @@
-"""Compares two builds of plantlake, to find whether a change has made it slower."""
+"""A comparison of two builds of plantlake, to find whether a change has made it slower."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import clients
-from clients import BULK, Questions, in_process
+from clients import BULK_SQL, QueryGenerator, run_in_process
 from contestants import PASSWORD, Data, environment, plantlake_binary
 from measure import note, show
-from metering import RUNS_OF_A_PROCESS, Asking, with_binary
+from metering import RUNS_PER_PROCESS, LoadClients, start_server
 
-# How the figures of two builds are compared, and the title of the result.
+# For each figure, the function that compares two builds, and the title of the result.
 FIGURES: dict[str, tuple[Callable[[float, float], float], str]] = {
-    "points_s": (operator.truediv, "points of eight clients, times"),
-    "mixed_s": (operator.truediv, "mixed questions of eight, times"),
-    "rows_s": (operator.truediv, "rows of all minutes a second, times"),
-    "p50": (operator.sub, "p50 of one client's points, ms more"),
-    "p99": (operator.sub, "p99, ms more"),
+    "points_s": (operator.truediv, "point queries/s of eight clients, ratio"),
+    "mixed_s": (operator.truediv, "mixed queries/s of eight clients, ratio"),
+    "rows_s": (operator.truediv, "rows/s of a stream of all minutes, ratio"),
+    "p50": (operator.sub, "p50 of point queries of one client, difference in ms"),
+    "p99": (operator.sub, "p99, difference in ms"),
 }
 
 
@@ -40,8 +40,8 @@ def with_own_state(data: Data, name: str) -> Data:
     return dataclasses.replace(data, folder=folder)
 
 
-def restricted(data: Data, program: Path) -> Data:
-    """Returns the same data for an organisation that may see every second asset."""
+def restricted_data(data: Data, program: Path) -> Data:
+    """Creates an organisation that may see every second asset, and returns the data as it sees them."""
 
     def run(*command: str, stdin: str = "") -> str:
         args = [str(program), *data.lake(), "-q", *command]
@@ -60,36 +60,39 @@ def restricted(data: Data, program: Path) -> Data:
     return dataclasses.replace(data, assets=assets, rows=rows, key=key)
 
 
-def turn(asking: Asking, data: Data, questions: list, warm: int) -> dict[str, float]:
+def turn(load: LoadClients, data: Data, queries: list, warm: int) -> dict[str, float]:
     """Measures one build."""
-    figures = asking.turn(questions, warm)
-    read = in_process(clients.read_all, asking.server.access, BULK)
+    figures = load.turn(queries, warm)
+    read = run_in_process(clients.read_all, load.server.access, BULK_SQL)
     if read["rows"] != data.rows["data_min"]:
         raise SystemExit(f"{read['rows']} rows, not {data.rows['data_min']}")
     return figures | {"rows_s": read["rows"] / read["seconds"]}
 
 
-def compared(options: argparse.Namespace, data: Data) -> dict:
-    """This build and the one of --beside, alternating, in new processes after every few runs."""
+def compare_builds(options: argparse.Namespace, data: Data) -> dict:
+    """This build and the one of --beside, alternating, with new processes after every few runs."""
     programs: dict[str, Path] = {"this": plantlake_binary(), "beside": options.beside.resolve()}
     folders = {name: with_own_state(data, f"builds-{name}") for name in programs}
     if options.restricted:
-        folders = {name: restricted(folders[name], program) for name, program in programs.items()}
+        folders = {name: restricted_data(folders[name], program) for name, program in programs.items()}
     data = folders["this"]
-    source = Questions(data, "builds")
-    questions = [source.point() for _ in range(options.warm + options.asks)]
+    source = QueryGenerator(data, "builds")
+    queries = [source.point() for _ in range(options.warm + options.asks)]
     found: dict[str, dict[str, list[float]]] = {name: {figure: [] for figure in FIGURES} for name in programs}
-    for first in range(0, options.runs, RUNS_OF_A_PROCESS):
-        servers = {name: with_binary(path, folders[name]) for name, path in programs.items()}
-        asking = {name: Asking(server, folders[name], options.level_seconds, f"builds {first}") for name, server in servers.items()}
-        for run in range(first, min(first + RUNS_OF_A_PROCESS, options.runs)):
+    for first in range(0, options.runs, RUNS_PER_PROCESS):
+        servers = {name: start_server(path, folders[name]) for name, path in programs.items()}
+        load = {
+            name: LoadClients(server, folders[name], options.level_seconds, f"builds {first}")
+            for name, server in servers.items()
+        }
+        for run in range(first, min(first + RUNS_PER_PROCESS, options.runs)):
             for name in list(programs) if run % 2 == 0 else list(programs)[::-1]:
-                figures = turn(asking[name], data, questions, options.warm)
+                figures = turn(load[name], data, queries, options.warm)
                 for figure in FIGURES:
                     found[name][figure].append(figures[figure])
-                told = f"p50 {figures['p50']:.3f} ms, {figures['points_s']:.0f} points/s, {figures['rows_s'] / 1e6:.2f} M rows/s"
-                note(f"  run {run + 1}: {name:7} {told}")
-        for name, each in asking.items():
+                points = f"p50 {figures['p50']:.3f} ms, {figures['points_s']:.0f} points/s"
+                note(f"  run {run + 1}: {name:7} {points}, {figures['rows_s'] / 1e6:.2f} M rows/s")
+        for name, each in load.items():
             each.end()
             servers[name].stop()
     medians = {name: {figure: statistics.median(values) for figure, values in each.items()} for name, each in found.items()}
@@ -100,7 +103,7 @@ def compared(options: argparse.Namespace, data: Data) -> dict:
         pairs[figure] = {"median": statistics.median(values), "mean": statistics.mean(values), "standard_error": error}
     if not options.json:
         rows = [[name, *(each[figure] for figure in FIGURES)] for name, each in medians.items()]
-        show(f"two builds, the medians of {options.runs} turns", ["", *FIGURES], rows)
-        rows = [[said, *(f"{value:.3f}" for value in pairs[figure].values())] for figure, (_, said) in FIGURES.items()]
-        show("this build beside the other, pair by pair", ["", "median", "mean", "+-"], rows)
+        show(f"two builds, medians of {options.runs} runs", ["", *FIGURES], rows)
+        rows = [[title, *(f"{value:.3f}" for value in pairs[figure].values())] for figure, (_, title) in FIGURES.items()]
+        show("this build compared with the other, by pairs", ["", "median", "mean", "+-"], rows)
     return {"runs": options.runs, "medians": medians, "pairs": pairs}

@@ -1,4 +1,4 @@
-"""The clients. Each measurement runs in a separate process that connects like a user's program."""
+"""The clients of the benchmarks. Each measurement runs in a separate process that connects like a user's program."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from measure import memory_of
 # The Go runtime of the driver does not survive a fork.
 PROCESSES = multiprocessing.get_context("spawn")
 RPC_SECONDS = 600
-CONNECTIONS_OF_A_PROCESS = 16
-# The frequency of each kind of query in a mix.
+CONNECTIONS_PER_PROCESS = 16
+# The weight of each kind of query in a mix.
 MIX = {"point": 90, "day": 9, "week": 1}
-BULK = "SELECT * FROM data_min"
+BULK_SQL = "SELECT * FROM data_min"
 
 # ------------------------------------------------------------------ queries
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
+    """A query and the number of rows of its result. `bound_sql` and `bound` are the same query with parameters."""
+
     sql: str
-    rows: int  # of the result
+    rows: int
     bound_sql: str = ""
     bound: tuple = ()
 
 
-class Questions:
+class QueryGenerator:
     """A generator of queries about random assets and times. The same seed gives the same queries."""
 
     def __init__(self, data: Data, seed: str) -> None:
@@ -47,29 +49,29 @@ class Questions:
         firsts = [dt.date(year, month, 1) for year, month in months]
         self.months = [(first, following) for first, following in zip(firsts, firsts[1:]) if following <= end]
 
-    def of(self, kind: str) -> Question:
+    def generate(self, kind: str) -> Query:
         return getattr(self, kind)()
 
-    def point(self) -> Question:
+    def point(self) -> Query:
         """Returns a query of the hours of one asset in one month."""
         first, following = self.random.choice(self.months)
         asset = self.random.choice(self.assets)
-        which = "asset_id = {} AND timestamp >= {} AND timestamp < {}"
-        select = f"SELECT timestamp, value FROM data_h WHERE {which} ORDER BY timestamp"
+        condition = "asset_id = {} AND timestamp >= {} AND timestamp < {}"
+        select = f"SELECT timestamp, value FROM data_h WHERE {condition} ORDER BY timestamp"
         sql = select.format(f"'{asset}'", f"'{first}'", f"'{following}'")
         bound = (asset, instant(first), instant(following))
-        return Question(sql, (following - first).days * 24, select.format("?", "?", "?"), bound)
+        return Query(sql, (following - first).days * 24, select.format("?", "?", "?"), bound)
 
-    def day(self) -> Question:
+    def day(self) -> Query:
         """Returns a query of the minutes of one asset on one day."""
         day = START + dt.timedelta(days=self.random.randrange(self.days))
-        return Question(minutes([self.random.choice(self.assets)], day, 1), 1_440)
+        return Query(minutes([self.random.choice(self.assets)], day, 1), 1_440)
 
-    def week(self) -> Question:
+    def week(self) -> Query:
         """Returns a query of the minutes of ten assets in one week."""
         day = START + dt.timedelta(days=self.random.randrange(self.days - 6))
         assets = self.random.sample(self.assets, min(10, len(self.assets)))
-        return Question(minutes(assets, day, 7), len(assets) * 7 * 1_440)
+        return Query(minutes(assets, day, 7), len(assets) * 7 * 1_440)
 
 
 def instant(day: dt.date) -> dt.datetime:
@@ -78,10 +80,10 @@ def instant(day: dt.date) -> dt.datetime:
 
 def minutes(assets: list[str], day: dt.date, days: int) -> str:
     listed = ", ".join(f"'{asset}'" for asset in assets)
-    of_assets = f"= {listed}" if len(assets) == 1 else f"IN ({listed})"
+    operator = f"= {listed}" if len(assets) == 1 else f"IN ({listed})"
     until = day + dt.timedelta(days=days)
     return (
-        f"SELECT * FROM data_min WHERE asset_id {of_assets} AND timestamp >= '{day}' AND timestamp < '{until}' "
+        f"SELECT * FROM data_min WHERE asset_id {operator} AND timestamp >= '{day}' AND timestamp < '{until}' "
         "ORDER BY asset_id, timestamp"
     )
 
@@ -89,36 +91,37 @@ def minutes(assets: list[str], day: dt.date, days: int) -> str:
 # ------------------------------------------------------------------ connections
 
 
-class Flight:
+class FlightClient:
     """An ADBC connection, as used for every server."""
 
-    def __init__(self, access: Access, longest: int = RPC_SECONDS) -> None:
+    def __init__(self, access: Access, timeout_seconds: int = RPC_SECONDS) -> None:
         import adbc_driver_flightsql.dbapi as dbapi
 
-        limits = {f"adbc.flight.sql.rpc.timeout_seconds.{call}": str(longest) for call in ("fetch", "query", "update")}
+        limits = {f"adbc.flight.sql.rpc.timeout_seconds.{call}": str(timeout_seconds) for call in ("fetch", "query", "update")}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.connection = dbapi.connect(access.uri, db_kwargs=access.options | limits, autocommit=True)
         self.preparing = self.connection.cursor()
 
-    def answer(self, question: Question):
+    def query(self, query: Query):
+        """Runs a query and returns its result."""
         with self.connection.cursor() as cursor:
-            cursor.execute(question.sql)
+            cursor.execute(query.sql)
             return cursor.fetch_arrow_table()
 
-    def timed(self, question: Question) -> tuple[float, Any]:
+    def timed(self, query: Query) -> tuple[float, Any]:
         """Runs a query and returns the milliseconds until the result is complete, without closing the statement, and the
         result."""
         with self.connection.cursor() as cursor:
             began = time.perf_counter()
-            cursor.execute(question.sql)
+            cursor.execute(query.sql)
             table = cursor.fetch_arrow_table()
             return (time.perf_counter() - began) * 1_000, table
 
-    def timed_bound(self, question: Question) -> tuple[float, Any]:
+    def timed_bound(self, query: Query) -> tuple[float, Any]:
         """Runs a query with parameters. The driver prepares the statement once and binds the values."""
         began = time.perf_counter()
-        self.preparing.execute(question.bound_sql, question.bound)
+        self.preparing.execute(query.bound_sql, query.bound)
         table = self.preparing.fetch_arrow_table()
         return (time.perf_counter() - began) * 1_000, table
 
@@ -132,7 +135,7 @@ class Flight:
         self.connection.close()
 
 
-class Duck:
+class DuckDbClient:
     """DuckDB in this process."""
 
     def __init__(self, access: Access) -> None:
@@ -146,14 +149,14 @@ class Duck:
                 f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{listed}], hive_partitioning = true)"
             )
 
-    def timed(self, question: Question) -> tuple[float, Any]:
+    def timed(self, query: Query) -> tuple[float, Any]:
         began = time.perf_counter()
-        table = self.connection.sql(question.sql).to_arrow_table()
+        table = self.connection.sql(query.sql).to_arrow_table()
         return (time.perf_counter() - began) * 1_000, table
 
-    def timed_bound(self, question: Question) -> tuple[float, Any]:
+    def timed_bound(self, query: Query) -> tuple[float, Any]:
         began = time.perf_counter()
-        table = self.connection.sql(question.bound_sql, params=list(question.bound)).to_arrow_table()
+        table = self.connection.sql(query.bound_sql, params=list(query.bound)).to_arrow_table()
         return (time.perf_counter() - began) * 1_000, table
 
     def batches(self, sql: str) -> Iterator:
@@ -163,23 +166,23 @@ class Duck:
         self.connection.close()
 
 
-def connect(access: Access) -> Flight | Duck:
-    return Duck(access) if access.name == "duckdb" else Flight(access)
+def connect(access: Access) -> FlightClient | DuckDbClient:
+    return DuckDbClient(access) if access.name == "duckdb" else FlightClient(access)
 
 
 # ------------------------------------------------------------------ processes
 
 
-def in_process(job: Callable, *arguments: object, seconds: float = 3_600) -> Any:
+def run_in_process(job: Callable, *arguments: object, seconds: float = 3_600) -> Any:
     """Runs `job` in a separate process and returns its result."""
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=_run, args=(there, job, arguments), daemon=True)
+    parent_end, child_end = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=_run, args=(child_end, job, arguments), daemon=True)
     process.start()
-    there.close()
+    child_end.close()
     try:
-        if not here.poll(seconds):
+        if not parent_end.poll(seconds):
             raise SystemExit(f"{job.__name__} did not end within {seconds:.0f} s")
-        failed, found = here.recv()
+        failed, found = parent_end.recv()
     except EOFError:
         raise SystemExit(f"the process of {job.__name__} died") from None
     except BaseException:
@@ -198,24 +201,24 @@ def _run(pipe, job: Callable, arguments: tuple) -> None:
         pipe.send((True, traceback.format_exc()))
 
 
-def ask_points(access: Access, questions: list[Question], warm: int, bound: bool) -> dict:
+def time_points(access: Access, queries: list[Query], warm: int, bound: bool) -> dict:
     """Runs point queries in sequence on one connection. Returns the error as `refused` if the contestant supports no
     parameters."""
     client = connect(access)
     ask = client.timed_bound if bound else client.timed
     if bound:
         try:
-            ask(questions[0])
+            ask(queries[0])
         except Exception as error:
             return {"refused": one_line(error)}
-    for question in questions[:warm]:
-        ask(question)
-    taken, answers = [], []
-    for question in questions[warm:]:
-        milliseconds, table = ask(question)
-        taken.append(milliseconds)
+    for query in queries[:warm]:
+        ask(query)
+    durations, answers = [], []
+    for query in queries[warm:]:
+        milliseconds, table = ask(query)
+        durations.append(milliseconds)
         answers.append((table.num_rows, sum(table["value"].to_pylist())))
-    found = {"ms": taken, "answers": answers} | memory_of()
+    found = {"ms": durations, "answers": answers} | memory_of()
     client.close()
     return found
 
@@ -240,22 +243,22 @@ def one_line(error: BaseException) -> str:
 # ------------------------------------------------------------------ concurrent clients
 
 
-class Clients:
-    """Connections that send queries without pause: one thread each, and one process for every sixteen."""
+class ConcurrentClients:
+    """Connections that send queries without pause. Each has a thread, and every sixteen share a process."""
 
     def __init__(
         self, access: Access, data: Data, connections: int, mix: dict[str, int], seconds: float, seed: str
     ) -> None:
         self.pipes, self.processes = [], []
         self.stopped = PROCESSES.Event()
-        for first in range(0, connections, CONNECTIONS_OF_A_PROCESS):
-            here, there = PROCESSES.Pipe()
-            count = min(CONNECTIONS_OF_A_PROCESS, connections - first)
-            arguments = (there, self.stopped, access, data, range(first, first + count), mix, seconds, seed)
-            process = PROCESSES.Process(target=_ask_on, args=arguments, daemon=True)
+        for first in range(0, connections, CONNECTIONS_PER_PROCESS):
+            parent_end, child_end = PROCESSES.Pipe()
+            count = min(CONNECTIONS_PER_PROCESS, connections - first)
+            arguments = (child_end, self.stopped, access, data, range(first, first + count), mix, seconds, seed)
+            process = PROCESSES.Process(target=_client_process, args=arguments, daemon=True)
             process.start()
-            there.close()
-            self.pipes.append(here)
+            child_end.close()
+            self.pipes.append(parent_end)
             self.processes.append(process)
         self.seconds = seconds
         self._receive(120)  # all clients are connected and have run one query
@@ -265,19 +268,19 @@ class Clients:
         for pipe in self.pipes:
             try:
                 if not pipe.poll(max(0.0, deadline - time.monotonic())):
-                    raise SystemExit("a process of clients does not answer")
+                    raise SystemExit("a client process does not respond")
                 found.append(pipe.recv())
             except EOFError:
-                raise SystemExit("a process of clients died") from None
+                raise SystemExit("a client process died") from None
         return found
 
-    def go(self, each: int | None = None) -> "Clients":
+    def start(self, each: int | None = None) -> "ConcurrentClients":
         """Starts the clients. They run until the time is over, or until each has sent `each` queries."""
         for pipe in self.pipes:
             pipe.send({"each": each})
         return self
 
-    def stop(self) -> "Clients":
+    def stop(self) -> "ConcurrentClients":
         self.stopped.set()
         return self
 
@@ -303,35 +306,38 @@ class Clients:
         }
 
 
-def _ask_on(
+def _client_process(
     pipe, stopped, access: Access, data: Data, numbers: range, mix: dict[str, int], seconds: float, seed: str
 ) -> None:
     clients = [connect(access) for _ in numbers]
     for client in clients:
-        client.answer(Questions(data, seed).of("point"))
+        client.query(QueryGenerator(data, seed).generate("point"))
     pipe.send("ready")
-    sources = [Questions(data, f"{seed} {number}") for number in numbers]
+    sources = [QueryGenerator(data, f"{seed} {number}") for number in numbers]
     while order := pipe.recv():
-        pipe.send(_ask_for(seconds, order["each"] or sys.maxsize, stopped, mix, list(zip(clients, sources))))
+        pipe.send(_send_queries(seconds, order["each"] or sys.maxsize, stopped, mix, list(zip(clients, sources))))
 
 
-def _ask_for(seconds: float, each: int, stopped, mix: dict[str, int], pairs: list[tuple[Flight, Questions]]) -> dict:
+def _send_queries(
+    seconds: float, each: int, stopped, mix: dict[str, int], pairs: list[tuple[FlightClient, QueryGenerator]]
+) -> dict:
+    """Sends queries in one thread for each client, and returns milliseconds by kind, errors, and the elapsed seconds."""
     found: dict = {"ms": {kind: [] for kind in mix}, "errors": []}
     began = time.monotonic()
 
-    def ask(client: Flight, questions: Questions) -> None:
+    def ask(client: FlightClient, queries: QueryGenerator) -> None:
         kinds, weights = list(mix), list(mix.values())
         for _ in range(each):
             if time.monotonic() - began >= seconds or stopped.is_set():
                 break
-            kind = questions.random.choices(kinds, weights)[0]
-            question = questions.of(kind)
-            asked = time.perf_counter()
+            kind = queries.random.choices(kinds, weights)[0]
+            query = queries.generate(kind)
+            sent = time.perf_counter()
             try:
-                rows = client.answer(question).num_rows
-                if rows != question.rows:
-                    raise ValueError(f"{rows} rows instead of {question.rows}: {question.sql}")
-                found["ms"][kind].append((time.perf_counter() - asked) * 1_000)
+                rows = client.query(query).num_rows
+                if rows != query.rows:
+                    raise ValueError(f"{rows} rows instead of {query.rows}: {query.sql}")
+                found["ms"][kind].append((time.perf_counter() - sent) * 1_000)
             except Exception as error:
                 found["errors"].append(one_line(error))
                 time.sleep(0.1)

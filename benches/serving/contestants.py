@@ -1,4 +1,4 @@
-"""The data, which is generated once, and the servers, each a separate process on a loopback port."""
+"""The data of the benchmarks, which is generated once, and the servers, each a separate process on a loopback port."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START = dt.date(2025, 1, 1)
 TABLES = {"data_min": "date", "data_h": "month", "data_d": "year"}
 PASSWORD = "correct horse battery staple"
-HOW = {
-    "plantlake": "plantlake serve: an organisation that was granted all assets, an API key in each call",
-    "roapi": "ROAPI, its default: tables in memory. Its Delta reader cannot load partitioned tables into memory, so "
-    "it is given copies of the live files with the partition's column in them (format=parquet)",
+DESCRIPTIONS = {
+    "plantlake": "plantlake serve, with an organisation that is granted all assets and an API key in each call",
+    "roapi": "ROAPI with its default, tables in memory. Its Delta reader cannot load partitioned tables into memory, so "
+    "it reads copies of the live files that include the partition column (format=parquet)",
     "roapi-files": "ROAPI on the Delta tables themselves (format=delta, use_memory_table=false)",
-    "bare": "examples/bare_flight.rs: the record batches of data_min from memory, whatever is asked; no SQL",
-    "duckdb": "DuckDB in the client's own process, read_parquet of the live files; no server",
+    "bare": "examples/bare_flight.rs, which returns the record batches of data_min from memory for every request, without SQL",
+    "duckdb": "DuckDB in the client process, which reads the live files with read_parquet, without a server",
 }
-SPEAK_SQL = ["plantlake", "roapi", "roapi-files"]  # servers that support SQL
+SQL_SERVERS = ["plantlake", "roapi", "roapi-files"]  # servers that support SQL
 
 # ------------------------------------------------------------------ data
 
@@ -67,7 +67,7 @@ def make_data(root: Path, rows: int, assets: int, program: Path | None = None) -
     if not done.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        note(f"making {assets} assets, {days} days of minutes in {folder}")
+        note(f"generating {assets} assets, {days} days of minutes in {folder}")
         build(folder, assets, days, (program or plantlake_binary()).resolve())
     made = json.loads(done.read_text())
     return Data(folder=folder, **made)
@@ -137,15 +137,15 @@ def warm_files(data: Data) -> None:
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     """Returns the environment without the caller's settings, except those of `serve`."""
-    handed_on = ("PLANTLAKE_SERVE_",)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANTLAKE_") or k.startswith(handed_on)}
+    kept_prefixes = ("PLANTLAKE_SERVE_",)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANTLAKE_") or k.startswith(kept_prefixes)}
     return kept | (more or {})
 
 
 def plantlake_binary() -> Path:
     path = Path(os.environ.get("PLANTLAKE_BIN") or REPOSITORY / "target" / "release" / "plantlake").resolve()
     if not path.is_file():
-        raise SystemExit(f"there is no plantlake at {path}: cargo build --release, or name one in PLANTLAKE_BIN")
+        raise SystemExit(f"no plantlake at {path}; run cargo build --release, or set PLANTLAKE_BIN")
     return path
 
 
@@ -161,7 +161,7 @@ def roapi_binary() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("roapi")
 
 
-def present() -> list[str]:
+def available_contestants() -> list[str]:
     """Returns the contestants that are built or installed."""
     found = ["plantlake"]
     found += ["roapi", "roapi-files"] if roapi_binary() else []

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::kinds::{IndexJob, MaintainJob, MirrorJob};
 use crate::config::Settings;
-use crate::engine::MOST_STACK;
+use crate::engine::THREAD_STACK_BYTES;
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::jobs::{self as batch, JobError, Options, Progress};
 use crate::lake::lease::LeaseError;
@@ -35,7 +35,7 @@ pub fn jobs(
             JobKind::Maintain => Arc::new(MaintainJob(settings.clone(), Arc::clone(progress))),
         };
         let job = match workers {
-            Some(workers) => Arc::new(Beside {
+            Some(workers) => Arc::new(WorkerJob {
                 job,
                 workers: Arc::clone(workers),
             }),
@@ -47,9 +47,9 @@ pub fn jobs(
 }
 
 /// Starts the threads that run the jobs of a server, with a lower priority than the threads that answer queries.
-pub(super) fn workers() -> std::io::Result<Arc<Workers>> {
+pub(super) fn start_workers() -> std::io::Result<Arc<Workers>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Workers::start("jobs", threads, MOST_STACK).map(Arc::new)
+    Workers::start("jobs", threads, THREAD_STACK_BYTES).map(Arc::new)
 }
 
 /// A progress reporter that reports nothing.
@@ -62,13 +62,13 @@ impl Progress for QuietProgress {
 }
 
 /// A job that runs on threads of its own.
-struct Beside {
+struct WorkerJob {
     job: Arc<dyn Job>,
     workers: Arc<Workers>,
 }
 
 #[async_trait]
-impl Job for Beside {
+impl Job for WorkerJob {
     async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
         let (job, context) = (Arc::clone(&self.job), context.clone());
         let done = self
@@ -76,7 +76,7 @@ impl Job for Beside {
             .run(async move { job.run(&context).await })
             .await;
         done.unwrap_or_else(|| {
-            Err(JobFailure::because(
+            Err(JobFailure::from_error(
                 "the job ended unexpectedly; see the log",
             ))
         })
@@ -85,7 +85,7 @@ impl Job for Beside {
 
 /// An error of creating the resample job.
 #[derive(Debug, thiserror::Error)]
-pub enum NoJob {
+pub enum ResampleJobError {
     /// The lake or the raw folder cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,7 +95,10 @@ pub enum NoJob {
 }
 
 /// Creates the resample job of `settings`.
-pub fn resample_job(settings: &Settings, progress: Arc<dyn Progress>) -> Result<batch::Job, NoJob> {
+pub fn resample_job(
+    settings: &Settings,
+    progress: Arc<dyn Progress>,
+) -> Result<batch::Job, ResampleJobError> {
     Ok(batch::Job {
         lake: Store::open(&settings.lake, settings.storage.options())?,
         raw: Store::open_existing(&settings.raw, settings.storage.options())?,
@@ -106,10 +109,10 @@ pub fn resample_job(settings: &Settings, progress: Arc<dyn Progress>) -> Result<
 }
 
 /// Converts the error of a run on the lake. A run that another run keeps from starting is busy, not failed.
-pub(super) fn failure(error: JobError) -> JobFailure {
+pub(super) fn to_job_failure(error: JobError) -> JobFailure {
     match error {
         JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
-        error => JobFailure::because(error),
+        error => JobFailure::from_error(error),
     }
 }
 
@@ -125,10 +128,10 @@ impl Job for ResampleJob {
         let spec = &context.spec;
         // Created anew for each run, because the mapping of the columns may have changed.
         let job = resample_job(&self.settings, Arc::clone(&self.progress))
-            .map_err(JobFailure::because)?;
+            .map_err(JobFailure::from_error)?;
         let (from, to) = (spec.date("from"), spec.date("to"));
         let options = Options {
-            full: spec.is_told("full"),
+            full: spec.is_set("full"),
             dates: (from.is_some() || to.is_some()).then(|| {
                 (
                     from.map_or(i32::MIN, day_from_date),
@@ -138,7 +141,7 @@ impl Job for ResampleJob {
             dry_run: false,
         };
         // The run stops when it is dropped: readers never see an abandoned run, and the next run does its work.
-        let report = job.run(&options).await.map_err(failure)?;
+        let report = job.run(&options).await.map_err(to_job_failure)?;
         Ok(JobOutcome {
             rows: Some(report.rows.values().sum()),
             left_out: !report.quarantined.is_empty(),

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::jobs::{failure, resample_job};
+use super::jobs::{resample_job, to_job_failure};
 use super::search::{index_folder, search};
 use crate::catalog::Snapshot;
 use crate::config::Settings;
@@ -17,7 +17,7 @@ use crate::jobs::{MaintainOptions, Progress};
 use crate::lake::Store;
 use crate::mirror::{self, Mirror, MirrorError};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
-use crate::search::handover::{Outcome, Request, hand_over};
+use crate::search::handover::{Outcome, Request, send_request};
 use crate::search::index::IndexError;
 use crate::search::{IndexReport, SearchError};
 
@@ -27,7 +27,7 @@ use crate::search::{IndexReport, SearchError};
     "no mirror is configured: set `mirror_url`, such as \"postgres://plantlake@db.example/chemical\", or remove the job's \
      schedule"
 )]
-struct NoMirror;
+struct MirrorNotConfigured;
 
 /// Copies recent averages to Postgres.
 pub(super) struct MirrorJob(pub Settings);
@@ -39,34 +39,34 @@ impl Job for MirrorJob {
         let url = settings.mirror_url.clone();
         let lake = Store::open(&settings.lake, settings.storage.options());
         let mirror = Mirror {
-            lake: lake.map_err(JobFailure::because)?,
+            lake: lake.map_err(JobFailure::from_error)?,
             catalog: settings.catalog.clone(),
-            url: url.ok_or_else(|| JobFailure::Settings(Box::new(NoMirror)))?,
+            url: url.ok_or_else(|| JobFailure::Settings(Box::new(MirrorNotConfigured)))?,
             settings: settings.mirror.clone(),
-            progress: Arc::new(Logged),
+            progress: Arc::new(LoggedProgress),
         };
         let options = mirror::Options {
-            full: context.spec.is_told("full"),
+            full: context.spec.is_set("full"),
             dry_run: false,
         };
         // Runs on a thread of its own, because the compiler cannot prove that the future is `Send`. It stops when this
         // future is dropped.
-        let (here, gone) = oneshot::channel::<()>();
+        let (stop_sender, stopped) = oneshot::channel::<()>();
         let runtime = Handle::current();
         let running = spawn_blocking(move || {
             runtime.block_on(async move {
                 tokio::select! {
                     outcome = mirror.run(&options) => Some(outcome),
-                    _ = gone => None,
+                    _ = stopped => None,
                 }
             })
         });
-        let outcome = running.await.map_err(JobFailure::because)?;
-        drop(here);
-        let outcome = outcome.ok_or_else(|| JobFailure::because("the job was stopped"))?;
+        let outcome = running.await.map_err(JobFailure::from_error)?;
+        drop(stop_sender);
+        let outcome = outcome.ok_or_else(|| JobFailure::from_error("the job was stopped"))?;
         let report = outcome.map_err(|error| match error {
             error @ MirrorError::Held { .. } => JobFailure::Busy(Box::new(error)),
-            error => JobFailure::because(error),
+            error => JobFailure::from_error(error),
         })?;
         let rows = report.tables.iter().map(|table| table.sent).sum();
         Ok(JobOutcome {
@@ -78,13 +78,13 @@ impl Job for MirrorJob {
 }
 
 /// A progress reporter that writes to the log.
-struct Logged;
+struct LoggedProgress;
 
-impl mirror::Progress for Logged {
+impl mirror::Progress for LoggedProgress {
     fn expect(&self, _: u64) {}
     fn sent(&self, _: u64) {}
 
-    fn again(&self, problem: &MirrorError, wait: Duration) {
+    fn retrying(&self, problem: &MirrorError, wait: Duration) {
         tracing::warn!("retrying the mirror in {} s: {problem}", wait.as_secs());
     }
 }
@@ -95,7 +95,7 @@ pub(super) struct IndexJob(pub Settings);
 #[async_trait]
 impl Job for IndexJob {
     async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
-        let report = self.index(context.spec.is_told("full")).await?;
+        let report = self.index(context.spec.is_set("full")).await?;
         Ok(JobOutcome {
             rows: Some(report.indexed as u64),
             left_out: false,
@@ -110,25 +110,25 @@ impl IndexJob {
         if settings.qdrant.url.is_none() {
             let folder = index_folder(settings);
             let request = Request::Index { full };
-            match hand_over(&folder, &request, &|_| {}).await {
+            match send_request(&folder, &request, &|_| {}).await {
                 Some(Ok(Outcome::Indexed(report))) => return Ok(report),
                 Some(Ok(Outcome::Found { .. })) => {
-                    return Err(JobFailure::because(
+                    return Err(JobFailure::from_error(
                         "the server runs another version of plantlake",
                     ));
                 }
-                Some(Err(error)) => return Err(JobFailure::because(error)),
+                Some(Err(error)) => return Err(JobFailure::from_error(error)),
                 None => {}
             }
         }
-        let search = search(settings, true).map_err(JobFailure::because)?;
-        let snapshot = Snapshot::read(&settings.catalog).map_err(JobFailure::because)?;
+        let search = search(settings, true).map_err(JobFailure::from_error)?;
+        let snapshot = Snapshot::read(&settings.catalog).map_err(JobFailure::from_error)?;
         let report = search.index(&snapshot, full, &|_| {}).await;
         report.map_err(|error| match error {
             error @ SearchError::Index(IndexError::InUse { .. }) => {
                 JobFailure::Busy(Box::new(error))
             }
-            error => JobFailure::because(error),
+            error => JobFailure::from_error(error),
         })
     }
 }
@@ -140,9 +140,9 @@ pub(super) struct MaintainJob(pub Settings, pub Arc<dyn Progress>);
 impl Job for MaintainJob {
     async fn run(&self, _: &JobContext) -> Result<JobOutcome, JobFailure> {
         let Self(settings, progress) = self;
-        let job = resample_job(settings, Arc::clone(progress)).map_err(JobFailure::because)?;
+        let job = resample_job(settings, Arc::clone(progress)).map_err(JobFailure::from_error)?;
         let report = job.maintain(&MaintainOptions::default()).await;
-        let report = report.map_err(failure)?;
+        let report = report.map_err(to_job_failure)?;
         let compacted = report.compacted.iter().map(|table| table.rows);
         let expired = report.expired.iter().map(|expired| expired.rows);
         Ok(JobOutcome {

@@ -2,11 +2,11 @@
 
 mod backup;
 pub mod demo;
+mod disk_space;
 pub mod doctor;
 mod jobs;
 mod kinds;
 mod monitoring;
-mod room;
 mod schedule;
 mod search;
 mod serve;
@@ -14,13 +14,13 @@ mod service;
 mod shared_writing;
 
 pub use backup::{
-    BackupFailure, BackupReport, PartReport, Put, RestoreReport, back_up, check, restore,
+    BackupFailure, BackupReport, PartReport, RestoreOutcome, RestoreReport, back_up, check, restore,
 };
-pub use jobs::{NoJob, QuietProgress, jobs, resample_job};
+pub use disk_space::{DiskSpaceError, check_free_space, check_writable, free_space};
+pub use jobs::{QuietProgress, ResampleJobError, jobs, resample_job};
 pub use monitoring::{Monitoring, MonitoringError};
-pub use room::{RoomError, check_room, free_space, try_to_write};
-pub use schedule::{ScheduleError, Scheduling, worker};
+pub use schedule::{ScheduleError, ScheduleRunner, worker};
 pub use search::{index_folder, models, search};
 pub use serve::{AppError, server};
 pub use service::{Ports, Service, ServiceError};
-pub use shared_writing::{SharedWriting, no_write_grant};
+pub use shared_writing::{SharedWriting, no_write_grant_warning};

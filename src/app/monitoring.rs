@@ -4,15 +4,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::jobs::LagWatch;
+use crate::jobs::LagMonitor;
 use crate::lake::{Store, StoreError};
 use crate::metrics::METRICS;
 use crate::metrics::http::HttpServer;
 
 /// The interval at which raw files on this machine are listed.
-const EVERY: Duration = Duration::from_secs(5);
+const LISTING_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval at which raw files in an object store are listed, where listing is slow and costs money.
-const REMOTE_EVERY: Duration = Duration::from_secs(60);
+const REMOTE_LISTING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// An error of opening the metrics endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +45,8 @@ pub enum MonitoringError {
 /// The metrics of a process, ready to be served.
 pub struct Monitoring {
     listener: Option<TcpListener>,
-    lag: LagWatch,
-    every: Duration,
+    lag: LagMonitor,
+    interval: Duration,
 }
 
 impl Monitoring {
@@ -55,14 +55,14 @@ impl Monitoring {
         let lake = Store::open(&settings.lake, settings.storage.options())?;
         let raw = Store::open(&settings.raw, settings.storage.options())?;
         let every = if raw.local_path().is_some() {
-            EVERY
+            LISTING_INTERVAL
         } else {
-            REMOTE_EVERY
+            REMOTE_LISTING_INTERVAL
         };
         Ok(Self {
-            listener: listen(settings)?,
-            lag: LagWatch::new(lake, raw),
-            every,
+            listener: bind_listener(settings)?,
+            lag: LagMonitor::new(lake, raw),
+            interval: every,
         })
     }
 
@@ -77,15 +77,15 @@ impl Monitoring {
         let Self {
             listener,
             mut lag,
-            every,
+            interval: every,
         } = self;
         let watch = async {
-            let mut is_away = false;
+            let mut has_failed = false;
             loop {
-                match lag.look().await {
-                    Ok(_) => is_away = false,
-                    Err(error) if !is_away => {
-                        is_away = true;
+                match lag.check().await {
+                    Ok(_) => has_failed = false,
+                    Err(error) if !has_failed => {
+                        has_failed = true;
                         tracing::warn!("cannot measure the lag of the tables: {error}");
                     }
                     Err(_) => {}
@@ -105,17 +105,17 @@ impl Monitoring {
     }
 
     /// Records that the process has started.
-    pub fn started() {
-        METRICS.health.started();
+    pub fn mark_started() {
+        METRICS.health.mark_started();
     }
 
     /// Records that the process is about to end.
-    pub fn stopping() {
-        METRICS.health.stopping();
+    pub fn mark_stopping() {
+        METRICS.health.mark_stopping();
     }
 }
 
-fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
+fn bind_listener(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
     let metrics = &settings.metrics;
     let Some(listen) = metrics.listen else {
         return Ok(None);
@@ -125,7 +125,7 @@ fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
     }
     match TcpListener::bind(listen) {
         Ok(listener) => Ok(Some(listener)),
-        Err(source) if metrics.is_chosen => Err(MonitoringError::CannotListen { listen, source }),
+        Err(source) if metrics.is_explicit => Err(MonitoringError::CannotListen { listen, source }),
         // Another server on this machine may have the default address; only an address that was set explicitly is an
         // error.
         Err(error) => {

@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::jobs::{QuietProgress, jobs, workers};
+use super::jobs::{QuietProgress, jobs, start_workers};
 use crate::config::Settings;
 use crate::jobs::Progress;
 use crate::jobs::spec::{SpecError, read_jobs};
 use crate::model::JobSpec;
-use crate::schedule::{Jobs, Pace, Scheduler, Stop, Webhook, WebhookError, Worker};
+use crate::schedule::{CheckIntervals, Jobs, Scheduler, StopSignal, Webhook, WebhookError, Worker};
 use crate::store::{OrganisationStore, StoreError};
 
 /// The interval at which the files are checked for changes.
-const EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// An error of creating the schedule.
 #[derive(Debug, thiserror::Error)]
@@ -47,25 +47,25 @@ pub fn worker(
 }
 
 /// A schedule that is ready to run.
-pub struct Scheduling {
+pub struct ScheduleRunner {
     scheduler: Scheduler,
     specs: watch::Sender<Arc<[JobSpec]>>,
     folder: PathBuf,
-    stamps: Stamps,
+    stamps: FileStamps,
 }
 
 /// The paths, sizes and modification times of the files that declare jobs.
-type Stamps = Vec<(PathBuf, u64, Option<SystemTime>)>;
+type FileStamps = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
-impl Scheduling {
+impl ScheduleRunner {
     /// Reads the declared jobs. In a server, they run on threads of a lower priority.
-    pub async fn open(settings: &Settings, in_a_server: bool) -> Result<Self, ScheduleError> {
-        let stamps = stamps(&settings.jobs);
+    pub async fn open(settings: &Settings, is_in_server: bool) -> Result<Self, ScheduleError> {
+        let stamps = read_stamps(&settings.jobs);
         let specs: Arc<[JobSpec]> = read_jobs(&settings.jobs)?.into();
         let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
         let progress: Arc<dyn Progress> = Arc::new(QuietProgress);
-        let workers = match in_a_server {
-            true => Some(workers().map_err(ScheduleError::Threads)?),
+        let workers = match is_in_server {
+            true => Some(start_workers().map_err(ScheduleError::Threads)?),
             false => None,
         };
         let jobs = jobs(settings, &progress, workers.as_ref());
@@ -76,7 +76,7 @@ impl Scheduling {
                 worker: Arc::new(worker),
                 specs,
                 history: settings.schedule.history,
-                pace: Pace::default(),
+                intervals: CheckIntervals::default(),
             },
             specs: sender,
             folder: settings.jobs.clone(),
@@ -97,7 +97,7 @@ impl Scheduling {
     }
 
     /// Runs jobs until `stop` is requested, and then until the running ones have ended.
-    pub async fn run(self, stop: Stop) {
+    pub async fn run(self, stop: StopSignal) {
         let Self {
             scheduler,
             specs,
@@ -106,24 +106,28 @@ impl Scheduling {
         } = self;
         tokio::select! {
             () = scheduler.run(stop) => {}
-            () = follow(&folder, stamps, &specs) => {}
+            () = watch_job_files(&folder, stamps, &specs) => {}
         }
     }
 }
 
 /// Applies changed files, for as long as the future is polled. While a file is invalid, the former jobs stay in force.
-async fn follow(folder: &Path, mut taken: Stamps, specs: &watch::Sender<Arc<[JobSpec]>>) {
-    let mut last = taken.clone();
+async fn watch_job_files(
+    folder: &Path,
+    mut applied: FileStamps,
+    specs: &watch::Sender<Arc<[JobSpec]>>,
+) {
+    let mut last = applied.clone();
     loop {
-        tokio::time::sleep(EVERY).await;
-        let now = stamps(folder);
-        // The files may be incomplete while somebody writes them.
-        let is_still = now == last;
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let now = read_stamps(folder);
+        // The files may be incomplete while they are being written.
+        let is_stable = now == last;
         last = now;
-        if !is_still || last == taken {
+        if !is_stable || last == applied {
             continue;
         }
-        taken.clone_from(&last);
+        applied.clone_from(&last);
         match read_jobs(folder) {
             Ok(read) => {
                 if **specs.borrow() != *read {
@@ -138,9 +142,9 @@ async fn follow(folder: &Path, mut taken: Stamps, specs: &watch::Sender<Arc<[Job
     }
 }
 
-fn stamps(folder: &Path) -> Stamps {
+fn read_stamps(folder: &Path) -> FileStamps {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut stamps: Stamps = entries
+    let mut stamps: FileStamps = entries
         .filter_map(|entry| {
             let metadata = entry.metadata().ok()?;
             Some((entry.path(), metadata.len(), metadata.modified().ok()))

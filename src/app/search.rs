@@ -9,8 +9,8 @@ use crate::search::index::{EdgeIndex, IndexError, QdrantIndex, VectorIndex};
 use crate::search::models::{ModelSettings, Models};
 
 /// Creates the search over the catalog of `settings`, without opening an index or a model. See [`Search::new`] for
-/// `waits_for_meanings`.
-pub fn search(settings: &Settings, waits_for_meanings: bool) -> Result<Search, IndexError> {
+/// `waits_for_embeddings`.
+pub fn search(settings: &Settings, waits_for_embeddings: bool) -> Result<Search, IndexError> {
     let index: Arc<dyn VectorIndex> = match &settings.qdrant.url {
         Some(url) => {
             let qdrant = &settings.qdrant;
@@ -26,7 +26,7 @@ pub fn search(settings: &Settings, waits_for_meanings: bool) -> Result<Search, I
         }
         None => Arc::new(EdgeIndex::open(&index_folder(settings))?),
     };
-    Ok(Search::new(models(settings), index, waits_for_meanings))
+    Ok(Search::new(models(settings), index, waits_for_embeddings))
 }
 
 /// Returns the models that `settings` name.

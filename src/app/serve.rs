@@ -6,13 +6,13 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::search::{index_folder, search};
-use super::shared_writing::no_write_grant;
+use super::shared_writing::no_write_grant_warning;
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
 use crate::config::{ConnectionSettings, Settings};
 use crate::descriptors;
 use crate::engine::{
-    LaneLimits, Limits, MOST_STACK, MemoryLimits, QueryEngine, QueryError, RawFiles,
+    Limits, MemoryLimits, QueryEngine, QueryError, RawFiles, SchedulerLimits, THREAD_STACK_BYTES,
 };
 use crate::flight::{ConnectionLimits, IngestLimits, Server, ServerLimits};
 use crate::jobs::spec::{ResampleSpec, SpecError};
@@ -68,9 +68,9 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     };
     let catalog = LiveCatalog::open(&settings.catalog).await?;
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
-    let store = store.with_caps((&settings.auth).into());
+    let store = store.with_account_limits((&settings.auth).into());
     for organisation in store.senders_without_write_grant().await? {
-        tracing::warn!("{}", no_write_grant(&organisation));
+        tracing::warn!("{}", no_write_grant_warning(&organisation));
     }
     let auth = Authenticator::open(store.clone(), &settings.auth)?;
     let search = search(settings, false)?;
@@ -80,19 +80,19 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
         .is_none()
         .then(|| index_folder(settings));
     let views: PathBuf = settings.catalog.join("views");
-    let limits = limits(settings);
+    let limits = query_limits(settings);
     let raw = RawFiles::new(raw, format);
     let engine = QueryEngine::open(&lake, raw, catalog, search, requests, &views, &limits).await?;
     let serve = &settings.serve;
     let limits = ServerLimits {
         connections: connection_limits(&serve.connections),
         ingest: IngestLimits {
-            bytes: serve.largest_ingest,
-            unsent: time(serve.unread_timeout),
+            max_bytes: serve.largest_ingest,
+            idle_timeout: to_duration(serve.unread_timeout),
         },
-        shutdown: time(serve.shutdown_timeout),
+        shutdown_timeout: to_duration(serve.shutdown_timeout),
     };
-    let meter = Meter::begin(metering(settings), store.clone())?;
+    let meter = Meter::start(meter_settings(settings), store.clone())?;
     Ok(Server::new(
         auth,
         engine,
@@ -115,10 +115,10 @@ fn connection_limits(settings: &ConnectionSettings) -> ConnectionLimits {
     ConnectionLimits {
         total,
         per_address: settings.per_address,
-        handshake_timeout: time(settings.handshake_timeout),
-        unauthenticated_timeout: time(settings.unauthenticated_timeout),
-        message_timeout: time(settings.message_timeout),
-        message_memory: settings.message_memory,
+        handshake_timeout: to_duration(settings.handshake_timeout),
+        unauthenticated_timeout: to_duration(settings.unauthenticated_timeout),
+        message_timeout: to_duration(settings.message_timeout),
+        message_memory_bytes: settings.message_memory,
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol,
     }
@@ -129,7 +129,7 @@ pub(super) fn journal_folder(settings: &Settings) -> PathBuf {
     settings.state.join("journal")
 }
 
-fn metering(settings: &Settings) -> MeterSettings {
+fn meter_settings(settings: &Settings) -> MeterSettings {
     let metering = &settings.metering;
     MeterSettings {
         folder: journal_folder(settings),
@@ -140,28 +140,28 @@ fn metering(settings: &Settings) -> MeterSettings {
     }
 }
 
-fn time(setting: TimeDelta) -> Duration {
+fn to_duration(setting: TimeDelta) -> Duration {
     setting.to_std().unwrap_or(Duration::MAX)
 }
 
 /// Returns the resource limits of queries.
-fn limits(settings: &Settings) -> Limits {
+fn query_limits(settings: &Settings) -> Limits {
     let serve = &settings.serve;
     let bytes = |setting| usize::try_from(setting).unwrap_or(usize::MAX);
     Limits {
         memory: MemoryLimits {
-            query_memory: bytes(serve.query_memory),
-            memory: bytes(serve.total_memory),
-            spill: settings.state.join("spill"),
+            query_memory_bytes: bytes(serve.query_memory),
+            total_memory_bytes: bytes(serve.total_memory),
+            spill_folder: settings.state.join("spill"),
             spill_bytes: serve.spill,
         },
-        lanes: LaneLimits {
-            places: serve.queries,
+        scheduler: SchedulerLimits {
+            permits: serve.queries,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            stack: MOST_STACK,
-            work: time(serve.query_timeout),
-            wait: time(serve.queue_timeout),
-            unread: time(serve.unread_timeout),
+            stack_bytes: THREAD_STACK_BYTES,
+            query_timeout: to_duration(serve.query_timeout),
+            queue_timeout: to_duration(serve.queue_timeout),
+            unread_timeout: to_duration(serve.unread_timeout),
         },
         readings: settings.resample.clone(),
         oldest_ingest: serve.oldest_ingest,

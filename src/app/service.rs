@@ -6,17 +6,17 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::monitoring::{Monitoring, MonitoringError};
-use super::schedule::{ScheduleError, Scheduling};
+use super::schedule::{ScheduleError, ScheduleRunner};
 use super::serve::{AppError, server};
 use crate::config::Settings;
-use crate::flight::{ServeError, Serving, TlsSource};
-use crate::schedule::Stopper;
+use crate::flight::{FlightServer, ServeError, TlsSource};
+use crate::schedule::StopSender;
 
 /// An error of starting or running a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The address for clients cannot be bound.
-    #[error("{}", taken(*listen, source))]
+    #[error("{}", bind_error_text(*listen, source))]
     CannotListen {
         /// The address.
         listen: SocketAddr,
@@ -37,10 +37,10 @@ pub enum ServiceError {
     Serve(#[from] ServeError),
     /// The task of the schedule ended unexpectedly.
     #[error("the schedule ended unexpectedly; see the log")]
-    BrokeOff(#[from] tokio::task::JoinError),
+    ScheduleEnded(#[from] tokio::task::JoinError),
 }
 
-fn taken(listen: SocketAddr, source: &std::io::Error) -> String {
+fn bind_error_text(listen: SocketAddr, source: &std::io::Error) -> String {
     let why = match source.kind() {
         std::io::ErrorKind::AddrInUse => {
             "port in use, possibly by another plantlake. Stop that program, or set another port"
@@ -82,8 +82,8 @@ impl Ports {
 /// A server that is bound to its ports, and answers once it is [run](Self::run).
 pub struct Service {
     ports: Ports,
-    serving: Serving,
-    scheduling: Option<Scheduling>,
+    flight_server: FlightServer,
+    schedule: Option<ScheduleRunner>,
     has_tls: bool,
 }
 
@@ -97,15 +97,15 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let server = server(settings).await?;
         let has_tls = tls.is_some();
-        let serving = Serving::new(server, tls)?;
+        let serving = FlightServer::new(server, tls)?;
         let scheduling = match with_jobs {
-            true => Some(Scheduling::open(settings, true).await?),
+            true => Some(ScheduleRunner::open(settings, true).await?),
             false => None,
         };
         Ok(Self {
             ports,
-            serving,
-            scheduling,
+            flight_server: serving,
+            schedule: scheduling,
             has_tls,
         })
     }
@@ -123,34 +123,36 @@ impl Service {
 
     /// Returns the names of the jobs that have a schedule; `None` if the server runs no jobs.
     pub fn jobs(&self) -> Option<Vec<String>> {
-        self.scheduling.as_ref().map(Scheduling::names)
+        self.schedule.as_ref().map(ScheduleRunner::names)
     }
 
     /// Returns the certificate that was created for this run, as PEM.
-    pub fn made_certificate(&self) -> Option<&str> {
-        self.serving.made_certificate.as_deref()
+    pub fn generated_certificate(&self) -> Option<&str> {
+        self.flight_server.generated_certificate.as_deref()
     }
 
     /// Answers clients and runs jobs until `stop` completes, and then until the started results and jobs have ended.
-    /// Results are cut off once `too_late` completes.
+    /// Results are cut off once `shutdown_deadline` completes.
     pub async fn run(
         self,
         stop: impl Future<Output = ()>,
-        too_late: impl Future<Output = ()>,
+        shutdown_deadline: impl Future<Output = ()>,
     ) -> Result<(), ServiceError> {
-        let stopper = Stopper::default();
-        let stop_jobs = stopper.stop_of();
-        Monitoring::started();
+        let stopper = StopSender::default();
+        let stop_jobs = stopper.subscribe();
+        Monitoring::mark_started();
         let scheduled = self
-            .scheduling
+            .schedule
             .map(|scheduling| tokio::spawn(scheduling.run(stop_jobs)));
         let stop = async move {
             stop.await;
-            Monitoring::stopping();
+            Monitoring::mark_stopping();
             // The server and the jobs are stopped at the same time.
             stopper.stop();
         };
-        let serve = self.serving.run(self.ports.listener, stop, too_late);
+        let serve = self
+            .flight_server
+            .run(self.ports.listener, stop, shutdown_deadline);
         let work = async {
             serve.await?;
             if let Some(scheduled) = scheduled {

@@ -1,7 +1,7 @@
 //! Finds organisations that may write to the same assets. If both send a reading of one asset and instant, the later
 //! file decides, so each can change the other's averages.
 
-use crate::catalog::{Asset, Visible};
+use crate::catalog::{Asset, VisibleAssets};
 use crate::model::Grant;
 use crate::store::WritingOrganisation;
 
@@ -40,8 +40,8 @@ impl SharedWriting {
             );
         };
         let (one, it) = (
-            Visible::resolve(assets, rules),
-            Visible::resolve(assets, &other.rules),
+            VisibleAssets::resolve(assets, rules),
+            VisibleAssets::resolve(assets, &other.rules),
         );
         let mut shared = assets
             .iter()
@@ -69,7 +69,7 @@ impl std::fmt::Display for SharedWriting {
 }
 
 /// Returns the warning about an organisation whose users may send readings, but which has no write grant.
-pub fn no_write_grant(organisation: &str) -> String {
+pub fn no_write_grant_warning(organisation: &str) -> String {
     format!(
         "{organisation:?} has users who may send readings, but no write grant: their readings are refused; \
          `plantlake org grant {organisation:?} … --write` allows writing"
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn rule(kind: &str, value: &str) -> Grant {
-        Grant::of(kind, value).unwrap()
+        Grant::parse(kind, value).unwrap()
     }
 
     #[test]

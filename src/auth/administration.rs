@@ -1,10 +1,10 @@
 //! Administration of users and keys. It serves both an operator at the machine and an organisation's own admin, who
 //! connects remotely.
 
-use super::order::MAX_AUDIT_ENTRIES;
+use super::command::MAX_AUDIT_ENTRIES;
 use super::{
-    AuthError, Authenticator, FreshKey, Order, Outcome, Party, Passwords, Principal,
-    check_new_password,
+    AdminCommand, AdminOutcome, AuthError, Authenticator, FreshKey, Passwords, Principal,
+    Requester, check_new_password,
 };
 use crate::model::{Email, OrganisationId, Role};
 use crate::store::{
@@ -17,7 +17,7 @@ pub struct Administrator {
     passwords: Passwords,
     actor: Actor,
     /// The only organisation that the actor may read or change; `None` for all.
-    within: Option<OrganisationId>,
+    scope: Option<OrganisationId>,
 }
 
 impl Administrator {
@@ -27,12 +27,12 @@ impl Administrator {
             store,
             passwords,
             actor,
-            within: None,
+            scope: None,
         }
     }
 
     /// Returns an administrator for the admin of an organisation, who may do everything within it; `None` for other roles.
-    pub fn of(
+    pub fn for_principal(
         principal: &Principal,
         store: OrganisationStore,
         passwords: Passwords,
@@ -41,15 +41,15 @@ impl Administrator {
             store,
             passwords,
             actor: Actor::user(&principal.user),
-            within: Some(principal.organisation_id),
+            scope: Some(principal.organisation_id),
         })
     }
 
     /// Runs a command.
-    pub async fn carry_out(&self, order: Order) -> Result<Outcome, AuthError> {
+    pub async fn run(&self, order: AdminCommand) -> Result<AdminOutcome, AuthError> {
         order.check().map_err(StoreError::from)?;
         match order {
-            Order::CreateUser {
+            AdminCommand::CreateUser {
                 organisation,
                 email,
                 name,
@@ -71,18 +71,18 @@ impl Administrator {
                     password_hash,
                     may_ingest,
                 };
-                Ok(changed(
+                Ok(user_outcome(
                     self.store.create_user(&self.actor, new).await?,
                     true,
                 ))
             }
-            Order::Users { organisation } => {
+            AdminCommand::Users { organisation } => {
                 let organisation = self.organisation(organisation.as_deref()).await?;
                 let users = self.store.users(organisation).await?;
-                Ok(Outcome::Users { users })
+                Ok(AdminOutcome::Users { users })
             }
-            Order::User { email } => Ok(changed(self.user(&email).await?, false)),
-            Order::SetPassword { email, password } => {
+            AdminCommand::User { email } => Ok(user_outcome(self.user(&email).await?, false)),
+            AdminCommand::SetPassword { email, password } => {
                 let user = self.user(&email).await?;
                 let hash = self
                     .new_password(user.role, &user.email, Some(password))
@@ -90,9 +90,9 @@ impl Administrator {
                 if let Some(hash) = hash {
                     self.store.set_password(&self.actor, user.id, hash).await?;
                 }
-                Ok(changed(user, true))
+                Ok(user_outcome(user, true))
             }
-            Order::ChangeUser {
+            AdminCommand::ChangeUser {
                 email,
                 role,
                 name,
@@ -105,36 +105,40 @@ impl Administrator {
                 };
                 self.change_user(&email, &wanted).await
             }
-            Order::SetUserActive { email, active } => {
+            AdminCommand::SetUserActive { email, active } => {
                 let user = self.user(&email).await?;
                 let is_change = self
                     .store
                     .set_user_active(&self.actor, user.id, active)
                     .await?;
-                Ok(changed(self.user(&email).await?, is_change))
+                Ok(user_outcome(self.user(&email).await?, is_change))
             }
-            Order::RemoveUser { email } => {
+            AdminCommand::RemoveUser { email } => {
                 let user = self.user(&email).await?;
                 self.store.remove_user(&self.actor, user.id).await?;
-                Ok(changed(user, true))
+                Ok(user_outcome(user, true))
             }
-            Order::ChangeOwnPassword { .. } => Err(refused(
+            AdminCommand::ChangeOwnPassword { .. } => Err(refused(
                 "operators have no password of their own; set a user's with `plantlake user passwd`",
             )),
-            order => self.carry_out_about_keys(order).await,
+            order => self.run_key_command(order).await,
         }
     }
 
-    async fn change_user(&self, email: &str, wanted: &UserChange) -> Result<Outcome, AuthError> {
+    async fn change_user(
+        &self,
+        email: &str,
+        wanted: &UserChange,
+    ) -> Result<AdminOutcome, AuthError> {
         let user = self.user(email).await?;
         let change = self.store.change_user(&self.actor, user.id, wanted);
-        Ok(changed(change.await?, true))
+        Ok(user_outcome(change.await?, true))
     }
 
     /// Runs the commands on keys and the audit trail.
-    async fn carry_out_about_keys(&self, order: Order) -> Result<Outcome, AuthError> {
+    async fn run_key_command(&self, order: AdminCommand) -> Result<AdminOutcome, AuthError> {
         match order {
-            Order::CreateKey {
+            AdminCommand::CreateKey {
                 user,
                 name,
                 expires_at,
@@ -151,38 +155,38 @@ impl Administrator {
                 };
                 let made = self.store.create_key(&self.actor, new).await?;
                 let text = fresh.text().to_owned();
-                Ok(Outcome::MadeKey { made, text })
+                Ok(AdminOutcome::MadeKey { made, text })
             }
-            Order::Keys { organisation, user } => {
+            AdminCommand::Keys { organisation, user } => {
                 let organisation = self.organisation(organisation.as_deref()).await?;
                 let user = match user {
                     Some(email) => Some(self.user(&email).await?.id),
                     None => None,
                 };
                 let keys = self.store.keys(organisation, user).await?;
-                Ok(Outcome::Keys { keys })
+                Ok(AdminOutcome::Keys { keys })
             }
-            Order::RevokeKey { id } => {
+            AdminCommand::RevokeKey { id } => {
                 let key = self.store.key(&id).await?;
-                if !key.is_some_and(|key| self.may_touch(key.organisation_id)) {
+                if !key.is_some_and(|key| self.may_access(key.organisation_id)) {
                     return Err(not_found("key", &id, "key list"));
                 }
                 let changed = self.store.revoke_key(&self.actor, &id).await?;
-                Ok(Outcome::RevokedKey { id, changed })
+                Ok(AdminOutcome::RevokedKey { id, changed })
             }
-            Order::Audit { organisation, last } => {
-                let max = self.within.map_or(u32::MAX, |_| MAX_AUDIT_ENTRIES);
+            AdminCommand::Audit { organisation, last } => {
+                let max = self.scope.map_or(u32::MAX, |_| MAX_AUDIT_ENTRIES);
                 let filter = AuditFilter {
                     organisation: self.organisation(organisation.as_deref()).await?,
                     last: last.min(max).into(),
                 };
                 let mut entries = self.store.audit(&filter).await?;
-                if self.within.is_some() {
+                if self.scope.is_some() {
                     // Tenants must not learn which people operate the server, and on which machine.
                     let operators = entries.iter_mut().filter(|entry| entry.is_by_operator());
                     operators.for_each(|entry| entry.actor = "operator".to_owned());
                 }
-                Ok(Outcome::Audit { entries })
+                Ok(AdminOutcome::Audit { entries })
             }
             order => Err(refused(format!(
                 "{} is not a command on keys",
@@ -191,18 +195,18 @@ impl Administrator {
         }
     }
 
-    fn may_touch(&self, organisation: OrganisationId) -> bool {
-        self.within.is_none_or(|within| within == organisation)
+    fn may_access(&self, organisation: OrganisationId) -> bool {
+        self.scope.is_none_or(|within| within == organisation)
     }
 
     /// Returns the organisation of this name; without a name, the one that the actor is limited to.
     async fn organisation(&self, name: Option<&str>) -> Result<Option<OrganisationId>, AuthError> {
         let Some(name) = name else {
-            return Ok(self.within);
+            return Ok(self.scope);
         };
         let unknown = || not_found("organisation", name, "org list");
         match self.store.organisation(name).await {
-            Ok(found) if self.may_touch(found.id) => Ok(Some(found.id)),
+            Ok(found) if self.may_access(found.id) => Ok(Some(found.id)),
             // The error does not reveal whether another tenant has an organisation of this name.
             Ok(_) => Err(unknown()),
             Err(error) => Err(error.into()),
@@ -211,7 +215,7 @@ impl Administrator {
 
     async fn user(&self, email: &str) -> Result<User, AuthError> {
         // The error does not reveal whether another tenant has a user with this address.
-        Ok(self.store.user_within(email, self.within).await?)
+        Ok(self.store.user_within(email, self.scope).await?)
     }
 
     /// Checks and hashes a new password, for roles that have one.
@@ -229,7 +233,7 @@ impl Administrator {
             (true, None) => Err(refused("no password given for the user")),
             (true, Some(password)) => {
                 check_new_password(&password, email)?;
-                let party = Party::Organisation(self.within);
+                let party = Requester::Organisation(self.scope);
                 let hash = hash_for(&self.store, &self.passwords, party, email, &password);
                 Ok(Some(hash.await?))
             }
@@ -241,7 +245,7 @@ impl Administrator {
 async fn hash_for(
     store: &OrganisationStore,
     passwords: &Passwords,
-    party: Party,
+    party: Requester,
     email: &str,
     password: &str,
 ) -> Result<String, AuthError> {
@@ -258,22 +262,22 @@ pub async fn change_own_password(
     address: Option<std::net::IpAddr>,
     current: &str,
     new: &str,
-) -> Result<Outcome, AuthError> {
+) -> Result<AdminOutcome, AuthError> {
     check_new_password(new, &principal.user)?;
     authenticator
         .check_own_password(principal, current, address)
         .await?;
-    let party = Party::Organisation(Some(principal.organisation_id));
+    let party = Requester::Organisation(Some(principal.organisation_id));
     let passwords = authenticator.passwords();
     let hash = hash_for(store, passwords, party, &principal.user, new).await?;
     let actor = Actor::user(&principal.user);
     store.set_password(&actor, principal.user_id, hash).await?;
     let id = principal.user_id.to_string();
-    Ok(changed(store.user(&id).await?, true))
+    Ok(user_outcome(store.user(&id).await?, true))
 }
 
-fn changed(user: User, changed: bool) -> Outcome {
-    Outcome::User { user, changed }
+fn user_outcome(user: User, changed: bool) -> AdminOutcome {
+    AdminOutcome::User { user, changed }
 }
 
 fn refused(why: impl ToString) -> AuthError {

@@ -53,14 +53,14 @@ impl fmt::Debug for FreshKey {
 }
 
 /// A key as a client presents it.
-pub(super) struct Presented<'a> {
+pub(super) struct PresentedKey<'a> {
     pub id: &'a str,
     secret: &'a str,
 }
 
-impl<'a> Presented<'a> {
+impl<'a> PresentedKey<'a> {
     /// Whether `text` begins like a key.
-    pub fn looks_like_one(text: &str) -> bool {
+    pub fn has_key_prefix(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
@@ -87,7 +87,7 @@ impl<'a> Presented<'a> {
 /// # Errors
 ///
 /// The text is neither, or the time is in the past.
-pub fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+pub fn parse_expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let text = text.trim();
     let wrong = || {
         format!(
@@ -118,7 +118,7 @@ mod tests {
         let key = FreshKey::new().unwrap();
         let text = key.text();
         assert_eq!(text.len(), 3 + ID_LENGTH + 1 + SECRET_LENGTH);
-        let presented = Presented::parse(text).unwrap();
+        let presented = PresentedKey::parse(text).unwrap();
         assert_eq!(presented.id, key.id);
         assert!(presented.has_secret(&key.secret_hash));
         assert!(!format!("{key:?}").contains(presented.secret));
@@ -130,7 +130,7 @@ mod tests {
                     continue;
                 }
                 let changed: String = changed.into_iter().collect();
-                let same = Presented::parse(&changed).is_some_and(|presented| {
+                let same = PresentedKey::parse(&changed).is_some_and(|presented| {
                     presented.id == key.id && presented.has_secret(&key.secret_hash)
                 });
                 assert!(!same, "{changed}");
@@ -144,14 +144,14 @@ mod tests {
             &format!("{text}0"),
             &format!("{text} "),
         ] {
-            assert!(Presented::parse(text).is_none(), "{text}");
+            assert!(PresentedKey::parse(text).is_none(), "{text}");
         }
     }
 
     #[test]
     fn expiry_accepts_days_and_dates_in_the_future() {
         let now = "2026-11-24T08:00:00Z".parse().unwrap();
-        let end = |text| expiry(text, now).map(|end| end.to_rfc3339());
+        let end = |text| parse_expiry(text, now).map(|end| end.to_rfc3339());
         assert_eq!(end("2d"), Ok("2026-11-26T08:00:00+00:00".to_owned()));
         assert_eq!(
             end("2026-11-24"),

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::task::JoinSet;
 
-use super::api_key::Presented;
-use super::failures::Failures;
+use super::api_key::PresentedKey;
+use super::failures::SignInFailures;
 use super::key_ring::KeyRing;
-use super::live::{Access, INTERVAL, LiveAccess};
+use super::live::{Access, LiveAccess, REVISION_INTERVAL};
 use super::password::Passwords;
 use super::throttle::{Attempt, Throttle};
-use super::token::Tokens;
-use super::{AuthError, Party, Principal, Proof, digest};
+use super::token::TokenIssuer;
+use super::{AuthError, Principal, Proof, Requester, digest};
 use crate::clock;
 use crate::config::AuthSettings;
 use crate::metrics::{Cache, METRICS};
@@ -22,24 +22,24 @@ use crate::model::{AssetGrant, GrantAccess, SessionId};
 use crate::store::{Credential, OrganisationStore, User};
 
 /// The minimum time between two records of the use of one key.
-const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
+const KEY_USE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 /// The address that is recorded for a sign-in from the command line.
-const LOCAL: &str = "local";
+const LOCAL_ADDRESS: &str = "local";
 
 /// Authenticates people and programs. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator {
     store: OrganisationStore,
-    tokens: Tokens,
+    tokens: TokenIssuer,
     token_lifetime: TimeDelta,
     passwords: Passwords,
     throttle: Throttle,
-    failures: Failures,
+    failures: SignInFailures,
     live: LiveAccess,
-    /// When the use of each key was last recorded.
-    noted: Arc<Mutex<HashMap<String, DateTime<Utc>>>>,
+    /// The time at which the use of each key was last recorded.
+    last_recorded: Arc<Mutex<HashMap<String, DateTime<Utc>>>>,
     /// Writes of key uses that are in progress.
-    notes: Arc<Mutex<JoinSet<()>>>,
+    pending_writes: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// The result of a sign-in. `Debug` does not show the token.
@@ -48,7 +48,7 @@ pub struct SignedIn {
     pub token: String,
     /// The id of the session, which can be revoked.
     pub session: SessionId,
-    /// When the token and the session expire.
+    /// The time at which the token and the session expire.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -65,7 +65,7 @@ impl Authenticator {
     pub fn open(store: OrganisationStore, settings: &AuthSettings) -> Result<Self, AuthError> {
         Ok(Self {
             store,
-            tokens: Tokens {
+            tokens: TokenIssuer {
                 keys: KeyRing::open(&settings.keys_dir)?,
                 issuer: settings.issuer.clone(),
                 audience: settings.audience.clone(),
@@ -73,10 +73,10 @@ impl Authenticator {
             token_lifetime: settings.token_lifetime,
             passwords: Passwords::new()?,
             throttle: Throttle::default(),
-            failures: Failures::default(),
+            failures: SignInFailures::default(),
             live: LiveAccess::default(),
-            noted: Arc::default(),
-            notes: Arc::default(),
+            last_recorded: Arc::default(),
+            pending_writes: Arc::default(),
         })
     }
 
@@ -91,15 +91,15 @@ impl Authenticator {
         let credential = self.check_password(attempt, email, password, address, |_| true);
         let credential = credential.await?;
         let user = &credential.user;
-        if let Err(error) = has_access(user) {
+        if let Err(error) = check_access(user) {
             let organisations = [user.organisation_id];
-            self.failures.note(email, address, &organisations);
+            self.failures.record(email, address, &organisations);
             return Err(error);
         }
         if let Some(hash) = &credential.password_hash
             && self.passwords.is_outdated(hash)
         {
-            let party = Party::Organisation(Some(user.organisation_id));
+            let party = Requester::Organisation(Some(user.organisation_id));
             // If the hashing queue is full, the next sign-in rehashes the password.
             if let Ok(fresh) = self.passwords.hash(party, password, Some(hash)).await {
                 self.store.rehash_password(user.id, hash, fresh).await?;
@@ -108,7 +108,7 @@ impl Authenticator {
         // The times in a token are whole seconds.
         let now = clock::now().trunc_subsecs(0);
         let expires_at = now + self.token_lifetime;
-        let from = address.map_or_else(|| LOCAL.to_owned(), |address| address.to_string());
+        let from = address.map_or_else(|| LOCAL_ADDRESS.to_owned(), |address| address.to_string());
         let session = self
             .store
             .begin_session(user.id, now, expires_at, &from)
@@ -135,7 +135,7 @@ impl Authenticator {
         let is_own = |user: &User| user.id == principal.user_id;
         let checked = self.check_password(attempt, email, password, address, is_own);
         checked.await.map(drop).map_err(|error| match error {
-            AuthError::WrongPassword | AuthError::BrokenKey => AuthError::WrongCurrentPassword,
+            AuthError::WrongPassword | AuthError::IncompleteKey => AuthError::WrongCurrentPassword,
             error => error,
         })
     }
@@ -157,26 +157,26 @@ impl Authenticator {
             credentials.retain(|one| one.user.role.has_password());
             let hashes = credentials.iter().map(|one| one.password_hash.clone());
             let hashes = hashes.collect();
-            let place = self.passwords.verify(attempt.party(), password, hashes);
+            let place = self.passwords.verify(attempt.requester(), password, hashes);
             Ok::<_, AuthError>((place.await?, credentials, organisations))
         };
         let (place, mut credentials, organisations) = match checked.await {
             Ok(checked) => checked,
             Err(error) => {
-                attempt.undecided();
+                attempt.cancel();
                 return Err(error);
             }
         };
         if let Some(place) = place {
-            attempt.right();
+            attempt.succeed();
             return Ok(credentials.swap_remove(place));
         }
-        self.failures.note(email, address, &organisations);
-        attempt.wrong().await?;
+        self.failures.record(email, address, &organisations);
+        attempt.fail().await?;
         let is_part_of_key =
-            Presented::looks_like_one(password) && Presented::parse(password).is_none();
+            PresentedKey::has_key_prefix(password) && PresentedKey::parse(password).is_none();
         Err(match is_part_of_key {
-            true => AuthError::BrokenKey,
+            true => AuthError::IncompleteKey,
             false => AuthError::WrongPassword,
         })
     }
@@ -184,7 +184,8 @@ impl Authenticator {
     /// Whether `text` has the format of an API key or an access token, so that it is not a password.
     pub fn is_credential(text: &str) -> bool {
         // The first part of a JWT is base64 of JSON that begins with `{"`.
-        Presented::parse(text).is_some() || text.starts_with("eyJ") && text.split('.').count() == 3
+        PresentedKey::parse(text).is_some()
+            || text.starts_with("eyJ") && text.split('.').count() == 3
     }
 
     /// The hasher of passwords. The whole process shares its bounded set of threads.
@@ -200,27 +201,27 @@ impl Authenticator {
     /// Returns the access that this API key or access token gives.
     pub async fn authenticate(&self, credential: &str) -> Result<Access, AuthError> {
         let fingerprint = digest(credential.as_bytes());
-        let known = self.live.fresh(&fingerprint);
+        let known = self.live.get_confirmed(&fingerprint);
         METRICS
             .engine
-            .looked_up(Cache::Credentials, known.is_some());
+            .count_lookup(Cache::Credentials, known.is_some());
         if let Some(access) = known {
-            self.note_use(access.principal());
+            self.record_key_use(access.principal());
             return Ok(access);
         }
         let looked_up = async {
             // The revision is read first, so that later changes cause another check.
             let revision = self.store.revision().await?;
-            Ok((self.look_up(credential).await?, revision))
+            Ok((self.resolve_credential(credential).await?, revision))
         };
         match looked_up.await {
             Ok((principal, revision)) => {
-                let access = self.live.admit(fingerprint, principal, revision);
-                self.note_use(access.principal());
+                let access = self.live.insert(fingerprint, principal, revision);
+                self.record_key_use(access.principal());
                 Ok(access)
             }
             Err(AuthError::Store(error)) if error.is_outage() => {
-                match self.live.stale(&fingerprint) {
+                match self.live.get_during_outage(&fingerprint) {
                     Some(access) => Ok(access),
                     None => Err(error.into()),
                 }
@@ -230,27 +231,35 @@ impl Authenticator {
     }
 
     /// Waits until all pending records are in the database; called before the program ends.
-    pub async fn settle(&self) {
-        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    pub async fn flush(&self) {
+        let notes = std::mem::take(
+            &mut *self
+                .pending_writes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         notes.join_all().await;
         self.failures.write(&self.store, true, true).await;
     }
 
     /// Checks every second whether an access has ended, and writes failed sign-ins. Runs until the future is dropped.
-    pub async fn keep_watch(&self) {
-        tokio::join!(self.keep_looking(), self.failures.keep_writing(&self.store));
+    pub async fn run_background_tasks(&self) {
+        tokio::join!(
+            self.poll_revision(),
+            self.failures.write_periodically(&self.store)
+        );
     }
 
-    async fn keep_looking(&self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
+    async fn poll_revision(&self) {
+        let mut ticks = tokio::time::interval(REVISION_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_away = false;
         loop {
             ticks.tick().await;
-            match self.look_again().await {
+            match self.recheck_credentials().await {
                 Ok(()) => {
                     is_away = false;
-                    METRICS.health.database_answered();
+                    METRICS.health.record_database_response();
                 }
                 Err(error) if !is_away => {
                     is_away = true;
@@ -258,44 +267,45 @@ impl Authenticator {
                 }
                 Err(_) => {}
             }
-            self.live.end_overdue(clock::now());
+            self.live.end_expired(clock::now());
         }
     }
 
     /// Checks the remembered credentials again that were last checked at another revision of the database.
-    async fn look_again(&self) -> Result<(), AuthError> {
+    async fn recheck_credentials(&self) -> Result<(), AuthError> {
         let revision = self.store.revision().await?;
         for (fingerprint, principal, checked_at) in self.live.all() {
             // The removal of a signing key does not change the database's revision.
-            if checked_at != revision || !self.has_its_key(&principal.proof)? {
+            if checked_at != revision || !self.is_signing_key_present(&principal.proof)? {
                 match self.principal(principal.proof.clone()).await {
                     Err(error) if !error.is_refusal() => return Err(error),
-                    outcome => self.live.revise(&fingerprint, outcome, revision),
+                    outcome => self.live.apply_check(&fingerprint, outcome, revision),
                 }
             }
         }
-        self.live.looked();
+        self.live.mark_confirmed();
         Ok(())
     }
 
-    fn has_its_key(&self, proof: &Proof) -> Result<bool, AuthError> {
+    fn is_signing_key_present(&self, proof: &Proof) -> Result<bool, AuthError> {
         match proof {
             Proof::Session { signing_key, .. } => Ok(self.tokens.keys.find(signing_key)?.is_some()),
             Proof::Key { .. } => Ok(true),
         }
     }
 
-    async fn look_up(&self, credential: &str) -> Result<Principal, AuthError> {
-        if Presented::looks_like_one(credential) {
-            let presented = Presented::parse(credential).ok_or(AuthError::UnknownKey)?;
+    async fn resolve_credential(&self, credential: &str) -> Result<Principal, AuthError> {
+        if PresentedKey::has_key_prefix(credential) {
+            let presented = PresentedKey::parse(credential).ok_or(AuthError::InvalidKey)?;
             let key = self
                 .store
                 .key(presented.id)
                 .await?
-                .ok_or(AuthError::UnknownKey)?;
+                .ok_or(AuthError::InvalidKey)?;
             if !presented.has_secret(&key.secret_hash) {
-                self.failures.note_key(&key.id, key.organisation_id);
-                return Err(AuthError::UnknownKey);
+                self.failures
+                    .record_wrong_secret(&key.id, key.organisation_id);
+                return Err(AuthError::InvalidKey);
             }
             return self
                 .principal(Proof::Key {
@@ -305,10 +315,10 @@ impl Authenticator {
                 .await;
         }
         if credential.split('.').count() != 3 {
-            return Err(AuthError::NoCredential);
+            return Err(AuthError::MalformedCredential);
         }
         let (claims, signing_key) = self.tokens.check(credential, clock::now())?;
-        let malformed = AuthError::WrongToken("a claim is missing or malformed");
+        let malformed = AuthError::InvalidToken("a claim is missing or malformed");
         let proof = Proof::Session {
             id: claims.sid,
             signing_key,
@@ -316,7 +326,7 @@ impl Authenticator {
         };
         let principal = self.principal(proof).await?;
         if (principal.user_id, principal.organisation_id) != (claims.sub, claims.org) {
-            return Err(AuthError::WrongToken("it does not match its session"));
+            return Err(AuthError::InvalidToken("it does not match its session"));
         }
         Ok(principal)
     }
@@ -326,11 +336,11 @@ impl Authenticator {
         let now = clock::now();
         let (user, may_ingest) = match &proof {
             Proof::Session { id, .. } => {
-                let over = |state| AuthError::Over {
+                let over = |state| AuthError::NoLongerValid {
                     what: "access token",
                     state,
                 };
-                if !self.has_its_key(&proof)? {
+                if !self.is_signing_key_present(&proof)? {
                     return Err(over("is signed with a key that was removed"));
                 }
                 let session = self.store.session(*id).await?;
@@ -344,11 +354,11 @@ impl Authenticator {
                 (session.user_id, true)
             }
             Proof::Key { id, .. } => {
-                let over = |state| AuthError::Over {
+                let over = |state| AuthError::NoLongerValid {
                     what: "API key",
                     state,
                 };
-                let key = self.store.key(id).await?.ok_or(AuthError::UnknownKey)?;
+                let key = self.store.key(id).await?.ok_or(AuthError::InvalidKey)?;
                 if key.revoked_at.is_some() {
                     return Err(over("was revoked"));
                 }
@@ -360,7 +370,7 @@ impl Authenticator {
         };
         let user = self.store.user_by_id(user).await?;
         let user = user.ok_or(AuthError::NoAccess("the user was removed"))?;
-        has_access(&user)?;
+        check_access(&user)?;
         let grants = self.store.asset_grants(user.organisation_id).await?;
         Ok(Principal {
             grants: AssetGrant::rules(&grants, GrantAccess::Read),
@@ -376,32 +386,38 @@ impl Authenticator {
     }
 
     /// Records the use of a key, at most once a minute and in the background.
-    fn note_use(&self, principal: &Principal) {
+    fn record_key_use(&self, principal: &Principal) {
         let Proof::Key { id, .. } = &principal.proof else {
             return;
         };
         let now = clock::now();
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self
+            .last_recorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if noted
             .get(id.as_str())
-            .is_some_and(|last| now - *last < NOTE_EVERY)
+            .is_some_and(|last| now - *last < KEY_USE_INTERVAL)
         {
             return;
         }
-        noted.retain(|_, last| now - *last < NOTE_EVERY);
+        noted.retain(|_, last| now - *last < KEY_USE_INTERVAL);
         noted.insert(id.to_string(), now);
         let (store, id) = (self.store.clone(), id.clone());
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self
+            .pending_writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         while notes.try_join_next().is_some() {}
         notes.spawn(async move {
-            if let Err(error) = store.note_key_use(&id, now).await {
+            if let Err(error) = store.record_key_use(&id, now).await {
                 tracing::warn!("cannot record the use of API key {id}: {error}");
             }
         });
     }
 }
 
-fn has_access(user: &User) -> Result<(), AuthError> {
+fn check_access(user: &User) -> Result<(), AuthError> {
     if !user.organisation_active {
         return Err(AuthError::NoAccess("the organisation is deactivated"));
     }

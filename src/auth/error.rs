@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::key_ring::KeyRingError;
 use crate::store::StoreError;
 
-/// Why a caller is refused. The texts may be sent to the caller: they contain no secret, and do not reveal whether a
-/// user exists.
+/// The reason for which a caller is refused. The texts may be sent to the caller: they contain no secret, and do not
+/// reveal whether a user exists.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// No user has this address, or the password is wrong.
@@ -14,7 +14,7 @@ pub enum AuthError {
     WrongPassword,
     /// The password is wrong and begins like an API key, but is not a complete one: probably a part was copied.
     #[error("wrong e-mail address or password; if it was meant to be an API key, it is incomplete")]
-    BrokenKey,
+    IncompleteKey,
     /// The password is right, but the user or the organisation is deactivated or removed.
     #[error("this user has no access: {0}")]
     NoAccess(&'static str),
@@ -24,7 +24,7 @@ pub enum AuthError {
         retry_after.as_secs().max(1)
     )]
     Busy {
-        /// When to try again.
+        /// The time after which to try again.
         retry_after: Duration,
     },
     /// The current password, which is required to set a new one, is wrong.
@@ -32,16 +32,16 @@ pub enum AuthError {
     WrongCurrentPassword,
     /// A new password does not meet the requirements.
     #[error("cannot use this password: {0}")]
-    UnfitPassword(String),
+    UnacceptablePassword(String),
     /// The text has the format of neither a key nor a token.
     #[error("the credential is neither an API key (pl_…) nor an access token")]
-    NoCredential,
+    MalformedCredential,
     /// No key has this id, or its secret differs.
     #[error("the API key is not valid")]
-    UnknownKey,
+    InvalidKey,
     /// The key or token was valid once.
     #[error("the {what} {state}")]
-    Over {
+    NoLongerValid {
         /// `API key`, `access token`.
         what: &'static str,
         /// `has expired`, `was revoked`, ….
@@ -49,10 +49,10 @@ pub enum AuthError {
     },
     /// The token was not issued by this installation, or is malformed.
     #[error("the access token is not valid: {0}")]
-    WrongToken(&'static str),
+    InvalidToken(&'static str),
     /// The bytes were not encrypted by this installation, were altered, or are for another purpose.
     #[error("it was not issued by this server, or its key was removed; request a new one")]
-    NotSealed,
+    InvalidCiphertext,
     /// The operating system returned no random numbers.
     #[error("cannot get random numbers from the operating system")]
     NoRandomness,
@@ -64,7 +64,7 @@ pub enum AuthError {
     Store(#[from] StoreError),
     /// The task was dropped, because the program is shutting down.
     #[error("the server is shutting down")]
-    Ending,
+    ShuttingDown,
 }
 
 impl AuthError {
@@ -72,7 +72,11 @@ impl AuthError {
     pub fn is_refusal(&self) -> bool {
         !matches!(
             self,
-            Self::Store(_) | Self::Keys(_) | Self::NoRandomness | Self::Ending | Self::Busy { .. }
+            Self::Store(_)
+                | Self::Keys(_)
+                | Self::NoRandomness
+                | Self::ShuttingDown
+                | Self::Busy { .. }
         )
     }
 }

@@ -13,9 +13,9 @@ use crate::model::{Email, OrganisationId, printable};
 use crate::store::{FailedSignIns, OrganisationStore};
 
 /// The interval at which due entries are written.
-const EVERY: Duration = Duration::from_secs(2);
+const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 /// The minimum time between two entries of one account; failures in between are aggregated in the next entry.
-const APART: Duration = Duration::from_secs(60);
+const MIN_ENTRY_INTERVAL: Duration = Duration::from_secs(60);
 /// The maximum number of accounts of one organisation that are listed separately. The same limit applies to all
 /// unknown accounts together. Failures of further accounts are counted together.
 const MAX_ACCOUNTS: usize = 1_000;
@@ -25,9 +25,9 @@ const MAX_PER_HOUR: f64 = 120.0;
 /// The maximum number of addresses in an entry.
 const MAX_ADDRESSES: usize = 5;
 /// The name of the entry that counts further accounts together.
-const OTHERS: &str = "(others)";
+const OTHER_ACCOUNTS: &str = "(others)";
 /// The account of sign-ins whose user name is not an e-mail address, because it may be a password.
-const NO_ADDRESS: &str = "(not an e-mail address)";
+const NOT_AN_ADDRESS: &str = "(not an e-mail address)";
 
 #[derive(Debug)]
 struct Failure {
@@ -42,12 +42,12 @@ struct Failure {
 
 /// A token bucket that limits the number of entries.
 #[derive(Debug)]
-struct Allowance {
+struct TokenBucket {
     tokens: f64,
     since: Stopwatch,
 }
 
-impl Allowance {
+impl TokenBucket {
     fn new() -> Self {
         Self {
             tokens: MAX_PER_HOUR,
@@ -71,21 +71,21 @@ impl Allowance {
 struct State {
     /// By organisation (`None` for unknown accounts), then by account.
     pending: HashMap<Option<OrganisationId>, HashMap<String, Failure>>,
-    allowances: HashMap<Option<OrganisationId>, Allowance>,
+    allowances: HashMap<Option<OrganisationId>, TokenBucket>,
 }
 
 /// Failed sign-ins. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Failures(Arc<Mutex<State>>);
+pub(super) struct SignInFailures(Arc<Mutex<State>>);
 
-impl Failures {
+impl SignInFailures {
     /// Records a failed sign-in to `account`, of which each of these organisations has a user.
-    pub fn note(&self, account: &str, address: Option<IpAddr>, organisations: &[OrganisationId]) {
-        let account = presentable(account);
+    pub fn record(&self, account: &str, address: Option<IpAddr>, organisations: &[OrganisationId]) {
+        let account = loggable_account(account);
         let address = address.map_or_else(|| "local".to_owned(), |address| address.to_string());
         tracing::warn!(account, address, "a sign-in failed");
         let now = clock::now();
-        let mut state = self.locked();
+        let mut state = self.lock();
         let nobody = organisations.is_empty().then_some(None);
         for organisation in organisations.iter().copied().map(Some).chain(nobody) {
             state.merge(FailedSignIns {
@@ -101,10 +101,10 @@ impl Failures {
     }
 
     /// Records that a key of this organisation was presented with a wrong secret.
-    pub fn note_key(&self, id: &str, organisation: OrganisationId) {
+    pub fn record_wrong_secret(&self, id: &str, organisation: OrganisationId) {
         tracing::warn!(key = id, "an API key was presented with a wrong secret");
         let now = clock::now();
-        self.locked().merge(FailedSignIns {
+        self.lock().merge(FailedSignIns {
             organisation: Some(organisation),
             account: format!("API key {}", printable(id, 64)),
             count: 1,
@@ -116,21 +116,21 @@ impl Failures {
     }
 
     /// Writes entries until the future is dropped.
-    pub async fn keep_writing(&self, store: &OrganisationStore) {
+    pub async fn write_periodically(&self, store: &OrganisationStore) {
         let mut was_there = true;
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(WRITE_INTERVAL).await;
             was_there = self.write(store, false, was_there).await;
         }
     }
 
     /// Writes the due entries, or all of them. Returns whether that succeeded; if `warns`, a failure is logged.
     pub async fn write(&self, store: &OrganisationStore, all: bool, warns: bool) -> bool {
-        let due = self.locked().take_due(all);
+        let due = self.lock().take_due(all);
         if due.is_empty() {
             return true;
         }
-        match store.note_failed_sign_ins(&due).await {
+        match store.record_failed_sign_ins(&due).await {
             Ok(()) => true,
             Err(error) => {
                 if warns {
@@ -138,7 +138,7 @@ impl Failures {
                         "cannot write failed sign-ins to the audit trail; retrying: {error}"
                     );
                 }
-                let mut state = self.locked();
+                let mut state = self.lock();
                 for one in due {
                     state.merge(one);
                 }
@@ -147,7 +147,7 @@ impl Failures {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,7 +158,7 @@ impl State {
         let is_known = accounts.contains_key(&one.account);
         let account = match is_known || accounts.len() < MAX_ACCOUNTS {
             true => one.account,
-            false => OTHERS.to_owned(),
+            false => OTHER_ACCOUNTS.to_owned(),
         };
         let failure = accounts
             .entry(account)
@@ -185,20 +185,20 @@ impl State {
         let mut due = Vec::new();
         let mut crowded = Vec::new();
         for (organisation, accounts) in &mut self.pending {
-            accounts.retain(|_, failure| failure.count > 0 || !failure.is_old());
+            accounts.retain(|_, failure| failure.count > 0 || !failure.is_due());
             let allowance = self.allowances.entry(*organisation);
-            let allowance = allowance.or_insert_with(Allowance::new);
+            let allowance = allowance.or_insert_with(TokenBucket::new);
             for (account, failure) in accounts {
-                if failure.count == 0 || !(failure.is_old() || all) {
+                if failure.count == 0 || !(failure.is_due() || all) {
                     continue;
                 }
                 let one = failure.take(*organisation, account.clone());
-                if account == OTHERS || allowance.take() {
+                if account == OTHER_ACCOUNTS || allowance.take() {
                     due.push(one);
                     continue;
                 }
                 // Too many accounts for an entry each.
-                let account = OTHERS.to_owned();
+                let account = OTHER_ACCOUNTS.to_owned();
                 crowded.push(FailedSignIns { account, ..one });
             }
         }
@@ -222,10 +222,10 @@ impl Failure {
         }
     }
 
-    /// Whether the last entry was written at least [`APART`] ago.
-    fn is_old(&self) -> bool {
+    /// Whether the last entry was written at least [`MIN_ENTRY_INTERVAL`] ago.
+    fn is_due(&self) -> bool {
         self.written
-            .is_none_or(|written| written.elapsed() >= APART)
+            .is_none_or(|written| written.elapsed() >= MIN_ENTRY_INTERVAL)
     }
 
     fn take(&mut self, organisation: Option<OrganisationId>, account: String) -> FailedSignIns {
@@ -244,10 +244,10 @@ impl Failure {
 
 /// Returns an account as it may be logged. A text that is not an e-mail address may be a password that was typed into
 /// the wrong field.
-fn presentable(account: &str) -> String {
+fn loggable_account(account: &str) -> String {
     match Email::parse(account) {
         Ok(email) => printable(&email.key(), 254),
-        Err(_) => NO_ADDRESS.to_owned(),
+        Err(_) => NOT_AN_ADDRESS.to_owned(),
     }
 }
 
@@ -259,20 +259,20 @@ mod tests {
         Some(IpAddr::from([10, 0, 0, last]))
     }
 
-    fn due(failures: &Failures, all: bool) -> Vec<FailedSignIns> {
-        let mut due = failures.locked().take_due(all);
+    fn due(failures: &SignInFailures, all: bool) -> Vec<FailedSignIns> {
+        let mut due = failures.lock().take_due(all);
         due.sort_by(|a, b| a.account.cmp(&b.account));
         due
     }
 
     #[test]
     fn failures_of_one_account_become_one_entry() {
-        let failures = Failures::default();
+        let failures = SignInFailures::default();
         let acme = OrganisationId(uuid::Uuid::from_u128(7));
         for last in 0..40 {
-            failures.note("Ada@x.y", address(last % 8), &[acme]);
+            failures.record("Ada@x.y", address(last % 8), &[acme]);
         }
-        failures.note("nobody@x.y", None, &[]);
+        failures.record("nobody@x.y", None, &[]);
         let [ada, nobody] = due(&failures, false).try_into().unwrap();
         assert_eq!(
             (ada.account.as_str(), ada.count, ada.organisation),
@@ -287,21 +287,21 @@ mod tests {
             (1, None, vec!["local".to_owned()])
         );
         // A failure soon afterwards waits, and is written at the end.
-        failures.note("ada@x.y", address(1), &[acme]);
+        failures.record("ada@x.y", address(1), &[acme]);
         assert!(due(&failures, false).is_empty());
         assert_eq!(due(&failures, true)[0].count, 1);
     }
 
     #[test]
     fn many_accounts_are_bounded_and_every_failure_is_counted() {
-        let failures = Failures::default();
+        let failures = SignInFailures::default();
         let acme = OrganisationId(uuid::Uuid::from_u128(7));
         for number in 0..5_000 {
-            failures.note(&format!("{number}@x.y"), address(1), &[]);
+            failures.record(&format!("{number}@x.y"), address(1), &[]);
         }
-        failures.note("ada@x.y", address(2), &[acme]);
+        failures.record("ada@x.y", address(2), &[acme]);
         let mut written: Vec<_> = (0..3).flat_map(|_| due(&failures, true)).collect();
-        assert!(failures.locked().pending[&None].len() <= MAX_ACCOUNTS + 1);
+        assert!(failures.lock().pending[&None].len() <= MAX_ACCOUNTS + 1);
         assert!(
             written.len() <= MAX_PER_HOUR as usize + 5,
             "{}",
@@ -312,12 +312,12 @@ mod tests {
     }
 
     #[test]
-    fn presentable_hides_text_that_may_be_a_password() {
-        assert_eq!(presentable("correct horse battery"), NO_ADDRESS);
+    fn loggable_account_hides_text_that_may_be_a_password() {
+        assert_eq!(loggable_account("correct horse battery"), NOT_AN_ADDRESS);
         assert_eq!(
-            presentable(&format!("{}@x.y", "a".repeat(5_000))),
-            NO_ADDRESS
+            loggable_account(&format!("{}@x.y", "a".repeat(5_000))),
+            NOT_AN_ADDRESS
         );
-        assert_eq!(presentable(" Ada@X.y"), "ada@x.y");
+        assert_eq!(loggable_account(" Ada@X.y"), "ada@x.y");
     }
 }

@@ -19,18 +19,18 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 
-use super::seal::Sealing;
+use super::encryption::EncryptionKey;
 use super::{AuthError, random};
 use crate::clock::{self, Stopwatch};
-use crate::config::LONGEST_TOKEN;
+use crate::config::MAX_TOKEN_LIFETIME;
 use crate::store::for_owner_only;
 
 /// The maximum age of the keys in memory; after it, the folder is read again.
-const FRESH: Duration = Duration::from_secs(1);
+const MAX_AGE: Duration = Duration::from_secs(1);
 /// The extension of key files.
 const EXTENSION: &str = "key";
 
-/// Why the keys cannot be used.
+/// The reason for which the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRingError {
     /// The operating system reported an error.
@@ -86,9 +86,9 @@ struct KeyFile {
 pub(super) struct Key {
     id: String,
     created_at: DateTime<Utc>,
-    signing: EncodingKey,
-    verifying: DecodingKey,
-    sealing: Sealing,
+    signing_key: EncodingKey,
+    verifying_key: DecodingKey,
+    encryption_key: EncryptionKey,
 }
 
 impl Key {
@@ -96,16 +96,16 @@ impl Key {
         &self.id
     }
 
-    pub fn signing(&self) -> &EncodingKey {
-        &self.signing
+    pub fn signing_key(&self) -> &EncodingKey {
+        &self.signing_key
     }
 
-    pub fn verifying(&self) -> &DecodingKey {
-        &self.verifying
+    pub fn verifying_key(&self) -> &DecodingKey {
+        &self.verifying_key
     }
 
-    pub fn sealing(&self) -> &Sealing {
-        &self.sealing
+    pub fn encryption_key(&self) -> &EncryptionKey {
+        &self.encryption_key
     }
 }
 
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Key {
 pub struct KeyInfo {
     /// The id, which tokens name as `kid`.
     pub id: String,
-    /// When the key was created.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
     /// Whether new tokens are signed with it.
     pub signs: bool,
@@ -134,11 +134,11 @@ pub struct KeyInfo {
 #[derive(Debug, Clone)]
 pub struct KeyRing {
     folder: PathBuf,
-    read: Arc<Mutex<Read>>,
+    cache: Arc<Mutex<CachedKeys>>,
 }
 
 #[derive(Debug)]
-struct Read {
+struct CachedKeys {
     since: Stopwatch,
     /// The oldest first.
     keys: Vec<Arc<Key>>,
@@ -147,7 +147,7 @@ struct Read {
 impl KeyRing {
     /// Opens the keys of `folder`; creates the folder and a first key if there is none.
     pub fn open(folder: &Path) -> Result<Self, AuthError> {
-        make_folder(folder)?;
+        create_folder(folder)?;
         let mut keys = read_folder(folder)?;
         if keys.is_empty() {
             // Servers that start at the same time each create one. All of them verify.
@@ -156,7 +156,7 @@ impl KeyRing {
         }
         Ok(Self {
             folder: folder.to_owned(),
-            read: Arc::new(Mutex::new(Read {
+            cache: Arc::new(Mutex::new(CachedKeys {
                 since: Stopwatch::start(),
                 keys,
             })),
@@ -165,7 +165,7 @@ impl KeyRing {
 
     /// Returns the number of keys in `folder`, after checking that all are usable; creates none. `None` if the folder
     /// does not exist.
-    pub fn look(folder: &Path) -> Result<Option<usize>, AuthError> {
+    pub fn count_keys(folder: &Path) -> Result<Option<usize>, AuthError> {
         match folder.exists() {
             true => Ok(Some(read_folder(folder)?.len())),
             false => Ok(None),
@@ -174,7 +174,7 @@ impl KeyRing {
 
     /// The key that new tokens are signed with.
     pub(super) fn newest(&self) -> Result<Arc<Key>, AuthError> {
-        let keys = self.keys(FRESH)?;
+        let keys = self.keys(MAX_AGE)?;
         let newest = keys.last().cloned();
         newest.ok_or_else(|| {
             KeyRingError::Unknown {
@@ -186,12 +186,12 @@ impl KeyRing {
 
     /// Returns the key of this id.
     pub(super) fn find(&self, id: &str) -> Result<Option<Arc<Key>>, AuthError> {
-        let of = |keys: &[Arc<Key>]| keys.iter().find(|key| key.id == id).cloned();
-        match of(&self.keys(FRESH)?) {
+        let find_in = |keys: &[Arc<Key>]| keys.iter().find(|key| key.id == id).cloned();
+        match find_in(&self.keys(MAX_AGE)?) {
             Some(key) => Ok(Some(key)),
             // Another server may have created it just now. A quarter of the maximum age bounds how often made-up ids
             // cause reads.
-            None => Ok(of(&self.keys(FRESH / 4)?)),
+            None => Ok(find_in(&self.keys(MAX_AGE / 4)?)),
         }
     }
 
@@ -207,7 +207,7 @@ impl KeyRing {
             id: key.id.clone(),
             created_at: key.created_at,
             signs: successor.is_none(),
-            needed_until: successor.map(|at| at + LONGEST_TOKEN),
+            needed_until: successor.map(|at| at + MAX_TOKEN_LIFETIME),
         });
         Ok(info.collect())
     }
@@ -257,7 +257,7 @@ impl KeyRing {
 
     /// Returns the keys, at most `age` old.
     fn keys(&self, age: Duration) -> Result<Vec<Arc<Key>>, AuthError> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if read.since.elapsed() >= age {
             read.keys = read_folder(&self.folder)?;
             read.since = Stopwatch::start();
@@ -270,7 +270,7 @@ fn key_path(folder: &Path, id: &str) -> PathBuf {
     folder.join(format!("{id}.{EXTENSION}"))
 }
 
-fn make_folder(folder: &Path) -> Result<(), KeyRingError> {
+fn create_folder(folder: &Path) -> Result<(), KeyRingError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -363,14 +363,14 @@ fn parse(bytes: &[u8]) -> Result<Key, String> {
     let pkcs8 = decode(&file.signing)?;
     let pair = Ed25519KeyPair::from_pkcs8(&pkcs8)
         .map_err(|_| "it is not an Ed25519 key pair".to_owned())?;
-    let sealing = Sealing::new(&decode(&file.sealing)?)
+    let sealing = EncryptionKey::new(&decode(&file.sealing)?)
         .ok_or_else(|| "its encryption key does not have 32 bytes".to_owned())?;
     Ok(Key {
         id: file.id,
         created_at: file.created_at,
-        signing: EncodingKey::from_ed_der(&pkcs8),
-        verifying: DecodingKey::from_ed_der(pair.public_key().as_ref()),
-        sealing,
+        signing_key: EncodingKey::from_ed_der(&pkcs8),
+        verifying_key: DecodingKey::from_ed_der(pair.public_key().as_ref()),
+        encryption_key: sealing,
     })
 }
 
@@ -414,7 +414,7 @@ mod tests {
         assert!(second.signs && deleted.is_empty());
         assert_eq!(ring.newest().unwrap().id(), second.id);
         // The other server reads the folder as soon as a token names the new key.
-        std::thread::sleep(FRESH / 3);
+        std::thread::sleep(MAX_AGE / 3);
         assert!(other.find(&second.id).unwrap().is_some());
         assert!(other.find(first.id()).unwrap().is_some());
         assert!(other.find("made-up").unwrap().is_none());

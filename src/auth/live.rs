@@ -15,42 +15,42 @@ use super::{AuthError, Principal};
 use crate::clock::{self, Stopwatch};
 
 /// The interval at which the revision is read.
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const REVISION_INTERVAL: Duration = Duration::from_secs(1);
 /// Remembered credentials are used without a query of the database if they were confirmed within this time.
-const FRESH: Duration = Duration::from_secs(3);
+const CONFIRMATION_TTL: Duration = Duration::from_secs(3);
 /// The time for which remembered credentials stay valid while the database is unavailable.
-const GRACE: Duration = Duration::from_secs(15 * 60);
+const OUTAGE_GRACE: Duration = Duration::from_secs(15 * 60);
 /// The maximum number of remembered credentials that nobody is using at the moment.
-const MOST: usize = 100_000;
+const MAX_IDLE_CREDENTIALS: usize = 100_000;
 
-/// Why an access ended.
+/// The reason for which an access ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum AccessEnded {
     /// The credential is still valid, but with fewer permissions. Requests in progress began with the wider
     /// permissions, and can be repeated with the remaining ones.
-    Narrowed,
+    PermissionsReduced,
     /// The credential is no longer valid, with the reason.
-    Over(String),
+    CredentialInvalid(String),
 }
 
-impl std::fmt::Display for Ended {
+impl std::fmt::Display for AccessEnded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Narrowed => {
+            Self::PermissionsReduced => {
                 f.write_str("your permissions were reduced in the meantime; repeat the request")
             }
-            Self::Over(why) => write!(f, "access has ended: {why}"),
+            Self::CredentialInvalid(why) => write!(f, "access has ended: {why}"),
         }
     }
 }
 
-impl std::error::Error for Ended {}
+impl std::error::Error for AccessEnded {}
 
 /// The access of a [`Principal`], until it [ends](Access::ended).
 #[derive(Debug, Clone)]
 pub struct Access {
     principal: Arc<Principal>,
-    end: watch::Receiver<Option<Ended>>,
+    end: watch::Receiver<Option<AccessEnded>>,
 }
 
 impl Access {
@@ -60,7 +60,7 @@ impl Access {
     }
 
     /// Returns an error with the reason if the access has ended.
-    pub fn check(&self) -> Result<(), Ended> {
+    pub fn check(&self) -> Result<(), AccessEnded> {
         match &*self.end.borrow() {
             Some(ended) => Err(ended.clone()),
             None => Ok(()),
@@ -68,27 +68,29 @@ impl Access {
     }
 
     /// Waits until the access ends. Tasks that run on behalf of the principal stop then.
-    pub async fn ended(&self) -> Ended {
+    pub async fn wait_for_end(&self) -> AccessEnded {
         let mut end = self.end.clone();
         let outcome = match end.wait_for(Option::is_some).await {
             Ok(ended) => ended.clone(),
             Err(_) => None,
         };
-        outcome.unwrap_or_else(|| Ended::Over("the server is shutting down".to_owned()))
+        outcome.unwrap_or_else(|| {
+            AccessEnded::CredentialInvalid("the server is shutting down".to_owned())
+        })
     }
 }
 
 /// The hash of a credential.
 pub(super) type Fingerprint = [u8; 32];
 
-struct Known {
+struct CachedCredential {
     principal: Arc<Principal>,
     /// The revision of the database at the last check.
     revision: i64,
-    end: watch::Sender<Option<Ended>>,
+    end: watch::Sender<Option<AccessEnded>>,
 }
 
-impl Known {
+impl CachedCredential {
     fn access(&self) -> Access {
         Access {
             principal: Arc::clone(&self.principal),
@@ -99,9 +101,9 @@ impl Known {
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Fingerprint, Known>,
+    known: HashMap<Fingerprint, CachedCredential>,
     /// The time since the remembered credentials were last confirmed by the database.
-    looked: Option<Stopwatch>,
+    last_confirmed: Option<Stopwatch>,
 }
 
 /// The remembered credentials, with their access.
@@ -111,50 +113,52 @@ pub(super) struct LiveAccess {
 }
 
 impl LiveAccess {
-    /// Returns the access of this credential if it is remembered and was confirmed within [`FRESH`].
-    pub fn fresh(&self, credential: &Fingerprint) -> Option<Access> {
-        self.not_older_than(FRESH, credential)
+    /// Returns the access of this credential if it is remembered and was confirmed within [`CONFIRMATION_TTL`].
+    pub fn get_confirmed(&self, credential: &Fingerprint) -> Option<Access> {
+        self.get_within(CONFIRMATION_TTL, credential)
     }
 
-    /// Returns the access of this credential if it is remembered and was confirmed within [`GRACE`], for use during an
-    /// outage of the database.
-    pub fn stale(&self, credential: &Fingerprint) -> Option<Access> {
-        self.not_older_than(GRACE, credential)
+    /// Returns the access of this credential if it is remembered and was confirmed within [`OUTAGE_GRACE`], for use
+    /// during an outage of the database.
+    pub fn get_during_outage(&self, credential: &Fingerprint) -> Option<Access> {
+        self.get_within(OUTAGE_GRACE, credential)
     }
 
-    fn not_older_than(&self, age: Duration, credential: &Fingerprint) -> Option<Access> {
+    fn get_within(&self, age: Duration, credential: &Fingerprint) -> Option<Access> {
         let state = self.lock();
-        let looked = state.looked?;
+        let looked = state.last_confirmed?;
         let known = state.known.get(credential)?;
         (looked.elapsed() < age && !has_expired(&known.principal, clock::now()))
             .then(|| known.access())
     }
 
     /// Remembers the principal that presented this credential.
-    pub fn admit(&self, credential: Fingerprint, principal: Principal, revision: i64) -> Access {
+    pub fn insert(&self, credential: Fingerprint, principal: Principal, revision: i64) -> Access {
         let mut state = self.lock();
-        if state.known.len() >= MOST {
+        if state.known.len() >= MAX_IDLE_CREDENTIALS {
             // Credentials without requests in progress are looked up again when they are next presented.
             state
                 .known
                 .retain(|_, known| known.end.receiver_count() > 0);
         }
         if let Some(known) = state.known.get_mut(&credential)
-            && !principal.may_less_than(&known.principal)
+            && !principal.has_fewer_permissions_than(&known.principal)
         {
             known.principal = Arc::new(principal);
             known.revision = known.revision.min(revision);
             return known.access();
         }
         let (end, _) = watch::channel(None);
-        let known = Known {
+        let known = CachedCredential {
             principal: Arc::new(principal),
             revision,
             end,
         };
         let access = known.access();
         if let Some(before) = state.known.insert(credential, known) {
-            before.end.send_replace(Some(Ended::Narrowed));
+            before
+                .end
+                .send_replace(Some(AccessEnded::PermissionsReduced));
         }
         access
     }
@@ -169,7 +173,7 @@ impl LiveAccess {
     }
 
     /// Applies the result of a new check. Ends the access if the credential is refused or has fewer permissions.
-    pub fn revise(
+    pub fn apply_check(
         &self,
         credential: &Fingerprint,
         outcome: Result<Principal, AuthError>,
@@ -180,10 +184,12 @@ impl LiveAccess {
             return;
         };
         match outcome {
-            Ok(now) if now.may_less_than(&known.principal) => {
-                known.end.send_replace(Some(Ended::Narrowed));
+            Ok(now) if now.has_fewer_permissions_than(&known.principal) => {
+                known
+                    .end
+                    .send_replace(Some(AccessEnded::PermissionsReduced));
                 let (end, _) = watch::channel(None);
-                *known = Known {
+                *known = CachedCredential {
                     principal: Arc::new(now),
                     revision,
                     end,
@@ -194,21 +200,25 @@ impl LiveAccess {
                 known.revision = revision;
             }
             Err(error) => {
-                known.end.send_replace(Some(Ended::Over(error.to_string())));
+                known
+                    .end
+                    .send_replace(Some(AccessEnded::CredentialInvalid(error.to_string())));
                 state.known.remove(credential);
             }
         }
     }
 
     /// Records that the database confirmed all remembered credentials.
-    pub fn looked(&self) {
-        self.lock().looked = Some(Stopwatch::start());
+    pub fn mark_confirmed(&self) {
+        self.lock().last_confirmed = Some(Stopwatch::start());
     }
 
-    /// Ends the access of expired credentials, and of all if the database is unavailable for [`GRACE`].
-    pub fn end_overdue(&self, now: DateTime<Utc>) {
+    /// Ends the access of expired credentials, and of all if the database is unavailable for [`OUTAGE_GRACE`].
+    pub fn end_expired(&self, now: DateTime<Utc>) {
         let mut state = self.lock();
-        let is_cut_off = state.looked.is_some_and(|looked| looked.elapsed() >= GRACE);
+        let is_cut_off = state
+            .last_confirmed
+            .is_some_and(|looked| looked.elapsed() >= OUTAGE_GRACE);
         state.known.retain(|_, known| {
             let reason = if has_expired(&known.principal, now) {
                 "the credential has expired"
@@ -217,7 +227,9 @@ impl LiveAccess {
             } else {
                 return true;
             };
-            known.end.send_replace(Some(Ended::Over(reason.to_owned())));
+            known
+                .end
+                .send_replace(Some(AccessEnded::CredentialInvalid(reason.to_owned())));
             false
         });
     }

@@ -5,42 +5,42 @@
 //! |---|---|
 //! | `authenticator` | the entry point: signs users in, and turns credentials into [`Access`] |
 //! | `password` | Argon2id, on blocking threads, bounded in number |
-//! | `turns` | the order in which passwords are hashed, fair to organisations and addresses |
+//! | `hash_queue` | the order in which passwords are hashed, fair to organisations and addresses |
 //! | `throttle` | delays for repeated wrong passwords |
 //! | `failures` | failed sign-ins, aggregated for the audit trail |
 //! | `api_key` | the format of API keys |
 //! | `token` | the format of access tokens: JWT with EdDSA |
 //! | `key_ring` | the keys that sign tokens, in a folder that servers share |
-//! | `seal` | encryption of tickets and handles that clients hold |
-//! | `order` | commands on users and keys, and the limits of their texts |
+//! | `encryption` | encryption of tickets and handles that clients hold |
+//! | `command` | commands on users and keys, and the limits of their texts |
 //! | `administration` | execution of these commands, within the caller's permissions |
 //! | `live` | access that ends within seconds of its revocation |
 
 mod administration;
 mod api_key;
 mod authenticator;
+mod command;
+mod encryption;
 mod error;
 mod failures;
+mod hash_queue;
 mod key_ring;
 mod live;
-mod order;
 mod password;
 mod principal;
-mod seal;
 mod throttle;
 mod token;
-mod turns;
 
 pub use administration::{Administrator, change_own_password};
-pub use api_key::{FreshKey, expiry};
+pub use api_key::{FreshKey, parse_expiry};
 pub use authenticator::{Authenticator, SignedIn};
+pub use command::{AdminCommand, AdminOutcome};
 pub use error::AuthError;
+pub use hash_queue::Requester;
 pub use key_ring::{KeyInfo, KeyRing, KeyRingError};
-pub use live::{Access, Ended};
-pub use order::{Order, Outcome};
-pub use password::{Passwords, SHORTEST_PASSWORD, check_new as check_new_password};
+pub use live::{Access, AccessEnded};
+pub use password::{MIN_PASSWORD_CHARS, Passwords, check_new as check_new_password};
 pub use principal::{Principal, Proof};
-pub use turns::Party;
 
 /// Returns random bytes from the operating system's generator.
 fn random<const N: usize>() -> Result<[u8; N], AuthError> {

@@ -1,5 +1,6 @@
 //! Passwords: Argon2id with OWASP's parameters (19 MiB, two passes, one lane). They are hashed on blocking threads, and
-//! only a few at a time, in [turns](super::turns), so that a flood of sign-ins cannot take the machine from the queries.
+//! only a few at a time, in the order of a [fair queue](super::hash_queue), so that a flood of sign-ins cannot take the
+//! machine from the queries.
 //!
 //! Users of several organisations may have the same e-mail address. Their hashes share a salt, so that one hash of the
 //! given password is compared with all of them. The duration of a sign-in therefore does not reveal how many users there
@@ -11,35 +12,35 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, CustomizedPasswordHasher, Params, PasswordHasher};
 
 use super::AuthError;
-use super::turns::{Party, Turns};
+use super::hash_queue::{HashQueue, Requester};
 
 /// The minimum length of a password, in characters. NIST SP 800-63B-4 asks for 8 with a second factor and 15 without; 12
 /// is enough here because guesses are throttled.
-pub const SHORTEST_PASSWORD: usize = 12;
+pub const MIN_PASSWORD_CHARS: usize = 12;
 /// The maximum length of a password, in bytes. A longer one would only keep the machine busy.
-const LONGEST_PASSWORD: usize = 1024;
+const MAX_PASSWORD_BYTES: usize = 1024;
 /// The maximum number of hashes with different salts or parameters that one sign-in computes.
 const MAX_VARIANTS: usize = 4;
 
 /// Hashes and checks passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    turns: Turns,
+    queue: HashQueue,
     /// A hash that passwords of unknown users are checked against, so that the check takes the same time.
-    nobody: Arc<str>,
+    dummy_hash: Arc<str>,
 }
 
 /// Checks whether the user with this address may set this password.
 pub fn check_new(password: &str, email: &str) -> Result<(), AuthError> {
-    let unfit = |reason: String| Err(AuthError::UnfitPassword(reason));
-    if password.chars().count() < SHORTEST_PASSWORD {
+    let unfit = |reason: String| Err(AuthError::UnacceptablePassword(reason));
+    if password.chars().count() < MIN_PASSWORD_CHARS {
         return unfit(format!(
-            "it must have at least {SHORTEST_PASSWORD} characters"
+            "it must have at least {MIN_PASSWORD_CHARS} characters"
         ));
     }
-    if password.len() > LONGEST_PASSWORD {
+    if password.len() > MAX_PASSWORD_BYTES {
         return unfit(format!(
-            "it must not be longer than {LONGEST_PASSWORD} bytes"
+            "it must not be longer than {MAX_PASSWORD_BYTES} bytes"
         ));
     }
     if password.to_lowercase().contains(&email.to_lowercase()) {
@@ -56,8 +57,8 @@ impl Passwords {
     pub fn new() -> Result<Self, AuthError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            turns: Turns::new(cores / 2),
-            nobody: hash("the password of nobody", None)?.into(),
+            queue: HashQueue::new(cores / 2),
+            dummy_hash: hash("the password of nobody", None)?.into(),
         })
     }
 
@@ -69,14 +70,14 @@ impl Passwords {
     /// Too many hashes are waiting.
     pub async fn hash(
         &self,
-        party: Party,
+        party: Requester,
         password: &str,
         relative: Option<&str>,
     ) -> Result<String, AuthError> {
         let password = password.to_owned();
         let relative = relative.map(str::to_owned);
         let work = move || hash(&password, relative.as_deref());
-        self.in_turn(party, work).await?
+        self.run_queued(party, work).await?
     }
 
     /// Returns the index of the first of `hashes` that matches `password`. Without any hash it takes the same time.
@@ -86,13 +87,13 @@ impl Passwords {
     /// Too many hashes are waiting.
     pub(super) async fn verify(
         &self,
-        party: Party,
+        party: Requester,
         password: &str,
         hashes: Vec<Option<String>>,
     ) -> Result<Option<usize>, AuthError> {
-        let (password, nobody) = (password.to_owned(), Arc::clone(&self.nobody));
-        let work = move || matching(&password, &hashes, &nobody);
-        self.in_turn(party, work).await
+        let (password, nobody) = (password.to_owned(), Arc::clone(&self.dummy_hash));
+        let work = move || find_match(&password, &hashes, &nobody);
+        self.run_queued(party, work).await
     }
 
     /// Whether a hash was made with other parameters than the current ones.
@@ -101,21 +102,21 @@ impl Passwords {
             let hash = PasswordHash::new(hash).ok()?;
             Some((hash.algorithm, hash.version, hash.params))
         };
-        parameters(hash) != parameters(&self.nobody)
+        parameters(hash) != parameters(&self.dummy_hash)
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn run_queued<T: Send + 'static>(
         &self,
-        party: Party,
+        party: Requester,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AuthError> {
-        let turn = self.turns.wait(party).await?;
+        let turn = self.queue.acquire(party).await?;
         let work = tokio::task::spawn_blocking(move || {
             // The permit is held until the hash is computed, even if the caller is cancelled.
             let _turn = turn;
             work()
         });
-        work.await.map_err(|_| AuthError::Ending)
+        work.await.map_err(|_| AuthError::ShuttingDown)
     }
 }
 
@@ -128,11 +129,11 @@ fn hash(password: &str, relative: Option<&str>) -> Result<String, AuthError> {
         None => hasher.hash_password(password.as_bytes()),
     };
     hash.map(|hash| hash.to_string())
-        .map_err(|error| AuthError::UnfitPassword(error.to_string()))
+        .map_err(|error| AuthError::UnacceptablePassword(error.to_string()))
 }
 
 /// Hashes a password with the salt and the parameters of `like`.
-fn hash_like(password: &str, like: &PasswordHash) -> Option<PasswordHash> {
+fn hash_with_parameters(password: &str, like: &PasswordHash) -> Option<PasswordHash> {
     let salt = like.salt.as_ref()?;
     let parameters = Params::try_from(like).ok()?;
     let algorithm = Some(like.algorithm.as_str());
@@ -147,8 +148,8 @@ fn hash_like(password: &str, like: &PasswordHash) -> Option<PasswordHash> {
         .ok()
 }
 
-fn matching(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<usize> {
-    if password.len() > LONGEST_PASSWORD {
+fn find_match(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<usize> {
+    if password.len() > MAX_PASSWORD_BYTES {
         return None;
     }
     let mut computed: Vec<PasswordHash> = Vec::new();
@@ -169,7 +170,7 @@ fn matching(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<u
         let made = match known {
             Some(made) => made,
             None if computed.len() == MAX_VARIANTS => continue,
-            None => match hash_like(password, &stored) {
+            None => match hash_with_parameters(password, &stored) {
                 Some(made) => {
                     computed.push(made.clone());
                     made
@@ -185,7 +186,7 @@ fn matching(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<u
     if computed.is_empty()
         && let Ok(nobody) = PasswordHash::new(nobody)
     {
-        hash_like(password, &nobody);
+        hash_with_parameters(password, &nobody);
     }
     found
 }
@@ -194,7 +195,7 @@ fn matching(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<u
 mod tests {
     use super::*;
 
-    const NOBODY: Party = Party::Address(None);
+    const NOBODY: Requester = Requester::Address(None);
 
     async fn verify(passwords: &Passwords, password: &str, hashes: &[&str]) -> Option<usize> {
         let hashes = hashes.iter().map(|hash| Some((*hash).to_owned())).collect();

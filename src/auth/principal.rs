@@ -21,7 +21,7 @@ pub struct Principal {
     pub role: Role,
     /// Whether both the user and the credential may send readings, for the assets in `write_grants`.
     pub may_ingest: bool,
-    /// How the caller authenticated.
+    /// The proof with which the caller authenticated.
     pub proof: Proof,
     /// The assets that the organisation may see; none if empty.
     pub grants: Vec<Grant>,
@@ -29,7 +29,7 @@ pub struct Principal {
     pub write_grants: Vec<Grant>,
 }
 
-/// How a caller authenticated.
+/// The proof with which a caller authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Proof {
@@ -39,20 +39,20 @@ pub enum Proof {
         id: SessionId,
         /// The id of the key that signed the token.
         signing_key: String,
-        /// When the token expires.
+        /// The time at which the token expires.
         expires_at: DateTime<Utc>,
     },
     /// With an API key.
     Key {
         /// The key's public part.
         id: EcoString,
-        /// When the key expires; `None` for never.
+        /// The time at which the key expires; `None` for never.
         expires_at: Option<DateTime<Utc>>,
     },
 }
 
 impl Proof {
-    /// When the credential expires; `None` for never.
+    /// Returns the time at which the credential expires; `None` for never.
     pub fn expires_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Session { expires_at, .. } => Some(*expires_at),
@@ -63,16 +63,16 @@ impl Proof {
 
 impl Principal {
     /// Whether this principal has fewer permissions than `before`. If so, requests that began as `before` must end.
-    pub(super) fn may_less_than(&self, before: &Self) -> bool {
+    pub(super) fn has_fewer_permissions_than(&self, before: &Self) -> bool {
         self.organisation_id != before.organisation_id
             || self.role != before.role
             || (before.may_ingest && !self.may_ingest)
-            || lacks_some_of(&self.grants, &before.grants)
-            || lacks_some_of(&self.write_grants, &before.write_grants)
+            || lacks_any_of(&self.grants, &before.grants)
+            || lacks_any_of(&self.write_grants, &before.write_grants)
     }
 }
 
 /// Whether a rule of `before` is missing from `now`, which does not grant everything either.
-fn lacks_some_of(now: &[Grant], before: &[Grant]) -> bool {
+fn lacks_any_of(now: &[Grant], before: &[Grant]) -> bool {
     !now.contains(&Grant::All) && before.iter().any(|rule| !now.contains(rule))
 }

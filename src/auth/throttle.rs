@@ -19,14 +19,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::AuthError;
-use super::turns::{Party, RETRY_AFTER};
+use super::hash_queue::{RETRY_AFTER, Requester};
 use crate::clock::Stopwatch;
 
-/// How the number of wrong passwords determines the delay.
+/// The delay of attempts as a function of the number of wrong passwords.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     /// The number of wrong passwords without a delay.
-    free: u32,
+    free_attempts: u32,
     /// The spacing of attempts after the first delayed one; it doubles with each further one.
     first: Duration,
     /// The maximum spacing.
@@ -35,30 +35,30 @@ struct Rule {
 
 /// An account at an address: two guesses per second.
 const PAIR: Rule = Rule {
-    free: 5,
+    free_attempts: 5,
     first: Duration::from_millis(250),
     max: Duration::from_millis(500),
 };
 /// The delay of the reply to a wrong password, by the number of wrong passwords of the account at the address. It makes
 /// guessers wait for the reply instead of filling the gate.
-const HOLD: Rule = Rule {
+const REPLY_DELAY: Rule = Rule {
     max: Duration::from_secs(1),
     ..PAIR
 };
 /// An account, from all addresses where it is not known: two guesses per second.
 const ACCOUNT: Rule = Rule {
-    free: 20,
+    free_attempts: 20,
     first: Duration::from_millis(125),
     max: Duration::from_millis(500),
 };
 /// An address, for all accounts that are not known there: ten guesses per second. A whole plant may share one address.
 const ADDRESS: Rule = Rule {
-    free: 50,
+    free_attempts: 50,
     first: Duration::from_millis(100),
     max: Duration::from_millis(100),
 };
 /// Wrong passwords are forgotten this long after the last one.
-const MEMORY: Duration = Duration::from_secs(3_600);
+const FAILURE_TTL: Duration = Duration::from_secs(3_600);
 /// The maximum number of gates, and of known pairs of account and address.
 const MAX_RECORDS: usize = 100_000;
 /// The maximum number of attempts that wait at one gate; beyond it, the oldest is refused.
@@ -70,7 +70,7 @@ const MAX_ACCOUNT_CHARS: usize = 254;
 
 impl Rule {
     fn spacing(self, failures: u32) -> Duration {
-        let Some(doublings) = failures.checked_sub(self.free + 1) else {
+        let Some(doublings) = failures.checked_sub(self.free_attempts + 1) else {
             return Duration::ZERO;
         };
         self.first
@@ -114,7 +114,7 @@ struct Record {
 }
 
 impl Record {
-    /// How long the next attempt has to wait.
+    /// Returns the time for which the next attempt has to wait.
     fn delay(&self, rule: Rule) -> Duration {
         // Counts the next attempt as if it was wrong.
         let failures = self
@@ -135,10 +135,10 @@ impl Record {
         next == Some(&number)
     }
 
-    fn forget(&mut self) {
+    fn expire_failures(&mut self) {
         if self
             .last_failure
-            .is_some_and(|last| last.elapsed() >= MEMORY)
+            .is_some_and(|last| last.elapsed() >= FAILURE_TTL)
         {
             self.failures = 0;
             self.last_failure = None;
@@ -148,7 +148,7 @@ impl Record {
     fn is_needed(&self) -> bool {
         let is_recent = self
             .last_failure
-            .is_some_and(|last| last.elapsed() < MEMORY);
+            .is_some_and(|last| last.elapsed() < FAILURE_TTL);
         is_recent || self.undecided > 0 || !self.waiting.is_empty()
     }
 
@@ -156,7 +156,9 @@ impl Record {
     fn is_in_use(&self) -> bool {
         self.undecided > 0
             || !self.waiting.is_empty()
-            || self.last_pass.is_some_and(|last| last.elapsed() < HOLD.max)
+            || self
+                .last_pass
+                .is_some_and(|last| last.elapsed() < REPLY_DELAY.max)
     }
 }
 
@@ -164,7 +166,7 @@ impl Record {
 struct State {
     gates: HashMap<Gate, Record>,
     /// Pairs of account and address that signed in, with the time since the last sign-in.
-    known: HashMap<(String, Option<IpAddr>), Stopwatch>,
+    known_pairs: HashMap<(String, Option<IpAddr>), Stopwatch>,
     next_number: u64,
 }
 
@@ -177,20 +179,20 @@ impl State {
             }
         }
         let record = self.gates.entry(gate.clone()).or_default();
-        record.forget();
+        record.expire_failures();
         record
     }
 
-    fn remember(&mut self, account: &str, address: Option<IpAddr>) {
+    fn record_sign_in(&mut self, account: &str, address: Option<IpAddr>) {
         let key = (account.to_owned(), address);
-        if self.known.len() >= MAX_RECORDS && !self.known.contains_key(&key) {
-            let mut ages: Vec<_> = self.known.values().map(Stopwatch::elapsed).collect();
+        if self.known_pairs.len() >= MAX_RECORDS && !self.known_pairs.contains_key(&key) {
+            let mut ages: Vec<_> = self.known_pairs.values().map(Stopwatch::elapsed).collect();
             let middle = ages.len() / 2;
             let (_, median, _) = ages.select_nth_unstable(middle);
             let median = *median;
-            self.known.retain(|_, last| last.elapsed() < median);
+            self.known_pairs.retain(|_, last| last.elapsed() < median);
         }
-        self.known.insert(key, Stopwatch::start());
+        self.known_pairs.insert(key, Stopwatch::start());
     }
 }
 
@@ -205,9 +207,9 @@ pub(super) struct Attempt {
     account: String,
     address: Option<IpAddr>,
     /// The gates that it passed, and that still count it as undecided.
-    passed: Vec<Gate>,
+    passed_gates: Vec<Gate>,
     /// The gates that it has to pass before a wrong password is reported.
-    ahead: Vec<Gate>,
+    remaining_gates: Vec<Gate>,
     is_known: bool,
 }
 
@@ -227,22 +229,22 @@ impl Throttle {
         let account: String = account.chars().take(MAX_ACCOUNT_CHARS + 1).collect();
         let address = address.map(network);
         let is_known = {
-            let state = self.locked();
-            state.known.contains_key(&(account.clone(), address))
+            let state = self.lock();
+            state.known_pairs.contains_key(&(account.clone(), address))
         };
         let mut others = vec![Gate::Account(account.clone())];
         others.extend(address.map(Gate::Address));
         let mut attempt = Attempt {
             throttle: self.clone(),
-            passed: Vec::with_capacity(3),
-            ahead: Vec::new(),
+            passed_gates: Vec::with_capacity(3),
+            remaining_gates: Vec::new(),
             account: account.clone(),
             address,
             is_known,
         };
         attempt.pass(Gate::Pair(account, address)).await?;
         if is_known {
-            attempt.ahead = others;
+            attempt.remaining_gates = others;
             return Ok(attempt);
         }
         for gate in others {
@@ -251,21 +253,21 @@ impl Throttle {
         Ok(attempt)
     }
 
-    fn locked(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A position among the attempts that wait at a gate; dropping it removes it.
-struct Place<'a> {
+struct WaitingSlot<'a> {
     throttle: &'a Throttle,
     gate: &'a Gate,
     number: u64,
 }
 
-impl<'a> Place<'a> {
-    fn take(throttle: &'a Throttle, gate: &'a Gate) -> Self {
-        let mut state = throttle.locked();
+impl<'a> WaitingSlot<'a> {
+    fn enqueue(throttle: &'a Throttle, gate: &'a Gate) -> Self {
+        let mut state = throttle.lock();
         state.next_number += 1;
         let number = state.next_number;
         let record = state.record(gate);
@@ -282,9 +284,9 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingSlot<'_> {
     fn drop(&mut self) {
-        let mut state = self.throttle.locked();
+        let mut state = self.throttle.lock();
         if let Some(record) = state.gates.get_mut(self.gate) {
             record.waiting.retain(|number| *number != self.number);
             record.changed.notify_waiters();
@@ -294,20 +296,20 @@ impl Drop for Place<'_> {
 
 impl Attempt {
     /// The party that the hash is computed for.
-    pub fn party(&self) -> Party {
+    pub fn requester(&self) -> Requester {
         match self.is_known {
-            true => Party::Known(self.account.clone(), self.address),
-            false => Party::Address(self.address),
+            true => Requester::KnownAccount(self.account.clone(), self.address),
+            false => Requester::Address(self.address),
         }
     }
 
     async fn pass(&mut self, gate: Gate) -> Result<(), AuthError> {
         let throttle = self.throttle.clone();
-        let (place, since) = (Place::take(&throttle, &gate), Stopwatch::start());
+        let (place, since) = (WaitingSlot::enqueue(&throttle, &gate), Stopwatch::start());
         loop {
             let changed;
             let (notified, wait) = {
-                let mut state = throttle.locked();
+                let mut state = throttle.lock();
                 let record = state.record(&gate);
                 if !record.waiting.contains(&place.number) || since.elapsed() >= MAX_WAIT {
                     break;
@@ -320,7 +322,7 @@ impl Attempt {
                     drop(state);
                     // Dropping the place wakes the other waiting attempts.
                     drop(place);
-                    self.passed.push(gate);
+                    self.passed_gates.push(gate);
                     return Ok(());
                 }
                 changed = Arc::clone(&record.changed);
@@ -337,10 +339,10 @@ impl Attempt {
 
     /// Reports that the password was right. Earlier wrong ones stay counted. Otherwise a user with the same address in another
     /// organisation could clear the count by signing in to an account of their own.
-    pub fn right(mut self) {
-        let mut state = self.throttle.locked();
-        state.remember(&self.account, self.address);
-        for gate in std::mem::take(&mut self.passed) {
+    pub fn succeed(mut self) {
+        let mut state = self.throttle.lock();
+        state.record_sign_in(&self.account, self.address);
+        for gate in std::mem::take(&mut self.passed_gates) {
             if let Some(record) = state.gates.get_mut(&gate) {
                 record.undecided = record.undecided.saturating_sub(1);
                 record.changed.notify_waiters();
@@ -350,8 +352,8 @@ impl Attempt {
     }
 
     /// Reports that the password could not be checked because of a failure of the server. The attempt does not count.
-    pub fn undecided(mut self) {
-        self.settle(false);
+    pub fn cancel(mut self) {
+        self.leave_gates(false);
     }
 
     /// Reports that the password was wrong, and waits until the reply may be sent.
@@ -359,23 +361,23 @@ impl Attempt {
     /// # Errors
     ///
     /// More than [`MAX_WAITING`] newer attempts wait at a gate, or the attempt waited for [`MAX_WAIT`].
-    pub async fn wrong(mut self) -> Result<(), AuthError> {
-        for gate in std::mem::take(&mut self.ahead) {
+    pub async fn fail(mut self) -> Result<(), AuthError> {
+        for gate in std::mem::take(&mut self.remaining_gates) {
             self.pass(gate).await?;
         }
-        self.settle(true);
+        self.leave_gates(true);
         let gate = Gate::Pair(self.account.clone(), self.address);
         let failures = {
-            let state = self.throttle.locked();
+            let state = self.throttle.lock();
             state.gates.get(&gate).map_or(0, |record| record.failures)
         };
-        tokio::time::sleep(HOLD.spacing(failures)).await;
+        tokio::time::sleep(REPLY_DELAY.spacing(failures)).await;
         Ok(())
     }
 
-    fn settle(&mut self, is_wrong: bool) {
-        let mut state = self.throttle.locked();
-        for gate in std::mem::take(&mut self.passed) {
+    fn leave_gates(&mut self, is_wrong: bool) {
+        let mut state = self.throttle.lock();
+        for gate in std::mem::take(&mut self.passed_gates) {
             if let Some(record) = state.gates.get_mut(&gate) {
                 record.undecided = record.undecided.saturating_sub(1);
                 if is_wrong {
@@ -390,7 +392,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.settle(true);
+        self.leave_gates(true);
     }
 }
 

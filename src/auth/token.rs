@@ -14,9 +14,9 @@ use super::key_ring::KeyRing;
 use crate::model::{OrganisationId, Role, SessionId, UserId};
 
 /// The `typ` header of RFC 9068, section 2.1. It distinguishes access tokens from other kinds of JWT.
-const TYPE: &str = "at+jwt";
+const TOKEN_TYPE: &str = "at+jwt";
 /// The maximum clock difference between servers that share keys.
-const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(30);
 
 /// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,21 +35,21 @@ pub(super) struct Claims {
     pub sid: SessionId,
     /// The id of the token.
     pub jti: Uuid,
-    /// When it was issued, in seconds since the epoch.
+    /// The time of issue, in seconds since the epoch.
     pub iat: i64,
-    /// When it expires, in seconds since the epoch.
+    /// The time of expiry, in seconds since the epoch.
     pub exp: i64,
 }
 
 /// Issues and checks tokens of one issuer for one audience.
 #[derive(Debug, Clone)]
-pub(super) struct Tokens {
+pub(super) struct TokenIssuer {
     pub keys: KeyRing,
     pub issuer: String,
     pub audience: String,
 }
 
-impl Tokens {
+impl TokenIssuer {
     /// Signs a token with the newest key.
     pub fn issue(
         &self,
@@ -72,52 +72,52 @@ impl Tokens {
         };
         let key = self.keys.newest()?;
         let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(TYPE.to_owned());
+        header.typ = Some(TOKEN_TYPE.to_owned());
         header.kid = Some(key.id().to_owned());
-        jsonwebtoken::encode(&header, &claims, key.signing())
-            .map_err(|_| AuthError::WrongToken("it cannot be signed"))
+        jsonwebtoken::encode(&header, &claims, key.signing_key())
+            .map_err(|_| AuthError::InvalidToken("it cannot be signed"))
     }
 
     /// Returns the claims of a token and the id of the key that signed it, if the token was issued here and is valid at
     /// `now`.
     pub fn check(&self, token: &str, now: DateTime<Utc>) -> Result<(Claims, String), AuthError> {
-        let malformed = AuthError::WrongToken("it is not a JWT");
+        let malformed = AuthError::InvalidToken("it is not a JWT");
         let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
             // Algorithms that the library does not know, such as `none`, fail to parse.
             ErrorKind::Json(_) => {
-                AuthError::WrongToken("its header is not that of an access token")
+                AuthError::InvalidToken("its header is not that of an access token")
             }
             _ => malformed,
         })?;
-        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(TYPE) {
-            return Err(AuthError::WrongToken(
+        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(TOKEN_TYPE) {
+            return Err(AuthError::InvalidToken(
                 "its algorithm or type is not that of an access token",
             ));
         }
         let kid = header
             .kid
             .as_deref()
-            .ok_or(AuthError::WrongToken("it has no key id"))?;
+            .ok_or(AuthError::InvalidToken("it has no key id"))?;
         let key = self.keys.find(kid)?;
-        let key = key.ok_or(AuthError::WrongToken("it is signed with an unknown key"))?;
+        let key = key.ok_or(AuthError::InvalidToken("it is signed with an unknown key"))?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
         // The expiry is checked below against `now`; the library would read the system clock itself.
         validation.validate_exp = false;
-        let decoded = jsonwebtoken::decode::<Claims>(token, key.verifying(), &validation);
+        let decoded = jsonwebtoken::decode::<Claims>(token, key.verifying_key(), &validation);
         let claims = decoded
-            .map_err(|error| AuthError::WrongToken(explain(error.kind())))?
+            .map_err(|error| AuthError::InvalidToken(describe_error(error.kind())))?
             .claims;
         if claims.exp <= now.timestamp() {
-            return Err(AuthError::Over {
+            return Err(AuthError::NoLongerValid {
                 what: "access token",
                 state: "has expired; sign in again",
             });
         }
-        if claims.iat > (now + LEEWAY).timestamp() {
-            return Err(AuthError::WrongToken(
+        if claims.iat > (now + MAX_CLOCK_SKEW).timestamp() {
+            return Err(AuthError::InvalidToken(
                 "it was issued in the future; check the servers' clocks",
             ));
         }
@@ -125,7 +125,7 @@ impl Tokens {
     }
 }
 
-fn explain(kind: &ErrorKind) -> &'static str {
+fn describe_error(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidSignature => "its signature is wrong",
         ErrorKind::InvalidIssuer => "it has another issuer",

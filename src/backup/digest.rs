@@ -20,12 +20,12 @@ pub struct Digest {
 pub type Digests = BTreeMap<String, Digest>;
 
 /// An incremental hasher that computes a [`Digest`].
-pub struct Hashing {
+pub struct DigestHasher {
     context: Context,
     bytes: u64,
 }
 
-impl Default for Hashing {
+impl Default for DigestHasher {
     fn default() -> Self {
         Self {
             context: Context::new(&SHA256),
@@ -34,7 +34,7 @@ impl Default for Hashing {
     }
 }
 
-impl Hashing {
+impl DigestHasher {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
@@ -52,8 +52,8 @@ impl Hashing {
 
 impl Digest {
     /// Returns the digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        let mut hashing = Hashing::default();
+    pub fn compute(bytes: &[u8]) -> Self {
+        let mut hashing = DigestHasher::default();
         hashing.update(bytes);
         hashing.finish()
     }

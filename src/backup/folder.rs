@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::BackupError;
 
 /// The maximum depth of nested folders. A symbolic link to one of its own parent folders exceeds it.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// Returns the sorted paths of the files below `folder`, relative to it; empty if the folder does not exist. Symbolic
 /// links are followed, because Kubernetes lays out a ConfigMap with them.
@@ -47,7 +47,7 @@ fn collect(
         let about = std::fs::metadata(&path).map_err(BackupError::io("read", &path))?;
         if about.is_file() {
             files.push(below);
-        } else if about.is_dir() && depth < DEEPEST {
+        } else if about.is_dir() && depth < MAX_DEPTH {
             collect(&path, &format!("{below}/"), depth + 1, files)?;
         } else if about.is_dir() {
             return Err(BackupError::Name {
@@ -65,7 +65,7 @@ pub struct Stamps(BTreeMap<String, (u64, Option<SystemTime>)>);
 
 impl Stamps {
     /// Reads the stamps of the files below `folder`.
-    pub fn of(folder: &Path) -> Result<Self, BackupError> {
+    pub fn read(folder: &Path) -> Result<Self, BackupError> {
         let mut stamps = BTreeMap::new();
         for file in files_below(folder)? {
             let path = folder.join(&file);

@@ -1,31 +1,31 @@
 //! The file format of backups: a tar archive compressed with zstd, which `tar --zstd -xf` extracts, too.
 //!
-//! The first member is the header ([`Head`]). The last member contains the digests ([`Digest`]) of all others; a file
-//! without it was truncated. Each member in between is named `<part>/<file>` and is a file of a [`Part`]. A backup is
-//! written next to its destination and moved there once it is on disk. Nothing is extracted before the whole archive
-//! has been read once and compared with the digests.
+//! The first member is the header ([`BackupHeader`]). The last member contains the digests ([`Digest`]) of all others;
+//! a file without it was truncated. Each member in between is named `<part>/<file>` and is a file of a [`Part`]. A
+//! backup is written next to its destination and moved there once it is on disk. Nothing is extracted before the whole
+//! archive has been read once and compared with the digests.
 
 mod digest;
 mod folder;
-mod head;
-mod place;
+mod header;
 mod reader;
+mod restore_folder;
 mod writer;
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-pub use digest::{Digest, Digests, Hashing};
+pub use digest::{Digest, DigestHasher, Digests};
 pub use folder::{Stamps, files_below};
-pub use head::{DatabaseHead, FORMAT, Head, Part};
-pub use place::{NewFolders, Place};
-pub use reader::{Archive, Checked, Member};
-pub use writer::{BackupWriter, Finished};
+pub use header::{BackupHeader, DatabaseHeader, FORMAT, Part};
+pub use reader::{Archive, Member, VerifiedBackup};
+pub use restore_folder::{NewFolders, RestoreFolder};
+pub use writer::{BackupWriter, FinishedBackup};
 
 /// The name of the first member, the header.
-const HEAD: &str = "plantlake-backup.json";
+const HEADER_FILE: &str = "plantlake-backup.json";
 /// The name of the last member, the digests.
-const DIGESTS: &str = "digests.json";
+const DIGESTS_FILE: &str = "digests.json";
 
 /// An error of writing, reading or restoring a backup.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum BackupError {
          which this version does not support; restore it with that version",
         path.display()
     )]
-    Newer {
+    FormatTooNew {
         /// The file.
         path: PathBuf,
         /// The version of its format.
@@ -67,7 +67,7 @@ pub enum BackupError {
     },
     /// The destination exists and is not a backup.
     #[error("{} already exists and is not a readable backup; it was not overwritten. Use another file name", .0.display())]
-    Occupied(PathBuf),
+    DestinationExists(PathBuf),
     /// A file changed while it was copied.
     #[error("{} changed while it was copied; run the backup again", .0.display())]
     Changed(PathBuf),
@@ -115,7 +115,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// Returns the folder that contains `path`; `.` if the path names none.
-fn folder_of(path: &Path) -> &Path {
+fn parent_folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

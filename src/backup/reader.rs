@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use super::digest::{Digest, Digests, Hashing};
-use super::{BackupError, DIGESTS, FORMAT, HEAD, Head, Part, check_name};
+use super::digest::{Digest, DigestHasher, Digests};
+use super::{BackupError, BackupHeader, DIGESTS_FILE, FORMAT, HEADER_FILE, Part, check_name};
 
 /// The size of the read buffer in bytes.
-const BUFFER: usize = 1 << 18;
+const BUFFER_BYTES: usize = 1 << 18;
 /// The magic number of a zstd frame.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The maximum size of a member that is read into memory, in bytes.
-const MOST: u64 = 1 << 30;
+const MAX_MEMBER_BYTES: u64 = 1 << 30;
 
 type Decompressed = zstd::Decoder<'static, BufReader<File>>;
 
@@ -22,11 +22,11 @@ type Decompressed = zstd::Decoder<'static, BufReader<File>>;
 pub struct Archive {
     path: PathBuf,
     file: File,
-    head: Head,
+    head: BackupHeader,
 }
 
 /// A backup that has been read completely and matches its digests.
-pub struct Checked {
+pub struct VerifiedBackup {
     archive: Archive,
     digests: Digests,
 }
@@ -47,7 +47,7 @@ impl Archive {
         if !is_compressed(path, &file)? {
             return Err(not_one());
         }
-        let mut tar = unpacked(path, &file)?;
+        let mut tar = decompress(path, &file)?;
         let damaged = |error: io::Error| BackupError::Damaged {
             path: path.to_owned(),
             problem: error.to_string(),
@@ -55,10 +55,10 @@ impl Archive {
         let mut members = tar.entries().map_err(damaged)?;
         let first = members.next().ok_or_else(not_one)?;
         let first = Member::new(path, first.map_err(damaged)?)?;
-        if first.name != HEAD {
+        if first.name != HEADER_FILE {
             return Err(not_one());
         }
-        let head = head(path, &first.bytes()?.0)?;
+        let head = head(path, &first.read_all()?.0)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -67,16 +67,16 @@ impl Archive {
     }
 
     /// Whether the file at `path` is a backup, in any version of the format.
-    pub fn is_one(path: &Path) -> Result<bool, BackupError> {
+    pub fn is_backup(path: &Path) -> Result<bool, BackupError> {
         match Self::open(path) {
-            Ok(_) | Err(BackupError::Newer { .. }) => Ok(true),
+            Ok(_) | Err(BackupError::FormatTooNew { .. }) => Ok(true),
             Err(BackupError::NotABackup(_) | BackupError::Damaged { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Returns the header.
-    pub fn head(&self) -> &Head {
+    pub fn header(&self) -> &BackupHeader {
         &self.head
     }
 
@@ -87,34 +87,34 @@ impl Archive {
     }
 
     /// Reads the whole archive and compares it with its digests.
-    pub fn check(self) -> Result<Checked, BackupError> {
+    pub fn verify(self) -> Result<VerifiedBackup, BackupError> {
         let damaged = |problem: String| BackupError::Damaged {
             path: self.path.clone(),
             problem,
         };
-        let mut tar = unpacked(&self.path, &self.file)?;
+        let mut tar = decompress(&self.path, &self.file)?;
         let mut found = Digests::new();
-        let mut said: Option<Digests> = None;
+        let mut recorded: Option<Digests> = None;
         for entry in tar.entries().map_err(|error| damaged(error.to_string()))? {
             let entry = entry.map_err(|error| damaged(error.to_string()))?;
             let member = Member::new(&self.path, entry)?;
             let name = member.name.clone();
-            if said.is_some() {
+            if recorded.is_some() {
                 return Err(damaged(format!("{name} follows the last member")));
             }
-            if name == DIGESTS {
-                let (bytes, _) = member.bytes()?;
+            if name == DIGESTS_FILE {
+                let (bytes, _) = member.read_all()?;
                 let read = serde_json::from_slice(&bytes);
-                said = Some(read.map_err(|error| damaged(format!("{name}: {error}")))?);
+                recorded = Some(read.map_err(|error| damaged(format!("{name}: {error}")))?);
                 continue;
             }
-            if found.is_empty() != (name == HEAD) {
+            if found.is_empty() != (name == HEADER_FILE) {
                 return Err(damaged(format!("{name} is at the wrong position")));
             }
-            if name != HEAD && Part::of_member(&name).is_none() {
+            if name != HEADER_FILE && Part::split_member(&name).is_none() {
                 return Err(damaged(format!("{name} belongs to no known part")));
             }
-            let digest = member.each(|_| Ok(()))?;
+            let digest = member.for_each_chunk(|_| Ok(()))?;
             if found.insert(name.clone(), digest).is_some() {
                 return Err(damaged(format!("{name} occurs twice")));
             }
@@ -122,28 +122,28 @@ impl Archive {
         // The compressed stream ends with a checksum of its own, which is verified when the end is read.
         io::copy(&mut tar.into_inner(), &mut io::sink())
             .map_err(|error| damaged(error.to_string()))?;
-        let said = said.ok_or_else(|| damaged("its end is missing".to_owned()))?;
-        for (name, digest) in &said {
+        let recorded = recorded.ok_or_else(|| damaged("its end is missing".to_owned()))?;
+        for (name, digest) in &recorded {
             match found.get(name) {
                 Some(found) if found == digest => {}
                 Some(_) => return Err(damaged(format!("{name} does not match its digest"))),
                 None => return Err(damaged(format!("{name} is missing"))),
             }
         }
-        if let Some(name) = found.keys().find(|name| !said.contains_key(*name)) {
+        if let Some(name) = found.keys().find(|name| !recorded.contains_key(*name)) {
             return Err(damaged(format!("{name} has no digest")));
         }
-        Ok(Checked {
-            digests: said,
+        Ok(VerifiedBackup {
+            digests: recorded,
             archive: self,
         })
     }
 }
 
-impl Checked {
+impl VerifiedBackup {
     /// Returns the header.
-    pub fn head(&self) -> &Head {
-        self.archive.head()
+    pub fn header(&self) -> &BackupHeader {
+        self.archive.header()
     }
 
     /// Returns the digests of the members.
@@ -154,7 +154,7 @@ impl Checked {
     /// Returns the digests of the files of a part, by their paths within the part.
     pub fn files_of(&self, part: Part) -> Digests {
         let files = self.digests.iter().filter_map(|(member, digest)| {
-            let (of, file) = Part::of_member(member)?;
+            let (of, file) = Part::split_member(member)?;
             (of == part).then(|| (file.to_owned(), digest.clone()))
         });
         files.collect()
@@ -164,20 +164,20 @@ impl Checked {
     pub fn contents(&self) -> Result<Contents<'_>, BackupError> {
         Ok(Contents {
             checked: self,
-            tar: unpacked(&self.archive.path, &self.archive.file)?,
+            tar: decompress(&self.archive.path, &self.archive.file)?,
         })
     }
 
     /// Returns all bytes of a member, after comparing them with the digest read before.
-    pub fn bytes_of(&self, member: Member<'_>) -> Result<Vec<u8>, BackupError> {
+    pub fn read_verified(&self, member: Member<'_>) -> Result<Vec<u8>, BackupError> {
         let name = member.name.clone();
-        let (bytes, digest) = member.bytes()?;
-        self.compare(&name, &digest)?;
+        let (bytes, digest) = member.read_all()?;
+        self.check_digest(&name, &digest)?;
         Ok(bytes)
     }
 
     /// Checks that the digest of a member equals the one read before.
-    pub fn compare(&self, member: &str, digest: &Digest) -> Result<(), BackupError> {
+    pub fn check_digest(&self, member: &str, digest: &Digest) -> Result<(), BackupError> {
         match self.digests.get(member) == Some(digest) {
             true => Ok(()),
             false => Err(self.damaged(format!("{member} changed while it was read"))),
@@ -194,7 +194,7 @@ impl Checked {
 
 /// The members of a checked backup.
 pub struct Contents<'a> {
-    checked: &'a Checked,
+    checked: &'a VerifiedBackup,
     tar: tar::Archive<Decompressed>,
 }
 
@@ -230,12 +230,12 @@ impl<'a> Member<'a> {
     }
 
     /// Passes the bytes to `take` piece by piece, and returns their digest.
-    pub fn each(
+    pub fn for_each_chunk(
         mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), BackupError>,
     ) -> Result<Digest, BackupError> {
-        let mut buffer = vec![0; BUFFER];
-        let mut hashing = Hashing::default();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut hashing = DigestHasher::default();
         loop {
             let read = match self.content.read(&mut buffer) {
                 Ok(0) => break,
@@ -250,12 +250,12 @@ impl<'a> Member<'a> {
     }
 
     /// Returns all bytes, at most 1 GiB, and their digest.
-    pub fn bytes(self) -> Result<(Vec<u8>, Digest), BackupError> {
-        if self.content.size() > MOST {
+    pub fn read_all(self) -> Result<(Vec<u8>, Digest), BackupError> {
+        if self.content.size() > MAX_MEMBER_BYTES {
             return Err(self.damaged("it is larger than 1 GiB".to_owned()));
         }
         let mut bytes = Vec::new();
-        let digest = self.each(|read| {
+        let digest = self.for_each_chunk(|read| {
             bytes.extend_from_slice(read);
             Ok(())
         })?;
@@ -282,23 +282,23 @@ fn is_compressed(path: &Path, file: &File) -> Result<bool, BackupError> {
 }
 
 /// Returns a reader of the archive in a file, from its beginning.
-fn unpacked(path: &Path, file: &File) -> Result<tar::Archive<Decompressed>, BackupError> {
+fn decompress(path: &Path, file: &File) -> Result<tar::Archive<Decompressed>, BackupError> {
     let failed = BackupError::io("read", path);
     let mut file = file.try_clone().map_err(&failed)?;
     file.rewind().map_err(&failed)?;
     Ok(tar::Archive::new(zstd::Decoder::new(file).map_err(failed)?))
 }
 
-fn head(path: &Path, bytes: &[u8]) -> Result<Head, BackupError> {
+fn head(path: &Path, bytes: &[u8]) -> Result<BackupHeader, BackupError> {
     let damaged = |error: serde_json::Error| BackupError::Damaged {
         path: path.to_owned(),
-        problem: format!("{HEAD}: {error}"),
+        problem: format!("{HEADER_FILE}: {error}"),
     };
     // Only these fields are known of a later version of the format.
     let json: Json = serde_json::from_slice(bytes).map_err(damaged)?;
     let format = json["format"].as_u64().unwrap_or_default();
     if format > FORMAT {
-        return Err(BackupError::Newer {
+        return Err(BackupError::FormatTooNew {
             path: path.to_owned(),
             format,
             program: json["program"]

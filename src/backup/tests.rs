@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn head() -> Head {
-    Head {
+fn head() -> BackupHeader {
+    BackupHeader {
         format: FORMAT,
         program: "0.0.0".to_owned(),
         made_at: chrono::DateTime::default(),
@@ -20,7 +20,7 @@ fn written(folder: &Path) -> PathBuf {
     let mut writer = BackupWriter::create(&place, &head()).unwrap();
     writer.add("catalog/assets.json", b"[]").unwrap();
     writer.add("catalog/views/a.sql", &[7; 300_000]).unwrap();
-    writer.finish().unwrap().place().unwrap();
+    writer.finish().unwrap().move_into_place().unwrap();
     place
 }
 
@@ -52,7 +52,7 @@ fn made_up(folder: &Path, members: &[(&str, &[u8], tar::EntryType)]) -> PathBuf 
 }
 
 fn problem(path: &Path) -> String {
-    let checked = Archive::open(path).and_then(Archive::check);
+    let checked = Archive::open(path).and_then(Archive::verify);
     checked.err().unwrap().to_string()
 }
 
@@ -60,10 +60,10 @@ fn problem(path: &Path) -> String {
 fn backup_is_read_as_written_and_leaves_no_other_file() {
     let folder = tempfile::tempdir().unwrap();
     let place = written(folder.path());
-    let checked = Archive::open(&place).unwrap().check().unwrap();
-    assert_eq!(checked.head(), &head());
+    let checked = Archive::open(&place).unwrap().verify().unwrap();
+    assert_eq!(checked.header(), &head());
     let files = checked.files_of(Part::Catalog);
-    assert_eq!(files["assets.json"], Digest::of(b"[]"));
+    assert_eq!(files["assets.json"], Digest::compute(b"[]"));
     assert_eq!(files["views/a.sql"].bytes, 300_000);
     assert_eq!(names(folder.path()), ["backup.tar.zst"]);
     // A later backup replaces this one only once it is complete; a dropped one removes its temporary file.
@@ -71,7 +71,7 @@ fn backup_is_read_as_written_and_leaves_no_other_file() {
     assert_eq!(names(folder.path()).len(), 2);
     drop(unfinished);
     assert_eq!(names(folder.path()), ["backup.tar.zst"]);
-    assert!(Archive::open(&place).unwrap().check().is_ok());
+    assert!(Archive::open(&place).unwrap().verify().is_ok());
 }
 
 #[cfg(unix)]
@@ -101,10 +101,10 @@ fn backup_truncated_or_modified_is_rejected() {
         changed[at] ^= 0x10;
         std::fs::write(&place, changed).unwrap();
         // Flipping a bit that zstd ignores changes nothing.
-        if let Ok(checked) = Archive::open(&place).and_then(Archive::check) {
+        if let Ok(checked) = Archive::open(&place).and_then(Archive::verify) {
             assert_eq!(
                 checked.files_of(Part::Catalog)["assets.json"],
-                Digest::of(b"[]")
+                Digest::compute(b"[]")
             );
         }
     }
@@ -115,7 +115,7 @@ fn archive_forged_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = tar::EntryType::Regular;
     let head = serde_json::to_vec(&head()).unwrap();
-    let first = (HEAD, &head[..], file);
+    let first = (HEADER_FILE, &head[..], file);
     let fails = |members: &[_], part: &str| {
         let said = problem(&made_up(folder.path(), members));
         assert!(said.contains(part), "{said}");
@@ -141,16 +141,16 @@ fn archive_forged_is_rejected() {
     );
     fails(&[first, ("catalog/x", b"", file)], "its end is missing");
     fails(&[first, first], "is at the wrong position");
-    fails(&[first, (DIGESTS, b"{}", file)], "has no digest");
+    fails(&[first, (DIGESTS_FILE, b"{}", file)], "has no digest");
     fails(
-        &[first, (DIGESTS, b"{}", file), ("catalog/x", b"", file)],
+        &[first, (DIGESTS_FILE, b"{}", file), ("catalog/x", b"", file)],
         "follows the last member",
     );
     let said = serde_json::to_vec(&Digests::from([
-        (HEAD.to_owned(), Digest::of(&head)),
-        ("catalog/x".to_owned(), Digest::of(b"1")),
+        (HEADER_FILE.to_owned(), Digest::compute(&head)),
+        ("catalog/x".to_owned(), Digest::compute(b"1")),
     ]));
-    let last = (DIGESTS, &said.unwrap()[..], file);
+    let last = (DIGESTS_FILE, &said.unwrap()[..], file);
     fails(&[first, last], "catalog/x is missing");
     fails(
         &[first, ("catalog/x", b"2", file), last],
@@ -162,12 +162,12 @@ fn archive_forged_is_rejected() {
             &[first, ("catalog/x", b"1", file), last]
         ))
         .unwrap()
-        .check()
+        .verify()
         .is_ok()
     );
     fails(&[("x", b"", file)], "is not a backup");
     let later = br#"{"format": 2, "program": "9.9.9", "else": true}"#;
-    fails(&[(HEAD, later, file)], "was made by plantlake 9.9.9");
+    fails(&[(HEADER_FILE, later, file)], "was made by plantlake 9.9.9");
 }
 
 #[test]
@@ -176,7 +176,10 @@ fn writer_never_replaces_other_file() {
     let place = folder.path().join("accounts.xls");
     std::fs::write(&place, "precious").unwrap();
     let refused = BackupWriter::create(&place, &head()).err().unwrap();
-    assert!(matches!(refused, BackupError::Occupied(_)), "{refused}");
+    assert!(
+        matches!(refused, BackupError::DestinationExists(_)),
+        "{refused}"
+    );
     assert_eq!(std::fs::read(&place).unwrap(), b"precious");
     assert_eq!(names(folder.path()).len(), 1);
 }
@@ -192,46 +195,50 @@ fn writer_removes_partial_file_of_killed_backup() {
     // A temporary file that is being written stays.
     written(folder.path());
     assert_eq!(names(folder.path()).len(), 2);
-    other.finish().unwrap().place().unwrap();
+    other.finish().unwrap().move_into_place().unwrap();
     assert_eq!(names(folder.path()), ["backup.tar.zst"]);
 }
 
 #[test]
-fn place_adds_missing_files_and_reports_differing_ones() {
+fn restore_folder_adds_missing_files_and_reports_differing_ones() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("a/catalog");
     let wanted = Digests::from([
-        ("assets.json".to_owned(), Digest::of(b"[]")),
-        ("views/a.sql".to_owned(), Digest::of(b"SELECT 1")),
+        ("assets.json".to_owned(), Digest::compute(b"[]")),
+        ("views/a.sql".to_owned(), Digest::compute(b"SELECT 1")),
     ]);
-    let fill = |place: &mut Place, name: &str, bytes: &[u8]| {
+    let fill = |place: &mut RestoreFolder, name: &str, bytes: &[u8]| {
         if let Some(mut staged) = place.stage(name).unwrap() {
             staged.write(bytes).unwrap();
             staged.finish().unwrap();
         }
     };
     // A dropped place leaves nothing behind.
-    let mut given_up = Place::look(&place, false, &wanted).unwrap();
+    let mut given_up = RestoreFolder::inspect(&place, false, &wanted).unwrap();
     fill(&mut given_up, "views/a.sql", b"SELECT 1");
     drop(given_up);
     assert!(names(folder.path()).is_empty());
     // An identical file stays as it is.
     std::fs::create_dir_all(&place).unwrap();
     std::fs::write(place.join("assets.json"), "[]").unwrap();
-    let mut half = Place::look(&place, false, &wanted).unwrap();
-    assert!(half.in_the_way().is_empty() && !half.is_done());
+    let mut half = RestoreFolder::inspect(&place, false, &wanted).unwrap();
+    assert!(half.conflicting_files().is_empty() && !half.is_complete());
     assert!(half.stage("assets.json").unwrap().is_none());
     fill(&mut half, "views/a.sql", b"SELECT 1");
     assert_eq!(files_below(&place).unwrap(), ["assets.json"]);
-    half.settle(|| ()).unwrap();
+    half.commit(|| ()).unwrap();
     assert_eq!(names(&place), ["assets.json", "views"]);
-    assert!(Place::look(&place, false, &wanted).unwrap().is_done());
+    assert!(
+        RestoreFolder::inspect(&place, false, &wanted)
+            .unwrap()
+            .is_complete()
+    );
     // Files that differ or are not expected stay as they are.
     std::fs::write(place.join("assets.json"), "[1]").unwrap();
     std::fs::write(place.join("graph.json"), "{}").unwrap();
-    let other = Place::look(&place, false, &wanted).unwrap();
+    let other = RestoreFolder::inspect(&place, false, &wanted).unwrap();
     assert_eq!(
-        other.in_the_way(),
+        other.conflicting_files(),
         [place.join("assets.json"), place.join("graph.json")]
     );
 }

@@ -4,15 +4,17 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 
-use super::digest::{Digests, Hashing};
+use super::digest::{DigestHasher, Digests};
 use super::reader::Archive;
-use super::{BackupError, DIGESTS, HEAD, Head, check_name, folder_of, sync_folder};
+use super::{
+    BackupError, BackupHeader, DIGESTS_FILE, HEADER_FILE, check_name, parent_folder, sync_folder,
+};
 use crate::clock::new_id;
 
 /// The name of a temporary file is that of the destination, this infix and an id.
-const PARTIAL: &str = ".partial-";
+const PARTIAL_INFIX: &str = ".partial-";
 /// The compression level of zstd.
-const LEVEL: i32 = 3;
+const COMPRESSION_LEVEL: i32 = 3;
 
 type Compressed = zstd::Encoder<'static, BufWriter<File>>;
 
@@ -21,19 +23,19 @@ pub struct BackupWriter {
     tar: tar::Builder<Compressed>,
     made_at: u64,
     digests: Digests,
-    partial: Partial,
+    partial: PartialFile,
 }
 
 /// A backup that is on disk, but not at its destination yet.
-pub struct Finished {
-    partial: Partial,
+pub struct FinishedBackup {
+    partial: PartialFile,
     digests: Digests,
 }
 
 /// A file that is removed when this is dropped, unless it has been moved to its destination.
-struct Partial {
+struct PartialFile {
     path: PathBuf,
-    place: PathBuf,
+    destination: PathBuf,
     /// The file, which stays locked while it is being written.
     lock: File,
     is_placed: bool,
@@ -42,15 +44,16 @@ struct Partial {
 impl BackupWriter {
     /// Starts a backup to `place`, where there must be no file or an older backup. An older backup stays until the new
     /// one replaces it.
-    pub fn create(place: &Path, head: &Head) -> Result<Self, BackupError> {
-        if place.exists() && !Archive::is_one(place)? {
-            return Err(BackupError::Occupied(place.to_owned()));
+    pub fn create(place: &Path, head: &BackupHeader) -> Result<Self, BackupError> {
+        if place.exists() && !Archive::is_backup(place)? {
+            return Err(BackupError::DestinationExists(place.to_owned()));
         }
-        let partial = Partial::create(place)?;
+        let partial = PartialFile::create(place)?;
         let failed = BackupError::io("write", place);
         let file = partial.lock.try_clone().map_err(&failed)?;
         let mut compressed =
-            zstd::Encoder::new(BufWriter::with_capacity(1 << 20, file), LEVEL).map_err(&failed)?;
+            zstd::Encoder::new(BufWriter::with_capacity(1 << 20, file), COMPRESSION_LEVEL)
+                .map_err(&failed)?;
         compressed.include_checksum(true).map_err(&failed)?;
         let mut writer = Self {
             tar: tar::Builder::new(compressed),
@@ -58,7 +61,7 @@ impl BackupWriter {
             digests: Digests::new(),
             partial,
         };
-        writer.add(HEAD, &writer.json(head)?)?;
+        writer.add(HEADER_FILE, &writer.json(head)?)?;
         Ok(writer)
     }
 
@@ -91,16 +94,16 @@ impl BackupWriter {
         header.set_size(size);
         header.set_mode(0o600);
         header.set_mtime(self.made_at);
-        let mut source = Source {
+        let mut source = HashingReader {
             inner: source.take(size),
-            hashing: Hashing::default(),
+            hashing: DigestHasher::default(),
             failed: None,
         };
         let appended = self.tar.append_data(&mut header, name, &mut source);
         if let Some(error) = source.failed {
             return Err(BackupError::io("read", path)(error));
         }
-        appended.map_err(BackupError::io("write", &self.partial.place))?;
+        appended.map_err(BackupError::io("write", &self.partial.destination))?;
         let digest = source.hashing.finish();
         if digest.bytes != size {
             return Err(BackupError::Changed(path.to_owned()));
@@ -110,11 +113,11 @@ impl BackupWriter {
     }
 
     /// Writes the last member, and waits until the file is on disk.
-    pub fn finish(mut self) -> Result<Finished, BackupError> {
+    pub fn finish(mut self) -> Result<FinishedBackup, BackupError> {
         let digests = self.json(&self.digests)?;
         let written = std::mem::take(&mut self.digests);
-        self.add(DIGESTS, &digests)?;
-        let failed = BackupError::io("write", &self.partial.place);
+        self.add(DIGESTS_FILE, &digests)?;
+        let failed = BackupError::io("write", &self.partial.destination);
         let compressed = self.tar.into_inner().map_err(&failed)?;
         let buffered = compressed.finish().map_err(&failed)?;
         let file = buffered
@@ -122,7 +125,7 @@ impl BackupWriter {
             .map_err(io::IntoInnerError::into_error)
             .map_err(&failed)?;
         file.sync_all().map_err(&failed)?;
-        Ok(Finished {
+        Ok(FinishedBackup {
             partial: self.partial,
             digests: written,
         })
@@ -130,30 +133,30 @@ impl BackupWriter {
 
     fn json(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, BackupError> {
         let json = serde_json::to_vec_pretty(value).map_err(io::Error::other);
-        json.map_err(BackupError::io("write", &self.partial.place))
+        json.map_err(BackupError::io("write", &self.partial.destination))
     }
 }
 
-impl Finished {
+impl FinishedBackup {
     /// Moves the backup to its destination. Returns its size in bytes and the digests of its members.
-    pub fn place(mut self) -> Result<(u64, Digests), BackupError> {
-        let failed = BackupError::io("write", &self.partial.place);
+    pub fn move_into_place(mut self) -> Result<(u64, Digests), BackupError> {
+        let failed = BackupError::io("write", &self.partial.destination);
         let size = self.partial.lock.metadata().map_err(&failed)?.len();
-        fs::rename(&self.partial.path, &self.partial.place).map_err(&failed)?;
+        fs::rename(&self.partial.path, &self.partial.destination).map_err(&failed)?;
         self.partial.is_placed = true;
-        sync_folder(folder_of(&self.partial.place)).map_err(&failed)?;
+        sync_folder(parent_folder(&self.partial.destination)).map_err(&failed)?;
         Ok((size, self.digests))
     }
 }
 
 /// A reader that hashes its bytes, and stores read errors so that they are distinguished from write errors.
-struct Source<R> {
+struct HashingReader<R> {
     inner: R,
-    hashing: Hashing,
+    hashing: DigestHasher,
     failed: Option<io::Error>,
 }
 
-impl<R: Read> Read for Source<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(read) => {
@@ -170,7 +173,7 @@ impl<R: Read> Read for Source<R> {
     }
 }
 
-impl Partial {
+impl PartialFile {
     fn create(place: &Path) -> Result<Self, BackupError> {
         let failed = BackupError::io("write", place);
         let Some(name) = place.file_name() else {
@@ -178,8 +181,8 @@ impl Partial {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, problem)));
         };
         let mut start = name.to_owned();
-        start.push(PARTIAL);
-        sweep(folder_of(place), &start.to_string_lossy());
+        start.push(PARTIAL_INFIX);
+        remove_leftovers(parent_folder(place), &start.to_string_lossy());
         loop {
             let mut name = start.clone();
             name.push(new_id().to_string());
@@ -192,7 +195,7 @@ impl Partial {
             let partial = Self {
                 lock: options.open(&path).map_err(&failed)?,
                 path,
-                place: place.to_owned(),
+                destination: place.to_owned(),
                 is_placed: false,
             };
             partial.lock.lock().map_err(&failed)?;
@@ -204,7 +207,7 @@ impl Partial {
     }
 }
 
-impl Drop for Partial {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         if !self.is_placed {
             // A file that cannot be removed now is removed by the next backup to the same destination.
@@ -214,7 +217,7 @@ impl Drop for Partial {
 }
 
 /// Removes the files of backups that were killed: those that are not locked.
-fn sweep(folder: &Path, start: &str) {
+fn remove_leftovers(folder: &Path, start: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(start) {
             continue;

@@ -9,7 +9,7 @@ use serde_json::Deserializer;
 
 /// A part of a file's text.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
+pub(super) struct JsonSlice<'a> {
     /// The text of the value.
     pub text: &'a str,
     /// The offset of the text in the file, in bytes.
@@ -22,10 +22,10 @@ pub(super) struct EntryMistake {
     pub field: Option<String>,
     pub what: String,
     /// The number of lines from the beginning of the entry to the mistake.
-    pub below: usize,
+    pub lines_below: usize,
 }
 
-impl<'a> Part<'a> {
+impl<'a> JsonSlice<'a> {
     /// Returns the whole text of a file.
     pub fn whole(text: &'a str) -> Self {
         Self { text, offset: 0 }
@@ -36,10 +36,10 @@ impl<'a> Part<'a> {
         let mut cursor = Cursor::new(self.text);
         let mut items = Vec::new();
         cursor.sequence(b'[', b']', |cursor| {
-            items.push(cursor.value()?.moved(self.offset));
+            items.push(cursor.value()?.shifted(self.offset));
             Some(())
         })?;
-        cursor.ends().then_some(items)
+        cursor.is_at_end().then_some(items)
     }
 
     /// Returns the keys and values of an object; `None` if the text is not an object, or not JSON.
@@ -55,11 +55,11 @@ impl<'a> Part<'a> {
             } else {
                 Cow::Borrowed(plain)
             };
-            cursor.eat(b':')?;
-            members.push((key, cursor.value()?.moved(self.offset)));
+            cursor.consume(b':')?;
+            members.push((key, cursor.value()?.shifted(self.offset)));
             Some(())
         })?;
-        cursor.ends().then_some(members)
+        cursor.is_at_end().then_some(members)
     }
 
     /// Parses the text as an object. Only if that fails, a second and slower pass determines the field of the mistake.
@@ -68,8 +68,8 @@ impl<'a> Part<'a> {
             // serde would also accept a list of the fields' values.
             return Err(EntryMistake {
                 field: None,
-                what: format!("expected an object, found {}", kind_of(self.text)),
-                below: 0,
+                what: format!("expected an object, found {}", json_type(self.text)),
+                lines_below: 0,
             });
         }
         serde_json::from_str(self.text).map_err(|error| {
@@ -79,14 +79,14 @@ impl<'a> Part<'a> {
                 // Both passes parse the same text.
                 Ok(_) => EntryMistake {
                     field: None,
-                    what: without_place(&error),
-                    below: 0,
+                    what: without_position(&error),
+                    lines_below: 0,
                 },
             }
         })
     }
 
-    fn moved(mut self, by: usize) -> Self {
+    fn shifted(mut self, by: usize) -> Self {
         self.offset += by;
         self
     }
@@ -96,7 +96,7 @@ impl<'a> Part<'a> {
             path if path == "." => None,
             path => Some(path),
         };
-        let what = without_place(error.inner());
+        let what = without_position(error.inner());
         let named = |start: &str| {
             what.strip_prefix(start)?
                 .strip_suffix('`')
@@ -112,33 +112,33 @@ impl<'a> Part<'a> {
             return EntryMistake {
                 field: Some(inside(field)),
                 what: "it is missing".to_owned(),
-                below: 0,
+                lines_below: 0,
             };
         }
         if let Some(field) = named("duplicate field `") {
             return EntryMistake {
                 field: Some(inside(field)),
                 what: "it occurs twice".to_owned(),
-                below: 0,
+                lines_below: 0,
             };
         }
         EntryMistake {
             field: path,
             what,
-            below: error.inner().line().saturating_sub(1),
+            lines_below: error.inner().line().saturating_sub(1),
         }
     }
 }
 
 /// Returns the error without serde's own line and column, which count from the beginning of the parsed text.
-pub(super) fn without_place(error: &serde_json::Error) -> String {
+pub(super) fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
 /// Returns the type of a JSON text, in words.
-pub(super) fn kind_of(text: &str) -> &'static str {
+pub(super) fn json_type(text: &str) -> &'static str {
     match text.trim_start().bytes().next() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
@@ -151,13 +151,13 @@ pub(super) fn kind_of(text: &str) -> &'static str {
 }
 
 /// Converts offsets to line numbers. Offsets mostly ascend, so the text is usually scanned only once.
-pub(super) struct Lines<'a> {
+pub(super) struct LineCounter<'a> {
     text: &'a str,
     offset: usize,
     line: usize,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineCounter<'a> {
     pub fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -167,7 +167,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Returns the number of the line that contains the byte at `offset`, from 1.
-    pub fn at(&mut self, offset: usize) -> usize {
+    pub fn line_at(&mut self, offset: usize) -> usize {
         if offset < self.offset {
             (self.offset, self.line) = (0, 1);
         }
@@ -200,46 +200,46 @@ impl<'a> Cursor<'a> {
         close: u8,
         mut entry: impl FnMut(&mut Self) -> Option<()>,
     ) -> Option<()> {
-        self.eat(open)?;
-        if self.eat(close).is_some() {
+        self.consume(open)?;
+        if self.consume(close).is_some() {
             return Some(());
         }
         loop {
             entry(self)?;
-            if self.eat(b',').is_none() {
-                return self.eat(close);
+            if self.consume(b',').is_none() {
+                return self.consume(close);
             }
         }
     }
 
     /// Steps over the next value, and returns it.
-    fn value(&mut self) -> Option<Part<'a>> {
-        self.blanks();
+    fn value(&mut self) -> Option<JsonSlice<'a>> {
+        self.skip_whitespace();
         let rest = self.text.get(self.at..)?;
         let mut values = Deserializer::from_str(rest).into_iter::<IgnoredAny>();
         values.next()?.ok()?;
         let text = rest.get(..values.byte_offset())?;
         let offset = self.at;
         self.at += text.len();
-        Some(Part { text, offset })
+        Some(JsonSlice { text, offset })
     }
 
-    fn eat(&mut self, byte: u8) -> Option<()> {
-        self.blanks();
+    fn consume(&mut self, byte: u8) -> Option<()> {
+        self.skip_whitespace();
         let is_next = self.text.as_bytes().get(self.at) == Some(&byte);
         self.at += usize::from(is_next);
         is_next.then_some(())
     }
 
-    fn blanks(&mut self) {
+    fn skip_whitespace(&mut self) {
         let rest = self.text.as_bytes().iter().skip(self.at);
         self.at += rest
             .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
             .count();
     }
 
-    fn ends(&mut self) -> bool {
-        self.blanks();
+    fn is_at_end(&mut self) -> bool {
+        self.skip_whitespace();
         self.at == self.text.len()
     }
 }

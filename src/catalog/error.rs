@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 /// The maximum number of mistakes in an error's text; [`CatalogError::problems`] has more.
-const SHOWN: usize = 20;
+const MAX_SHOWN_PROBLEMS: usize = 20;
 /// The maximum number of mistakes that are kept; a file that is wrong throughout must not exhaust the memory.
-const KEPT: usize = 1_000;
+const MAX_KEPT_PROBLEMS: usize = 1_000;
 /// The maximum length of a mistake's text, in characters; the values that it quotes may have any length.
-const LONGEST: usize = 300;
+const MAX_PROBLEM_CHARS: usize = 300;
 
 /// The reason why a catalog cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -121,12 +121,12 @@ impl Problems {
     }
 
     pub(super) fn add(&mut self, mut problem: Problem) {
-        if self.kept.len() == KEPT {
+        if self.kept.len() == MAX_KEPT_PROBLEMS {
             self.more += 1;
             return;
         }
-        problem.what = clean(&problem.what);
-        problem.field = problem.field.map(|field| clean(&field));
+        problem.what = sanitise(&problem.what);
+        problem.field = problem.field.map(|field| sanitise(&field));
         self.kept.push(problem);
     }
 }
@@ -139,7 +139,7 @@ impl fmt::Display for Problems {
                 f,
                 "invalid catalog: {} mistakes\n{}",
                 self.count(),
-                self.list(SHOWN)
+                self.list(MAX_SHOWN_PROBLEMS)
             ),
         }
     }
@@ -185,10 +185,10 @@ impl fmt::Display for Problem {
 }
 
 /// Returns `text` on one line, without control characters and truncated: data must not be able to control the terminal.
-fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(LONGEST));
+fn sanitise(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(MAX_PROBLEM_CHARS));
     for (at, c) in text.chars().enumerate() {
-        if at == LONGEST {
+        if at == MAX_PROBLEM_CHARS {
             out.push('…');
             break;
         }

@@ -16,9 +16,9 @@ use super::{ASSETS_FILE, CatalogError, GRAPH_FILE, ID_TO_ASSETS_FILE, Snapshot};
 use crate::metrics::METRICS;
 
 /// The polling interval. A change takes effect after two to three intervals.
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum number of first reads while the files change.
-const FIRST_ATTEMPTS: usize = 10;
+const MAX_FIRST_READS: usize = 10;
 
 /// The catalog in effect, and the mistakes of a later one.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub struct LiveCatalog {
 impl LiveCatalog {
     /// Reads the catalog in `folder`, which must be valid, and follows it from then on.
     pub async fn open(folder: &Path) -> Result<Self, CatalogError> {
-        Self::open_with(folder, POLL).await
+        Self::open_with(folder, POLL_INTERVAL).await
     }
 
     /// Opens the catalog as [`Self::open`] does, with another polling interval.
@@ -48,11 +48,11 @@ impl LiveCatalog {
         let (seen, first) = loop {
             let (seen, outcome, moved) = read(folder.to_owned()).await;
             let is_good = outcome.is_ok() && !moved;
-            if is_good || attempt == FIRST_ATTEMPTS {
+            if is_good || attempt == MAX_FIRST_READS {
                 break (seen, outcome?);
             }
             // Mistakes that were read while the files were being replaced are no reason to refuse the start.
-            let moves_on = changes_soon(folder, &seen, poll).await;
+            let moves_on = has_pending_changes(folder, &seen, poll).await;
             if !moved && !moves_on {
                 break (seen, outcome?);
             }
@@ -90,7 +90,7 @@ impl Drop for LiveCatalog {
 
 /// The metadata by which a changed file is recognised without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stamp {
+enum FileStamp {
     Missing,
     Unknown(ErrorKind),
     Present {
@@ -114,27 +114,27 @@ fn identity(_: &Metadata) -> Identity {
     (0, 0, 0)
 }
 
-type Stamps = [Stamp; 3];
+type Stamps = [FileStamp; 3];
 
 fn stamps(folder: &Path) -> Stamps {
     [ASSETS_FILE, ID_TO_ASSETS_FILE, GRAPH_FILE].map(|name| {
         match std::fs::metadata(folder.join(name)) {
-            Ok(file) => Stamp::Present {
+            Ok(file) => FileStamp::Present {
                 size: file.len(),
                 modified: file.modified().ok(),
                 identity: identity(&file),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Stamp::Missing,
-            Err(error) => Stamp::Unknown(error.kind()),
+            Err(error) if error.kind() == ErrorKind::NotFound => FileStamp::Missing,
+            Err(error) => FileStamp::Unknown(error.kind()),
         }
     })
 }
 
 /// Returns the files' stamps. Runs on a blocking thread, because a network file system may be slow.
-async fn look(folder: PathBuf) -> Stamps {
+async fn read_stamps(folder: PathBuf) -> Stamps {
     spawn_blocking(move || stamps(&folder))
         .await
-        .unwrap_or([Stamp::Unknown(ErrorKind::Other); 3])
+        .unwrap_or([FileStamp::Unknown(ErrorKind::Other); 3])
 }
 
 /// Reads the catalog. Returns the stamps before the read, the result, and whether files changed meanwhile.
@@ -151,14 +151,14 @@ async fn read(folder: PathBuf) -> (Stamps, Result<Snapshot, CatalogError>, bool)
             path,
             source: std::io::Error::other(error),
         });
-        ([Stamp::Unknown(ErrorKind::Other); 3], outcome, false)
+        ([FileStamp::Unknown(ErrorKind::Other); 3], outcome, false)
     })
 }
 
 /// Whether the files change within two polling intervals.
-async fn changes_soon(folder: &Path, seen: &Stamps, poll: Duration) -> bool {
+async fn has_pending_changes(folder: &Path, seen: &Stamps, poll: Duration) -> bool {
     tokio::time::sleep(poll * 2).await;
-    look(folder.to_owned()).await != *seen
+    read_stamps(folder.to_owned()).await != *seen
 }
 
 /// Polls the files forever, and activates valid content.
@@ -173,7 +173,7 @@ async fn follow(
     let mut again = false;
     loop {
         tokio::time::sleep(poll).await;
-        let now = look(folder.clone()).await;
+        let now = read_stamps(folder.clone()).await;
         let is_still = now == last;
         last = now;
         if !is_still || now == done && !again {
@@ -186,20 +186,20 @@ async fn follow(
         done = seen;
         again = matches!(&outcome, Err(CatalogError::Io { source, .. })
             if source.kind() != ErrorKind::NotFound);
-        settle(&state, outcome);
+        apply_outcome(&state, outcome);
     }
 }
 
 /// Activates a valid catalog, or keeps the current one and records why. Notifies receivers only of changes.
-fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogError>) {
+fn apply_outcome(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogError>) {
     state.send_if_modified(|state| match outcome {
         Ok(found) if found.fingerprint() == state.snapshot.fingerprint() => {
             // The files have their former content again, or only their metadata changed.
             state.problem.take().is_some()
         }
         Ok(found) => {
-            let found = found.after(&state.snapshot);
-            METRICS.tables.catalog_changed(true);
+            let found = found.with_version_after(&state.snapshot);
+            METRICS.tables.count_catalog_change(true);
             tracing::info!(version = found.version(), "activated a changed catalog");
             *state = LiveState {
                 snapshot: Arc::new(found),
@@ -214,7 +214,7 @@ fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogErr
             {
                 return false;
             }
-            METRICS.tables.catalog_changed(false);
+            METRICS.tables.count_catalog_change(false);
             tracing::warn!(
                 "rejected the changed catalog; the former one stays active: {}",
                 error.problems()

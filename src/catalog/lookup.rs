@@ -1,23 +1,23 @@
 //! Finds an asset by its id, its tag or its name, among the visible assets only.
 
-use super::{Asset, Snapshot, Visible};
+use super::{Asset, Snapshot, VisibleAssets};
 use crate::model::AssetId;
 
 /// The maximum number of candidates that an error lists.
-const MOST_TOLD: usize = 5;
+const MAX_CANDIDATES: usize = 5;
 /// The maximum length of texts that are compared, in bytes. A comparison takes as many steps as the product of the
 /// lengths.
-const LONGEST_COMPARED: usize = 100;
+const MAX_COMPARED_BYTES: usize = 100;
 /// The maximum number of characters of the requested text that an error repeats.
-const MOST_REPEATED: usize = 80;
+const MAX_QUOTED_CHARS: usize = 80;
 /// The minimum similarity of a suggestion, exclusive.
-const ALIKE: f64 = 0.5;
+const MIN_SIMILARITY: f64 = 0.5;
 
 /// The reason why no asset was found. Hidden assets are reported in the same way as missing ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AssetNotFound {
     /// No visible asset has this id, tag or name.
-    #[error("no visible asset '{text}'; {}", near(.nearest))]
+    #[error("no visible asset '{text}'; {}", suggestion(.nearest))]
     Unknown {
         /// The requested text.
         text: String,
@@ -25,7 +25,7 @@ pub enum AssetNotFound {
         nearest: Option<String>,
     },
     /// Several visible assets have it.
-    #[error("'{text}' is the {what} of several assets: {}; use the id of one", told(.candidates, *.more))]
+    #[error("'{text}' is the {what} of several assets: {}; use the id of one", list_candidates(.candidates, *.more))]
     Ambiguous {
         /// The requested text.
         text: String,
@@ -38,14 +38,14 @@ pub enum AssetNotFound {
     },
 }
 
-fn near(nearest: &Option<String>) -> String {
+fn suggestion(nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!("did you mean '{nearest}'?"),
         None => "use an id, a tag or a full name of the table assets".to_owned(),
     }
 }
 
-fn told(candidates: &[String], more: usize) -> String {
+fn list_candidates(candidates: &[String], more: usize) -> String {
     let told = candidates.join(", ");
     match more {
         0 => told,
@@ -55,13 +55,13 @@ fn told(candidates: &[String], more: usize) -> String {
 
 /// The indices of the assets in the list, sorted by tag and by name.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct NameIndex {
     by_tag: Vec<usize>,
     by_name: Vec<usize>,
 }
 
-impl Names {
-    pub fn of(assets: &[Asset]) -> Self {
+impl NameIndex {
+    pub fn new(assets: &[Asset]) -> Self {
         let sorted = |text: fn(&Asset) -> Option<&str>| {
             let with_text = assets.iter().enumerate();
             let mut with_text: Vec<_> = with_text
@@ -87,18 +87,18 @@ fn name(asset: &Asset) -> Option<&str> {
 
 impl Snapshot {
     /// Returns the visible asset that `text` identifies. A tag takes precedence over a name.
-    pub fn find(&self, text: &str, visible: &Visible) -> Result<&Asset, AssetNotFound> {
+    pub fn find(&self, text: &str, visible: &VisibleAssets) -> Result<&Asset, AssetNotFound> {
         let text = text.trim();
         if let Ok(id) = AssetId::parse(text) {
             let asset = self.asset(id).filter(|asset| visible.contains(asset.id));
-            return asset.ok_or_else(|| self.unknown(text, visible));
+            return asset.ok_or_else(|| self.not_found(text, visible));
         }
         let names = self.names();
         for (what, list, of) in [
             ("tag", &names.by_tag, tag as fn(&Asset) -> Option<&str>),
             ("name", &names.by_name, name),
         ] {
-            let mut found = self.with_text(list, of, text, visible);
+            let mut found = self.assets_with_text(list, of, text, visible);
             let Some(first) = found.next() else {
                 continue;
             };
@@ -107,26 +107,26 @@ impl Snapshot {
                 return Ok(first);
             }
             let all = [first].into_iter().chain(others.iter().copied());
-            let candidates = all.take(MOST_TOLD);
+            let candidates = all.take(MAX_CANDIDATES);
             return Err(AssetNotFound::Ambiguous {
-                text: shortened(text),
+                text: truncate(text),
                 what,
                 candidates: candidates
-                    .map(|asset| format!("{} ({})", asset.id, shortened(&asset.name)))
+                    .map(|asset| format!("{} ({})", asset.id, truncate(&asset.name)))
                     .collect(),
-                more: (others.len() + 1).saturating_sub(MOST_TOLD),
+                more: (others.len() + 1).saturating_sub(MAX_CANDIDATES),
             });
         }
-        Err(self.unknown(text, visible))
+        Err(self.not_found(text, visible))
     }
 
     /// Returns the visible assets of a sorted list that have this text, in the plant's order.
-    fn with_text<'s>(
+    fn assets_with_text<'s>(
         &'s self,
         list: &'s [usize],
         of: fn(&Asset) -> Option<&str>,
         text: &str,
-        visible: &Visible,
+        visible: &VisibleAssets,
     ) -> impl Iterator<Item = &'s Asset> {
         let assets = &self.catalog().assets;
         let text_at = move |at: usize| assets.get(at).and_then(of);
@@ -137,17 +137,17 @@ impl Snapshot {
             .filter(|asset| visible.contains(asset.id))
     }
 
-    fn unknown(&self, text: &str, visible: &Visible) -> AssetNotFound {
+    fn not_found(&self, text: &str, visible: &VisibleAssets) -> AssetNotFound {
         AssetNotFound::Unknown {
-            text: shortened(text),
-            nearest: self.nearest(text, visible).map(str::to_owned),
+            text: truncate(text),
+            nearest: self.most_similar(text, visible).map(str::to_owned),
         }
     }
 
     /// Returns the tag or name of a visible asset that is most similar to `text`, regardless of case; of several, the
     /// first in the plant's order.
-    fn nearest(&self, text: &str, visible: &Visible) -> Option<&str> {
-        if text.len() > LONGEST_COMPARED {
+    fn most_similar(&self, text: &str, visible: &VisibleAssets) -> Option<&str> {
+        if text.len() > MAX_COMPARED_BYTES {
             return None;
         }
         let wanted = text.to_lowercase();
@@ -155,11 +155,11 @@ impl Snapshot {
         let seen = assets.filter(|asset| visible.contains(asset.id));
         let texts = seen.flat_map(|asset| tag(asset).into_iter().chain(name(asset)));
         let mut nearest = None;
-        let mut best = ALIKE;
+        let mut best = MIN_SIMILARITY;
         for known in texts {
             let longer = known.len().max(text.len());
             // If one text is more than twice as long, less than half can be the same.
-            if longer > LONGEST_COMPARED || longer > 2 * known.len().min(text.len()) {
+            if longer > MAX_COMPARED_BYTES || longer > 2 * known.len().min(text.len()) {
                 continue;
             }
             let alike = strsim::normalized_levenshtein(&known.to_lowercase(), &wanted);
@@ -171,8 +171,8 @@ impl Snapshot {
     }
 }
 
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MOST_REPEATED) {
+fn truncate(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
@@ -194,21 +194,21 @@ mod tests {
                 ..Specifications::default()
             },
         });
-        Snapshot::of(Catalog {
+        Snapshot::from_catalog(Catalog {
             assets: assets.collect(),
             ..Catalog::default()
         })
     }
 
-    fn only(ids: &[u8]) -> Visible {
-        Visible::Only(
+    fn only(ids: &[u8]) -> VisibleAssets {
+        VisibleAssets::Only(
             ids.iter()
                 .map(|id| AssetId::from_bytes([*id; 16]))
                 .collect(),
         )
     }
 
-    fn found(plant: &Snapshot, text: &str, visible: &Visible) -> Result<u8, String> {
+    fn found(plant: &Snapshot, text: &str, visible: &VisibleAssets) -> Result<u8, String> {
         let found = plant.find(text, visible);
         let found = found.map(|asset| asset.id.as_bytes()[0]);
         found.map_err(|error| error.to_string())
@@ -230,7 +230,11 @@ mod tests {
             ("Unit 100", 2),
             ("R-102", 3),
         ] {
-            assert_eq!(found(&plant, text, &Visible::All), Ok(expected), "{text}");
+            assert_eq!(
+                found(&plant, text, &VisibleAssets::All),
+                Ok(expected),
+                "{text}"
+            );
         }
         // The asset with this tag is hidden, so the name is unique.
         assert_eq!(found(&plant, "R-101", &only(&[2, 3])), Ok(3));
@@ -276,7 +280,7 @@ mod tests {
     fn find_with_an_ambiguous_text_lists_candidates() {
         let assets: Vec<_> = (1..=7).map(|id| (id, "pump", Some("P-1"))).collect();
         let plant = plant(&assets);
-        let error = found(&plant, "P-1", &Visible::All).unwrap_err();
+        let error = found(&plant, "P-1", &VisibleAssets::All).unwrap_err();
         assert!(
             error.contains("is the tag of several assets: 01010101-"),
             "{error}"

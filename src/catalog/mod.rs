@@ -34,8 +34,8 @@ pub use graph::{Edge, Graph, Node, NodeKind, Relation};
 pub use live::{LiveCatalog, LiveState};
 pub use lookup::AssetNotFound;
 pub use snapshot::Snapshot;
-pub use topology::{Direction, Flow, Reached, Step, Topology};
-pub use visible::Visible;
+pub use topology::{Direction, FlowDirection, PathStep, ReachedAsset, Topology};
+pub use visible::VisibleAssets;
 
 /// The file with the list of assets.
 pub const ASSETS_FILE: &str = "assets.json";

@@ -9,14 +9,15 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use twox_hash::XxHash64;
 
 use super::asset::id_text;
-use super::entries::{EntryMistake, Lines, Part, kind_of, without_place};
+use super::entries::{EntryMistake, JsonSlice, LineCounter, json_type, without_position};
 use super::error::{EntryKind, Problem, Problems};
 use super::read_graph::check_graph;
 use super::{ASSETS_FILE, Asset, Catalog, CatalogError, GRAPH_FILE, Graph, ID_TO_ASSETS_FILE};
 use crate::model::AssetId;
 
 /// The remedy for any mistake in the file that is derived from the list of assets.
-const DERIVED: &str = "this file is derived from assets.json; delete it, or generate it again";
+const DERIVED_FILE_REMEDY: &str =
+    "this file is derived from assets.json; delete it, or generate it again";
 
 /// The content of a catalog's files.
 pub(super) struct Contents {
@@ -36,17 +37,17 @@ pub(super) fn read(folder: &Path) -> Result<Contents, CatalogError> {
     let fingerprint = fingerprint([Some(assets.as_slice()), by_id.as_deref(), graph.as_deref()]);
 
     let mut problems = Problems::default();
-    let known = match Text::new(folder, ASSETS_FILE, &assets, &mut problems) {
+    let known = match FileText::new(folder, ASSETS_FILE, &assets, &mut problems) {
         Some(text) => check_assets(&text, &mut problems),
         None => Assets::default(),
     };
     if let Some(bytes) = by_id
-        && let Some(text) = Text::new(folder, ID_TO_ASSETS_FILE, &bytes, &mut problems)
+        && let Some(text) = FileText::new(folder, ID_TO_ASSETS_FILE, &bytes, &mut problems)
     {
         check_by_id(&text, &known, &mut problems);
     }
     let graph = match graph {
-        Some(bytes) => match Text::new(folder, GRAPH_FILE, &bytes, &mut problems) {
+        Some(bytes) => match FileText::new(folder, GRAPH_FILE, &bytes, &mut problems) {
             Some(text) => check_graph(&text, &known, &mut problems),
             None => Graph::default(),
         },
@@ -93,12 +94,12 @@ fn optional_bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, CatalogE
 }
 
 /// The text of a catalog file.
-pub(super) struct Text<'a> {
+pub(super) struct FileText<'a> {
     pub path: PathBuf,
     pub text: &'a str,
 }
 
-impl<'a> Text<'a> {
+impl<'a> FileText<'a> {
     fn new(folder: &Path, name: &str, bytes: &'a [u8], problems: &mut Problems) -> Option<Self> {
         let path = folder.join(name);
         // Some editors write a UTF-8 byte order mark, which JSON does not allow.
@@ -118,7 +119,7 @@ impl<'a> Text<'a> {
     }
 
     /// Reports why the file is not `expected`, which is a list or an object.
-    pub fn wrong_form(&self, expected: &str, problems: &mut Problems) {
+    pub fn report_wrong_form(&self, expected: &str, problems: &mut Problems) {
         let problem = match serde_json::from_str::<IgnoredAny>(self.text) {
             _ if self.text.trim().is_empty() => Problem::of_file(&self.path, "the file is empty"),
             Err(error) => Problem {
@@ -127,14 +128,14 @@ impl<'a> Text<'a> {
                     &self.path,
                     format!(
                         "it is not JSON: {} at column {}",
-                        without_place(&error),
+                        without_position(&error),
                         error.column()
                     ),
                 )
             },
             Ok(_) => Problem::of_file(
                 &self.path,
-                format!("expected {expected}, found {}", kind_of(self.text)),
+                format!("expected {expected}, found {}", json_type(self.text)),
             ),
         };
         problems.add(problem);
@@ -142,33 +143,33 @@ impl<'a> Text<'a> {
 }
 
 /// A list of entries that is being checked.
-pub(super) struct List<'a, 'p> {
+pub(super) struct EntryList<'a, 'p> {
     path: &'a Path,
     kind: EntryKind,
-    lines: Lines<'a>,
+    lines: LineCounter<'a>,
     problems: &'p mut Problems,
 }
 
-impl<'a, 'p> List<'a, 'p> {
-    pub fn new(text: &'a Text<'_>, kind: EntryKind, problems: &'p mut Problems) -> Self {
+impl<'a, 'p> EntryList<'a, 'p> {
+    pub fn new(text: &'a FileText<'_>, kind: EntryKind, problems: &'p mut Problems) -> Self {
         Self {
             path: &text.path,
             kind,
-            lines: Lines::new(text.text),
+            lines: LineCounter::new(text.text),
             problems,
         }
     }
 
     /// Reports a mistake in the entry at `index`.
-    pub fn wrong(
+    pub fn report(
         &mut self,
         index: usize,
-        part: Part<'_>,
+        part: JsonSlice<'_>,
         name: Option<&str>,
         field: Option<&str>,
         what: impl Into<String>,
     ) {
-        let line = self.lines.at(part.offset);
+        let line = self.lines.line_at(part.offset);
         self.problems.add(Problem {
             kind: Some(self.kind),
             entry: Some(index + 1),
@@ -183,49 +184,55 @@ impl<'a, 'p> List<'a, 'p> {
     pub fn parse<T: DeserializeOwned>(
         &mut self,
         index: usize,
-        part: Part<'_>,
-    ) -> Result<T, Salvage> {
+        part: JsonSlice<'_>,
+    ) -> Result<T, PartialEntry> {
         part.object().map_err(|mistake| {
-            let salvage = Salvage::of(part);
-            self.mistaken(index, part, salvage.name.as_deref(), mistake);
+            let salvage = PartialEntry::from_part(part);
+            self.report_mistake(index, part, salvage.name.as_deref(), mistake);
             salvage
         })
     }
 
-    fn mistaken(&mut self, index: usize, part: Part<'_>, name: Option<&str>, found: EntryMistake) {
-        let what = match found.below {
+    fn report_mistake(
+        &mut self,
+        index: usize,
+        part: JsonSlice<'_>,
+        name: Option<&str>,
+        found: EntryMistake,
+    ) {
+        let what = match found.lines_below {
             0 => found.what,
             below => format!(
                 "{} (in line {})",
                 found.what,
-                self.lines.at(part.offset) + below
+                self.lines.line_at(part.offset) + below
             ),
         };
-        self.wrong(index, part, name, found.field.as_deref(), what);
+        self.report(index, part, name, found.field.as_deref(), what);
     }
 
     pub fn check_text(
         &mut self,
         index: usize,
-        part: Part<'_>,
+        part: JsonSlice<'_>,
         name: Option<&str>,
         field: &str,
         text: &str,
     ) {
         if text.trim().is_empty() {
-            self.wrong(index, part, name, Some(field), "it is empty");
+            self.report(index, part, name, Some(field), "it is empty");
         }
     }
 }
 
 /// The readable parts of an invalid entry.
-pub(super) struct Salvage {
+pub(super) struct PartialEntry {
     pub id: Option<AssetId>,
     pub name: Option<String>,
 }
 
-impl Salvage {
-    fn of(part: Part<'_>) -> Self {
+impl PartialEntry {
+    fn from_part(part: JsonSlice<'_>) -> Self {
         let value: serde_json::Value = serde_json::from_str(part.text).unwrap_or_default();
         let text = |field: &str| value.get(field)?.as_str();
         Self {
@@ -261,17 +268,17 @@ impl Assets {
         self.list.get(*self.index.get(&id)?)?.as_ref()
     }
 
-    pub fn lacks(&self, id: AssetId) -> bool {
+    pub fn is_unknown(&self, id: AssetId) -> bool {
         self.complete && !self.index.contains_key(&id)
     }
 }
 
-fn check_assets(text: &Text<'_>, problems: &mut Problems) -> Assets {
-    let Some(parts) = Part::whole(text.text).items() else {
-        text.wrong_form("a list of assets", problems);
+fn check_assets(text: &FileText<'_>, problems: &mut Problems) -> Assets {
+    let Some(parts) = JsonSlice::whole(text.text).items() else {
+        text.report_wrong_form("a list of assets", problems);
         return Assets::default();
     };
-    let mut list = List::new(text, EntryKind::Asset, problems);
+    let mut list = EntryList::new(text, EntryKind::Asset, problems);
     let mut known = Assets {
         list: Vec::with_capacity(parts.len()),
         index: HashMap::with_capacity(parts.len()),
@@ -296,7 +303,7 @@ fn check_assets(text: &Text<'_>, problems: &mut Problems) -> Assets {
                         "{id} is also the id of entry {}{first_name}; give each asset its own",
                         first + 1
                     );
-                    list.wrong(index, part, name, Some("id"), what);
+                    list.report(index, part, name, Some("id"), what);
                 }
                 None => {
                     known.index.insert(id, index);
@@ -308,7 +315,7 @@ fn check_assets(text: &Text<'_>, problems: &mut Problems) -> Assets {
     known
 }
 
-fn check_asset(index: usize, part: Part<'_>, asset: &Asset, list: &mut List<'_, '_>) {
+fn check_asset(index: usize, part: JsonSlice<'_>, asset: &Asset, list: &mut EntryList<'_, '_>) {
     let name = Some(asset.name.as_str());
     list.check_text(index, part, None, "name", &asset.name);
     list.check_text(index, part, name, "type", &asset.kind);
@@ -317,19 +324,19 @@ fn check_asset(index: usize, part: Part<'_>, asset: &Asset, list: &mut List<'_, 
         && low > high
     {
         let what = format!("{low} is greater than range_high, which is {high}");
-        list.wrong(index, part, name, Some("specifications.range_low"), what);
+        list.report(index, part, name, Some("specifications.range_low"), what);
     }
     if let Some(resolution) = facts.resolution
         && resolution <= 0.0
     {
         let what = format!("{resolution} is not greater than zero");
-        list.wrong(index, part, name, Some("specifications.resolution"), what);
+        list.report(index, part, name, Some("specifications.resolution"), what);
     }
 }
 
 /// An asset in `id2assets.json`, reduced to what must agree with `assets.json`.
 #[derive(Deserialize)]
-struct Repeated {
+struct AssetById {
     #[serde(default)]
     id: Option<RepeatedId>,
     #[serde(default)]
@@ -340,18 +347,18 @@ struct Repeated {
 #[serde(transparent)]
 struct RepeatedId(#[serde(with = "id_text")] AssetId);
 
-fn check_by_id(text: &Text<'_>, known: &Assets, problems: &mut Problems) {
-    let Some(members) = Part::whole(text.text).members() else {
-        text.wrong_form("an object of assets, keyed by id", problems);
+fn check_by_id(text: &FileText<'_>, known: &Assets, problems: &mut Problems) {
+    let Some(members) = JsonSlice::whole(text.text).members() else {
+        text.report_wrong_form("an object of assets, keyed by id", problems);
         return;
     };
-    let mut list = List::new(text, EntryKind::Asset, problems);
+    let mut list = EntryList::new(text, EntryKind::Asset, problems);
     let mut seen: HashMap<AssetId, usize> = HashMap::with_capacity(members.len());
     let mut complete = true;
     for (index, (key, part)) in members.into_iter().enumerate() {
         let mut wrong = |field: Option<&str>, what: String| {
-            let what = format!("{what}; {DERIVED}");
-            list.wrong(index, part, Some(&key), field, what);
+            let what = format!("{what}; {DERIVED_FILE_REMEDY}");
+            list.report(index, part, Some(&key), field, what);
         };
         let id = match AssetId::parse(&key) {
             Ok(id) => id,
@@ -367,7 +374,7 @@ fn check_by_id(text: &Text<'_>, known: &Assets, problems: &mut Problems) {
                 format!("entry {} has the same id as its key", first + 1),
             );
         }
-        if known.lacks(id) {
+        if known.is_unknown(id) {
             wrong(
                 None,
                 "no asset of assets.json has the id that is the key".to_owned(),
@@ -385,11 +392,11 @@ fn check_by_id(text: &Text<'_>, known: &Assets, problems: &mut Problems) {
                         wrong(None, what);
                     }
                 }
-                Err(error) => wrong(None, without_place(&error)),
+                Err(error) => wrong(None, without_position(&error)),
             }
             continue;
         }
-        match part.object::<Repeated>() {
+        match part.object::<AssetById>() {
             Ok(asset) => {
                 if let Some(RepeatedId(inside)) = asset.id
                     && inside != id
@@ -401,8 +408,8 @@ fn check_by_id(text: &Text<'_>, known: &Assets, problems: &mut Problems) {
                 }
             }
             Err(mut mistake) => {
-                mistake.what = format!("{}; {DERIVED}", mistake.what);
-                list.mistaken(index, part, Some(&key), mistake);
+                mistake.what = format!("{}; {DERIVED_FILE_REMEDY}", mistake.what);
+                list.report_mistake(index, part, Some(&key), mistake);
             }
         }
     }
@@ -415,7 +422,7 @@ fn check_by_id(text: &Text<'_>, known: &Assets, problems: &mut Problems) {
             && !seen.contains_key(&asset.id)
         {
             let what = format!(
-                "{} is missing, which is entry {} ({:?}) of assets.json; {DERIVED}",
+                "{} is missing, which is entry {} ({:?}) of assets.json; {DERIVED_FILE_REMEDY}",
                 asset.id,
                 index + 1,
                 asset.name

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::entries::{Part, kind_of};
+use super::entries::{JsonSlice, json_type};
 use super::error::{EntryKind, Problem, Problems};
-use super::read::{Assets, List, Text};
+use super::read::{Assets, EntryList, FileText};
 use super::{Asset, Edge, Graph, Node, Relation};
 use crate::model::AssetId;
 
 /// Returns the graph, as far as it can be read. Mistakes are added to `problems`.
-pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Problems) -> Graph {
-    let Some(members) = Part::whole(text.text).members() else {
-        text.wrong_form("an object with `nodes` and `edges`", problems);
+pub(super) fn check_graph(text: &FileText<'_>, known: &Assets, problems: &mut Problems) -> Graph {
+    let Some(members) = JsonSlice::whole(text.text).members() else {
+        text.report_wrong_form("an object with `nodes` and `edges`", problems);
         return Graph::default();
     };
     let mut lists = ["nodes", "edges"].map(|field| {
@@ -31,7 +31,7 @@ pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Proble
         }
         let items = list.items();
         if items.is_none() {
-            wrong(format!("expected a list, found {}", kind_of(list.text)));
+            wrong(format!("expected a list, found {}", json_type(list.text)));
         }
         items
     });
@@ -40,11 +40,11 @@ pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Proble
     let mut graph = Graph::default();
     let mut in_graph: Option<HashMap<AssetId, usize>> = None;
     if let Some(parts) = nodes {
-        let list = List::new(text, EntryKind::Node, problems);
+        let list = EntryList::new(text, EntryKind::Node, problems);
         (graph.nodes, in_graph) = check_nodes(parts, known, list);
     }
     if let Some(parts) = edges {
-        let list = List::new(text, EntryKind::Edge, problems);
+        let list = EntryList::new(text, EntryKind::Edge, problems);
         graph.edges = check_edges(parts, known, in_graph.as_ref(), list);
     }
     graph
@@ -52,9 +52,9 @@ pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Proble
 
 /// Returns the nodes, and their ids if all ids could be read.
 fn check_nodes(
-    parts: Vec<Part<'_>>,
+    parts: Vec<JsonSlice<'_>>,
     known: &Assets,
-    mut list: List<'_, '_>,
+    mut list: EntryList<'_, '_>,
 ) -> (Vec<Node>, Option<HashMap<AssetId, usize>>) {
     let mut nodes = Vec::with_capacity(parts.len());
     let mut ids: HashMap<AssetId, usize> = HashMap::with_capacity(parts.len());
@@ -72,16 +72,16 @@ fn check_nodes(
         match id {
             None => complete = false,
             Some(id) => {
-                if known.lacks(id) {
+                if known.is_unknown(id) {
                     let what = format!("no asset of assets.json has the id {id}");
-                    list.wrong(index, part, name, Some("id"), what);
+                    list.report(index, part, name, Some("id"), what);
                 }
                 if let Some(first) = ids.get(&id) {
                     let what = format!(
                         "node {} also has the id {id}; an asset has one node",
                         first + 1
                     );
-                    list.wrong(index, part, name, Some("id"), what);
+                    list.report(index, part, name, Some("id"), what);
                 } else {
                     ids.insert(id, index);
                 }
@@ -93,10 +93,10 @@ fn check_nodes(
 }
 
 fn check_edges(
-    parts: Vec<Part<'_>>,
+    parts: Vec<JsonSlice<'_>>,
     known: &Assets,
     in_graph: Option<&HashMap<AssetId, usize>>,
-    mut list: List<'_, '_>,
+    mut list: EntryList<'_, '_>,
 ) -> Vec<Edge> {
     let mut edges: Vec<Edge> = Vec::with_capacity(parts.len());
     let mut seen: HashMap<_, usize> = HashMap::with_capacity(parts.len());
@@ -105,14 +105,14 @@ fn check_edges(
             continue;
         };
         for (field, id) in [("source", edge.source), ("target", edge.target)] {
-            if known.lacks(id) {
+            if known.is_unknown(id) {
                 let what = format!("no asset of assets.json has the id {id}");
-                list.wrong(index, part, None, Some(field), what);
+                list.report(index, part, None, Some(field), what);
             } else if in_graph.is_some_and(|nodes| !nodes.contains_key(&id)) {
                 let named = |asset: &Asset| format!(" ({:?})", asset.name);
                 let name = known.get(id).map(named).unwrap_or_default();
                 let what = format!("{id}{name} is not a node of this graph; add one to `nodes`");
-                list.wrong(index, part, None, Some(field), what);
+                list.report(index, part, None, Some(field), what);
             }
         }
         let relation = edge.relation.text();
@@ -121,12 +121,12 @@ fn check_edges(
         let is_ladder = matches!(edge.relation, Relation::PartOf | Relation::Measures);
         if edge.source == edge.target && is_ladder {
             let what = format!("{} is also the source", edge.target);
-            list.wrong(index, part, None, Some("target"), what);
+            list.report(index, part, None, Some("target"), what);
         }
         let key = (edge.source, edge.target, edge.relation.clone());
         if let Some(first) = seen.insert(key, index) {
             let what = format!("the same as edge {}; remove one of them", first + 1);
-            list.wrong(index, part, None, None, what);
+            list.report(index, part, None, None, what);
         }
         edges.push(edge);
     }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::lookup::Names;
-use super::topology::Links;
-use super::{Asset, Catalog, CatalogError, Topology, Visible, read};
+use super::lookup::NameIndex;
+use super::topology::AdjacencyList;
+use super::{Asset, Catalog, CatalogError, Topology, VisibleAssets, read};
 use crate::model::AssetId;
 
 /// A catalog that was read and found to be valid.
@@ -17,8 +17,8 @@ pub struct Snapshot {
     fingerprint: u64,
     version: u64,
     /// Built on first use: many sessions never query the graph.
-    links: OnceLock<Links>,
-    names: OnceLock<Names>,
+    links: OnceLock<AdjacencyList>,
+    names: OnceLock<NameIndex>,
 }
 
 impl Snapshot {
@@ -37,7 +37,7 @@ impl Snapshot {
 
     /// Returns a snapshot of a catalog that was never in a folder.
     #[cfg(test)]
-    pub fn of(catalog: Catalog) -> Self {
+    pub fn from_catalog(catalog: Catalog) -> Self {
         let positions = catalog.assets.iter().enumerate();
         Self {
             index: positions.map(|(at, asset)| (asset.id, at)).collect(),
@@ -50,7 +50,7 @@ impl Snapshot {
     }
 
     /// Returns this snapshot with the version after that of `former`.
-    pub(super) fn after(mut self, former: &Self) -> Self {
+    pub(super) fn with_version_after(mut self, former: &Self) -> Self {
         self.version = former.version + 1;
         self
     }
@@ -71,16 +71,17 @@ impl Snapshot {
     }
 
     /// Returns the graph, restricted to the assets in `visible`.
-    pub fn topology<'a>(&'a self, visible: &'a Visible) -> Topology<'a> {
+    pub fn topology<'a>(&'a self, visible: &'a VisibleAssets) -> Topology<'a> {
         Topology::new(self, visible)
     }
 
-    pub(super) fn links(&self) -> &Links {
-        self.links.get_or_init(|| Links::of(self))
+    pub(super) fn links(&self) -> &AdjacencyList {
+        self.links.get_or_init(|| AdjacencyList::new(self))
     }
 
-    pub(super) fn names(&self) -> &Names {
-        self.names.get_or_init(|| Names::of(&self.catalog.assets))
+    pub(super) fn names(&self) -> &NameIndex {
+        self.names
+            .get_or_init(|| NameIndex::new(&self.catalog.assets))
     }
 
     /// Returns a hash of the files' content: the same for the same bytes, in any process.

@@ -448,7 +448,7 @@ fn many_mistakes_are_capped_and_not_repeated_by_other_files() {
     assert_eq!((problems.iter().count(), problems.count()), (1_000, 1_500));
     let text = error.to_string();
     assert!(
-        text.starts_with("the catalog cannot be used, it has 1500 mistakes:\n"),
+        text.starts_with("invalid catalog: 1500 mistakes\n"),
         "{text}"
     );
     assert_eq!(text.lines().count(), 22, "{text}");

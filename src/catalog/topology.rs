@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Asset, Relation, Snapshot, Visible};
+use super::{Asset, Relation, Snapshot, VisibleAssets};
 use crate::model::AssetId;
 
 /// The direction in which an edge was followed.
@@ -31,16 +31,16 @@ impl Direction {
 
 /// The direction of a search along the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
+pub enum FlowDirection {
     /// Upstream, to the sources of the flow.
-    Up,
+    Upstream,
     /// Downstream, to the destinations of the flow.
-    Down,
+    Downstream,
 }
 
 /// An asset reached by a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reached<'a> {
+pub struct ReachedAsset<'a> {
     /// The asset.
     pub asset: &'a Asset,
     /// The distance, in edges.
@@ -55,7 +55,7 @@ pub struct Reached<'a> {
 
 /// An asset on a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step<'a> {
+pub struct PathStep<'a> {
     /// The asset.
     pub asset: &'a Asset,
     /// The edge that leads to the asset; `None` for the first asset.
@@ -67,13 +67,13 @@ pub struct Step<'a> {
 struct Link {
     to: usize,
     direction: Direction,
-    /// The index in [`Links::relations`], which is sorted.
+    /// The index in [`AdjacencyList::relations`], which is sorted.
     relation: usize,
 }
 
 /// The edges of a catalog, grouped by asset. Assets are numbered by their index in the list.
 #[derive(Debug)]
-pub(super) struct Links {
+pub(super) struct AdjacencyList {
     /// The index of each asset's first link, and the number of all links.
     starts: Vec<usize>,
     /// The links, sorted for each asset.
@@ -81,8 +81,8 @@ pub(super) struct Links {
     relations: Vec<Relation>,
 }
 
-impl Links {
-    pub fn of(snapshot: &Snapshot) -> Self {
+impl AdjacencyList {
+    pub fn new(snapshot: &Snapshot) -> Self {
         let edges = &snapshot.catalog().graph.edges;
         let texts: BTreeMap<&str, &Relation> = edges
             .iter()
@@ -124,7 +124,7 @@ impl Links {
         }
     }
 
-    fn from(&self, asset: usize) -> &[Link] {
+    fn links_of(&self, asset: usize) -> &[Link] {
         let range = self.starts.get(asset).zip(self.starts.get(asset + 1));
         let links = range.and_then(|(start, end)| self.links.get(*start..*end));
         links.unwrap_or_default()
@@ -135,20 +135,20 @@ impl Links {
 #[derive(Debug, Clone, Copy)]
 pub struct Topology<'a> {
     snapshot: &'a Snapshot,
-    links: &'a Links,
-    visible: &'a Visible,
+    links: &'a AdjacencyList,
+    visible: &'a VisibleAssets,
 }
 
 /// An asset found by a search.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct Visit {
     distance: usize,
     via: usize,
     link: Link,
 }
 
 impl<'a> Topology<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, visible: &'a Visible) -> Self {
+    pub(super) fn new(snapshot: &'a Snapshot, visible: &'a VisibleAssets) -> Self {
         Self {
             snapshot,
             links: snapshot.links(),
@@ -158,38 +158,49 @@ impl<'a> Topology<'a> {
 
     /// Returns the assets that are at most `hops` edges away, along edges of any relation in either direction, without
     /// the asset itself. Nearer assets come first; those at the same distance are in the plant's order.
-    pub fn neighbours(&self, asset: AssetId, hops: usize) -> Vec<Reached<'a>> {
-        let start = self.seen(asset);
-        self.reached(self.search(start.as_slice(), |_| true, hops, None))
+    pub fn neighbours(&self, asset: AssetId, hops: usize) -> Vec<ReachedAsset<'a>> {
+        let start = self.visible_index(asset);
+        self.to_reached_assets(self.search(start.as_slice(), |_| true, hops, None))
     }
 
     /// Returns the assets upstream or downstream of the asset, on paths of at most `most` edges, in the same order.
     ///
     /// An asset without any flow is replaced by others: a sensor by the equipment that it measures, a unit or a site by
     /// all its parts. Distances count from the replacements, which are not part of the result.
-    pub fn along(&self, asset: AssetId, flow: Flow, most: usize) -> Vec<Reached<'a>> {
-        let starts = self.seen(asset).map(|at| self.stand_ins(at));
+    pub fn follow_flow(
+        &self,
+        asset: AssetId,
+        flow: FlowDirection,
+        most: usize,
+    ) -> Vec<ReachedAsset<'a>> {
+        let starts = self.visible_index(asset).map(|at| self.flow_starts(at));
         let way = match flow {
-            Flow::Up => Direction::In,
-            Flow::Down => Direction::Out,
+            FlowDirection::Upstream => Direction::In,
+            FlowDirection::Downstream => Direction::Out,
         };
-        let follow = |link: &Link| link.direction == way && self.is(link, &Relation::FlowsTo);
-        self.reached(self.search(&starts.unwrap_or_default(), follow, most, None))
+        let follow =
+            |link: &Link| link.direction == way && self.has_relation(link, &Relation::FlowsTo);
+        self.to_reached_assets(self.search(&starts.unwrap_or_default(), follow, most, None))
     }
 
     /// Returns a shortest path between two assets, with both ends, along edges of this relation, or of any, in either
     /// direction. Returns nothing if there is no path.
-    pub fn path(&self, from: AssetId, to: AssetId, relation: Option<&Relation>) -> Vec<Step<'a>> {
-        let (Some(from), Some(to)) = (self.seen(from), self.seen(to)) else {
+    pub fn path(
+        &self,
+        from: AssetId,
+        to: AssetId,
+        relation: Option<&Relation>,
+    ) -> Vec<PathStep<'a>> {
+        let (Some(from), Some(to)) = (self.visible_index(from), self.visible_index(to)) else {
             return Vec::new();
         };
         let found = self.search(
             &[from],
-            |link| relation.is_none_or(|relation| self.is(link, relation)),
+            |link| relation.is_none_or(|relation| self.has_relation(link, relation)),
             usize::MAX,
             Some(to),
         );
-        let by: HashMap<usize, Found> = found.iter().map(|it| (it.link.to, *it)).collect();
+        let by: HashMap<usize, Visit> = found.iter().map(|it| (it.link.to, *it)).collect();
         let mut steps = Vec::new();
         let mut at = to;
         while at != from {
@@ -197,14 +208,14 @@ impl<'a> Topology<'a> {
                 return Vec::new();
             };
             steps.extend(self.asset(at).zip(self.relation(&found.link)).map(
-                |(asset, relation)| Step {
+                |(asset, relation)| PathStep {
                     asset,
                     by: Some((relation, found.link.direction)),
                 },
             ));
             at = found.via;
         }
-        steps.extend(self.asset(from).map(|asset| Step { asset, by: None }));
+        steps.extend(self.asset(from).map(|asset| PathStep { asset, by: None }));
         steps.reverse();
         steps
     }
@@ -222,12 +233,12 @@ impl<'a> Topology<'a> {
     }
 
     /// Returns the index of an asset, if it is visible.
-    fn seen(&self, id: AssetId) -> Option<usize> {
+    fn visible_index(&self, id: AssetId) -> Option<usize> {
         let at = self.snapshot.position(id)?;
         self.visible.contains(id).then_some(at)
     }
 
-    fn sees(&self, at: usize) -> bool {
+    fn is_visible(&self, at: usize) -> bool {
         self.asset(at)
             .is_some_and(|asset| self.visible.contains(asset.id))
     }
@@ -240,23 +251,25 @@ impl<'a> Topology<'a> {
         self.links.relations.get(link.relation)
     }
 
-    fn is(&self, link: &Link, relation: &Relation) -> bool {
+    fn has_relation(&self, link: &Link, relation: &Relation) -> bool {
         self.relation(link) == Some(relation)
     }
 
     /// Returns the assets at which a search along the flow begins, in the plant's order.
-    fn stand_ins(&self, at: usize) -> Vec<usize> {
-        let mut starts = self.flowing(at);
+    fn flow_starts(&self, at: usize) -> Vec<usize> {
+        let mut starts = self.assets_with_flow(at);
         if starts.is_empty() {
             let measured = self.search(
                 &[at],
-                |link| link.direction == Direction::Out && self.is(link, &Relation::Measures),
+                |link| {
+                    link.direction == Direction::Out && self.has_relation(link, &Relation::Measures)
+                },
                 1,
                 None,
             );
             starts = measured
                 .iter()
-                .flat_map(|it| self.flowing(it.link.to))
+                .flat_map(|it| self.assets_with_flow(it.link.to))
                 .collect();
             starts.sort_unstable();
             starts.dedup();
@@ -265,19 +278,19 @@ impl<'a> Topology<'a> {
     }
 
     /// Returns the asset, if it has any flow, and otherwise all its direct and indirect parts.
-    fn flowing(&self, at: usize) -> Vec<usize> {
-        let flows = |link: &Link| self.is(link, &Relation::FlowsTo);
+    fn assets_with_flow(&self, at: usize) -> Vec<usize> {
+        let flows = |link: &Link| self.has_relation(link, &Relation::FlowsTo);
         if self
             .links
-            .from(at)
+            .links_of(at)
             .iter()
-            .any(|link| flows(link) && self.sees(link.to))
+            .any(|link| flows(link) && self.is_visible(link.to))
         {
             return vec![at];
         }
         let parts = self.search(
             &[at],
-            |link| link.direction == Direction::In && self.is(link, &Relation::PartOf),
+            |link| link.direction == Direction::In && self.has_relation(link, &Relation::PartOf),
             usize::MAX,
             None,
         );
@@ -295,7 +308,7 @@ impl<'a> Topology<'a> {
         follow: impl Fn(&Link) -> bool,
         most: usize,
         goal: Option<usize>,
-    ) -> Vec<Found> {
+    ) -> Vec<Visit> {
         let mut known: HashSet<usize> = starts.iter().copied().collect();
         let mut layer = starts.to_vec();
         let mut found = Vec::new();
@@ -306,10 +319,10 @@ impl<'a> Topology<'a> {
             let mut next = Vec::new();
             // Both are sorted, so the first path found to an asset is the one to be returned.
             for &via in &layer {
-                for link in self.links.from(via) {
-                    if follow(link) && !known.contains(&link.to) && self.sees(link.to) {
+                for link in self.links.links_of(via) {
+                    if follow(link) && !known.contains(&link.to) && self.is_visible(link.to) {
                         known.insert(link.to);
-                        next.push(Found {
+                        next.push(Visit {
                             distance,
                             via,
                             link: *link,
@@ -324,9 +337,9 @@ impl<'a> Topology<'a> {
         found
     }
 
-    fn reached(&self, found: Vec<Found>) -> Vec<Reached<'a>> {
+    fn to_reached_assets(&self, found: Vec<Visit>) -> Vec<ReachedAsset<'a>> {
         let reached = found.into_iter().filter_map(|it| {
-            Some(Reached {
+            Some(ReachedAsset {
                 asset: self.asset(it.link.to)?,
                 distance: it.distance,
                 relation: self.relation(&it.link)?,

@@ -7,14 +7,14 @@ use crate::model::{AssetId, Grant};
 
 /// The visible assets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Visible {
+pub enum VisibleAssets {
     /// All assets, including readings of assets that the catalog does not know.
     All,
     /// These assets, sorted by id.
     Only(Vec<AssetId>),
 }
 
-impl Visible {
+impl VisibleAssets {
     /// Resolves grants against a catalog. The result agrees with [`Grant::allows`] for each asset, but the time for an
     /// asset does not grow with the number of grants, except for those of locations that end in `*`.
     pub fn resolve(assets: &[Asset], grants: &[Grant]) -> Self {
@@ -23,7 +23,7 @@ impl Visible {
         }
         let mut ids = HashSet::new();
         let mut types = HashSet::new();
-        let mut places = Places::default();
+        let mut places = LocationSet::default();
         for grant in grants {
             match grant {
                 Grant::All => {}
@@ -44,7 +44,7 @@ impl Visible {
                 || !places.is_empty()
                     && *known
                         .entry(&asset.location)
-                        .or_insert_with(|| places.contain(&asset.location))
+                        .or_insert_with(|| places.contains(&asset.location))
         });
         let mut allowed: Vec<AssetId> = allowed.map(|asset| asset.id).collect();
         allowed.sort_unstable();
@@ -62,39 +62,43 @@ impl Visible {
 
 /// Granted locations, with everything inside them.
 #[derive(Default)]
-struct Places {
+struct LocationSet {
     /// Whole locations, such as `Works/Unit 100`: their parts without the blanks around them.
-    whole: HashSet<String>,
+    locations: HashSet<String>,
     /// Prefixes of the text of a location.
-    starts: Vec<String>,
+    prefixes: Vec<String>,
 }
 
-impl Places {
+impl LocationSet {
     fn add(&mut self, prefix: &str) {
         match prefix.strip_suffix('*') {
-            Some(start) => self.starts.push(start.to_owned()),
+            Some(start) => self.prefixes.push(start.to_owned()),
             None => {
-                let parts: Vec<&str> = Grant::places(prefix).collect();
-                self.whole.insert(parts.join("/"));
+                let parts: Vec<&str> = Grant::location_parts(prefix).collect();
+                self.locations.insert(parts.join("/"));
             }
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.starts.is_empty()
+        self.locations.is_empty() && self.prefixes.is_empty()
     }
 
-    fn contain(&self, location: &str) -> bool {
-        if self.starts.iter().any(|start| location.starts_with(start)) {
+    fn contains(&self, location: &str) -> bool {
+        if self
+            .prefixes
+            .iter()
+            .any(|start| location.starts_with(start))
+        {
             return true;
         }
         let mut place = String::with_capacity(location.len());
-        Grant::places(location).any(|part| {
+        Grant::location_parts(location).any(|part| {
             if !place.is_empty() {
                 place.push('/');
             }
             place.push_str(part);
-            self.whole.contains(&place)
+            self.locations.contains(&place)
         })
     }
 }
@@ -127,7 +131,7 @@ mod tests {
         prop_oneof![
             1 => Just(Grant::All),
             5 => (location(), any::<bool>()).prop_filter_map("names a place", |(text, star)| {
-                Grant::of("location", &format!("{text}{}", if star { "*" } else { "" })).ok()
+                Grant::parse("location", &format!("{text}{}", if star { "*" } else { "" })).ok()
             }),
             5 => "[pq]".prop_map(Grant::Type),
             5 => (0u8..20).prop_map(|id| Grant::Asset(AssetId::from_bytes([id; 16]))),
@@ -145,7 +149,7 @@ mod tests {
                 .enumerate()
                 .map(|(id, (location, kind))| asset(id as u8, kind, location))
                 .collect();
-            let visible = Visible::resolve(&assets, &grants);
+            let visible = VisibleAssets::resolve(&assets, &grants);
             for asset in &assets {
                 let expected = grants
                     .iter()
@@ -158,7 +162,12 @@ mod tests {
     #[test]
     fn resolve_without_grants_allows_nothing_and_with_all_everything() {
         let assets = [asset(1, "pump", "Works")];
-        assert_eq!(Visible::resolve(&assets, &[]), Visible::Only(Vec::new()));
-        assert!(Visible::resolve(&assets, &[Grant::All]).contains(AssetId::from_bytes([9; 16])));
+        assert_eq!(
+            VisibleAssets::resolve(&assets, &[]),
+            VisibleAssets::Only(Vec::new())
+        );
+        assert!(
+            VisibleAssets::resolve(&assets, &[Grant::All]).contains(AssetId::from_bytes([9; 16]))
+        );
     }
 }

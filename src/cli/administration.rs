@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{Context, Exit};
-use crate::model::this_host;
+use crate::model::host_name;
 use crate::store::{Actor, OrganisationStore};
 
 /// Opens the organisation database of the settings, and migrates its schema.
@@ -14,7 +14,7 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<OrganisationStore>
     for step in &migrated.made {
         tracing::info!("organisation database: applied migration {step}");
     }
-    Ok(store.with_caps((&context.settings.auth).into()))
+    Ok(store.with_account_limits((&context.settings.auth).into()))
 }
 
 /// Returns the operator at this machine as an actor for the audit trail.
@@ -23,17 +23,17 @@ pub(super) fn operator() -> Actor {
     let user = name("USER")
         .or_else(|| name("LOGNAME"))
         .or_else(|| name("USERNAME"));
-    let user = user.or_else(name_of_the_process_owner);
+    let user = user.or_else(process_owner);
     let user = user.unwrap_or_else(|| "unknown".to_owned());
     let user = match name("SUDO_USER") {
         Some(person) => format!("{person} as {user}"),
         None => user,
     };
-    Actor(format!("operator {user} on {}", this_host()))
+    Actor(format!("operator {user} on {}", host_name()))
 }
 
 /// Returns the name of the owner of this process from `id -un`, because schedulers often set no environment variables.
-fn name_of_the_process_owner() -> Option<String> {
+fn process_owner() -> Option<String> {
     let id = std::process::Command::new("id").arg("-un").output().ok()?;
     let name = String::from_utf8(id.stdout).ok()?.trim().to_owned();
     (!name.is_empty()).then_some(name)
@@ -47,12 +47,12 @@ pub(super) async fn read_secret(
     twice: bool,
 ) -> anyhow::Result<String> {
     if !std::io::stdin().is_terminal() {
-        return off_the_runtime(move || {
+        return run_blocking(move || {
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line)?;
             let secret = line.trim_end_matches(['\r', '\n']).to_owned();
             if secret.is_empty() {
-                return Err(Exit::Usage.because(anyhow::anyhow!(
+                return Err(Exit::Usage.wrap(anyhow::anyhow!(
                     "cannot read the {}: standard input is empty; write it there, or run the command in a terminal",
                     what.trim_start_matches("your ")
                 )));
@@ -61,13 +61,13 @@ pub(super) async fn read_secret(
         })
         .await;
     }
-    let typed = off_the_runtime(move || {
-        let mut first = ask(&format!("{what}: "))?;
+    let typed = run_blocking(move || {
+        let mut first = prompt_secret(&format!("{what}: "))?;
         while first.is_empty() {
-            first = ask(&format!("{what} (it cannot be empty): "))?;
+            first = prompt_secret(&format!("{what} (it cannot be empty): "))?;
         }
-        if twice && ask(&format!("{what} again: "))? != first {
-            return Err(Exit::Usage.because(anyhow::anyhow!(
+        if twice && prompt_secret(&format!("{what} again: "))? != first {
+            return Err(Exit::Usage.wrap(anyhow::anyhow!(
                 "the two entries differ; nothing was changed"
             )));
         }
@@ -85,7 +85,7 @@ pub(super) async fn read_secret(
 }
 
 /// Prompts on standard error, because a program may read standard output.
-fn ask(prompt: &str) -> anyhow::Result<String> {
+fn prompt_secret(prompt: &str) -> anyhow::Result<String> {
     let mut out = std::io::stderr();
     out.write_all(prompt.as_bytes())?;
     out.flush()?;
@@ -96,31 +96,31 @@ fn ask(prompt: &str) -> anyhow::Result<String> {
 }
 
 fn interrupted() -> anyhow::Error {
-    Exit::Interrupted.because(anyhow::anyhow!("interrupted; nothing was changed"))
+    Exit::Interrupted.wrap(anyhow::anyhow!("interrupted; nothing was changed"))
 }
 
-async fn off_the_runtime<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await?
 }
 
 /// Formats a time as `2026-11-24 08:00`, in UTC.
-pub(super) fn minute(time: DateTime<Utc>) -> String {
+pub(super) fn format_minute(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M").to_string()
 }
 
-/// Formats a time like [`minute`], and `None` as an empty string.
-pub(super) fn optional_minute(time: Option<DateTime<Utc>>) -> String {
-    time.map(minute).unwrap_or_default()
+/// Formats a time like [`format_minute`], and `None` as an empty string.
+pub(super) fn format_optional_minute(time: Option<DateTime<Utc>>) -> String {
+    time.map(format_minute).unwrap_or_default()
 }
 
 /// Formats a time as `2026-11-24T08:00:00Z`.
-pub(super) fn instant(time: DateTime<Utc>) -> String {
+pub(super) fn format_instant(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Returns `yes` or an empty string, for tables.
-pub(super) fn yes(is_so: bool) -> &'static str {
+pub(super) fn yes_or_blank(is_so: bool) -> &'static str {
     if is_so { "yes" } else { "" }
 }

@@ -6,11 +6,13 @@ use chrono::{NaiveDate, TimeDelta};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::output::{Table, Terminal, human};
-use super::resample::{bar, dates_between, job_failed, no_job};
+use super::resample::{bar, job_error, job_setup_error, parse_date_range};
 use super::{Context, Exit, RunCommand};
 use crate::app::resample_job;
 use crate::config::parse_duration;
-use crate::jobs::{ArchiveContents, DateSpan, Left, Restore, RestoreOutcome, RestoreReport};
+use crate::jobs::{
+    ArchiveContents, DateSpan, NotRestoredReason, RestoreOutcome, RestoreReport, RestoreRequest,
+};
 use crate::model::{DateSet, Resolution};
 
 const EXAMPLES: &str = "\
@@ -35,11 +37,11 @@ still older than its retention time. With `--hold 0s`, that is the next `plantla
 #[command(after_help = EXAMPLES)]
 pub struct ArchiveArgs {
     #[command(subcommand)]
-    what: What,
+    what: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// List archived data
     List(ListArgs),
     /// Restore archived data of a range of dates
@@ -104,23 +106,24 @@ fn hold(text: &str) -> Result<TimeDelta, String> {
 
 impl Dates {
     fn set(&self) -> anyhow::Result<DateSet> {
-        let (first, last) = dates_between(self.from, self.to)?.unwrap_or((i32::MIN, i32::MAX - 1));
+        let (first, last) =
+            parse_date_range(self.from, self.to)?.unwrap_or((i32::MIN, i32::MAX - 1));
         Ok(DateSet::range(first, last))
     }
 }
 
 impl RunCommand for ArchiveArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         match &self.what {
-            What::List(args) => args.json,
-            What::Restore(args) => args.json,
+            Action::List(args) => args.json,
+            Action::Restore(args) => args.json,
         }
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self.what {
-            What::List(args) => list(args, &context).await,
-            What::Restore(args) => restore(args, &context).await,
+            Action::List(args) => list(args, &context).await,
+            Action::Restore(args) => restore(args, &context).await,
         }
     }
 }
@@ -128,10 +131,11 @@ impl RunCommand for ArchiveArgs {
 async fn list(args: ListArgs, context: &Context) -> anyhow::Result<Exit> {
     let terminal = &context.terminal;
     let dates = args.dates.set()?;
-    let job = resample_job(&context.settings, bar(terminal, "archive", "files")).map_err(no_job)?;
+    let job = resample_job(&context.settings, bar(terminal, "archive", "files"))
+        .map_err(job_setup_error)?;
     let contents = job.archive_contents(&dates).await;
     terminal.end_progress();
-    let contents = contents.map_err(job_failed)?;
+    let contents = contents.map_err(job_error)?;
     if args.json {
         terminal.line(&serde_json::to_string(&contents)?)?;
     } else {
@@ -142,7 +146,7 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<Exit> {
 
 async fn restore(args: RestoreArgs, context: &Context) -> anyhow::Result<Exit> {
     let terminal = &context.terminal;
-    let restore = Restore {
+    let restore = RestoreRequest {
         table: match args.what {
             Archived::Raw => None,
             Archived::Minutes => Some(Resolution::Minute),
@@ -153,10 +157,11 @@ async fn restore(args: RestoreArgs, context: &Context) -> anyhow::Result<Exit> {
         hold: args.hold,
         dry_run: args.dry_run,
     };
-    let job = resample_job(&context.settings, bar(terminal, "restore", "rows")).map_err(no_job)?;
+    let job = resample_job(&context.settings, bar(terminal, "restore", "rows"))
+        .map_err(job_setup_error)?;
     let report = job.restore(&restore).await;
     terminal.end_progress();
-    let report = report.map_err(job_failed)?;
+    let report = report.map_err(job_error)?;
     if args.json {
         terminal.line(&serde_json::to_string(&report)?)?;
     } else {
@@ -241,10 +246,10 @@ fn print_restored(terminal: &Terminal, report: &RestoreReport) -> anyhow::Result
     }
     for left in &report.left_in_archive {
         let because = match left.reason {
-            Left::PathTaken => {
+            NotRestoredReason::PathTaken => {
                 "another raw file has this path, or is restored to it; move that file, and restore again"
             }
-            Left::Damaged => {
+            NotRestoredReason::Damaged => {
                 "its archived copy is missing or damaged; restore it from a copy of the archive"
             }
         };

@@ -3,12 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{instant, open};
+use super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
+use super::administration::{format_instant, open};
 use super::chains::{self, HeadArgs};
-use super::office::{Office, ServerArgs, named, unexpected};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
-use crate::auth::{Order, Outcome};
+use crate::auth::{AdminCommand, AdminOutcome};
 use crate::model::OrganisationId;
 use crate::store::{ChainKind, OrganisationStore};
 
@@ -58,32 +58,32 @@ enum Action {
 }
 
 impl RunCommand for AuditArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         if let Some(action) = &self.action {
             if self.server.is_given() {
-                return Err(Exit::Usage.because(anyhow::anyhow!(
+                return Err(Exit::Usage.wrap(anyhow::anyhow!(
                     "cannot read the hash chains from a server: `head` and `verify` need the database; omit --server"
                 )));
             }
             let store = open(&context).await?;
-            let organisation = super::org::named(&store, self.org.as_deref()).await?;
+            let organisation = super::org::find_organisation(&store, self.org.as_deref()).await?;
             let id = organisation.map(|organisation| organisation.id);
             return match action {
                 Action::Head => head(&context, &store, id, self.json).await,
                 Action::Verify(args) => verify(&context, &store, id, args, self.json).await,
             };
         }
-        let office = Office::open(&context, &self.server).await?;
-        let order = Order::Audit {
-            organisation: named(self.org)?,
+        let office = AdminTarget::open(&context, &self.server).await?;
+        let order = AdminCommand::Audit {
+            organisation: check_name(self.org)?,
             last: self.last,
         };
-        let Outcome::Audit { entries } = office.carry_out(order).await? else {
-            return Err(unexpected());
+        let AdminOutcome::Audit { entries } = office.run(order).await? else {
+            return Err(unexpected_outcome());
         };
         if self.json {
             context.terminal.line(&serde_json::to_string(&entries)?)?;
@@ -99,7 +99,7 @@ impl RunCommand for AuditArgs {
         ]);
         for entry in entries {
             table.row([
-                instant(entry.at),
+                format_instant(entry.at),
                 entry.actor,
                 entry.action,
                 entry.organisation.unwrap_or_default(),
@@ -156,12 +156,12 @@ async fn verify(
                 .await?,
         );
     }
-    let is_whole = chains::are_whole(&found);
+    let is_whole = chains::are_intact(&found);
     if json {
         let said = json!({"verified": is_whole, "chains": found});
         context.terminal.line(&said.to_string())?;
     } else {
-        chains::show(context, &found)?;
+        chains::print_chains(context, &found)?;
     }
     Ok(if is_whole {
         Exit::Success

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 
-use super::administration::instant;
+use super::administration::format_instant;
 use super::output::{Table, Terminal, Unit, human};
 use super::{Context, Exit, RunCommand};
 use crate::app::{BackupFailure, BackupReport, back_up, check};
@@ -71,7 +71,7 @@ fn part() -> impl TypedValueParser<Value = Part> {
 }
 
 impl RunCommand for BackupArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -110,7 +110,7 @@ async fn write(
     let told = |bytes| progress.add(bytes);
     let written = back_up(settings, file, parts, &told).await;
     drop(progress);
-    let report = written.map_err(coded)?;
+    let report = written.map_err(with_exit_code)?;
     for (part, folder) in [
         (Part::Catalog, &settings.catalog),
         (Part::Keys, &settings.auth.keys_dir),
@@ -128,13 +128,13 @@ async fn write(
 }
 
 /// Adds the exit code to a failure.
-pub(super) fn coded(failure: BackupFailure) -> anyhow::Error {
+pub(super) fn with_exit_code(failure: BackupFailure) -> anyhow::Error {
     match failure {
         failure @ (BackupFailure::Serving(_) | BackupFailure::Restoring(_)) => {
-            Exit::Refused.because(failure)
+            Exit::Refused.wrap(failure)
         }
         failure @ (BackupFailure::NoPart { .. } | BackupFailure::NoDatabase(_)) => {
-            Exit::Usage.because(failure)
+            Exit::Usage.wrap(failure)
         }
         failure => failure.into(),
     }
@@ -148,7 +148,7 @@ fn print(terminal: &Terminal, report: &BackupReport) -> anyhow::Result<()> {
         human::bytes(report.bytes),
         head.lake,
         head.host,
-        instant(head.made_at),
+        format_instant(head.made_at),
         head.program,
     ))?;
     let mut table = Table::new(["part", "files", "bytes", "rows"]).numbers(1..4);

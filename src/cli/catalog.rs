@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::administration::instant;
+use super::administration::format_instant;
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::catalog::{CatalogError, LiveCatalog, LiveState, Problems, Snapshot};
@@ -43,7 +43,7 @@ enum Action {
 }
 
 impl RunCommand for CatalogArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -60,7 +60,7 @@ fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
     let terminal = &context.terminal;
     match Snapshot::read(folder) {
         Ok(snapshot) if json => {
-            let mut printed = holds(&snapshot);
+            let mut printed = counts_json(&snapshot);
             printed["valid"] = json!(true);
             printed["types"] = json!(types(&snapshot));
             terminal.line(&printed.to_string())?;
@@ -69,7 +69,7 @@ fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
             terminal.line(&format!(
                 "the catalog in {} is valid: {}",
                 folder.display(),
-                in_words(&snapshot)
+                counts_text(&snapshot)
             ))?;
             let types = types(&snapshot);
             if !types.is_empty() {
@@ -82,7 +82,7 @@ fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
             }
         }
         Err(error) if json => {
-            let mut printed = mistakes(&error.problems());
+            let mut printed = problems_json(&error.problems());
             printed["valid"] = json!(false);
             terminal.line(&printed.to_string())?;
             return Ok(Exit::Failure);
@@ -106,40 +106,40 @@ async fn watch(context: &Context, json: bool) -> anyhow::Result<Exit> {
     loop {
         let state = changes.borrow_and_update().clone();
         let said = if json {
-            tell_program(&state)
+            state_json(&state)
         } else {
-            tell_person(&state)
+            state_text(&state)
         };
         context.terminal.line(&said)?;
         changes.changed().await?;
     }
 }
 
-fn tell_program(state: &LiveState) -> String {
-    let mut printed = holds(&state.snapshot);
-    printed["time"] = json!(instant(clock::now()));
+fn state_json(state: &LiveState) -> String {
+    let mut printed = counts_json(&state.snapshot);
+    printed["time"] = json!(format_instant(clock::now()));
     printed["version"] = json!(state.snapshot.version());
     printed["refused"] = match &state.problem {
-        Some(problem) => mistakes(&problem.problems()),
+        Some(problem) => problems_json(&problem.problems()),
         None => Value::Null,
     };
     printed.to_string()
 }
 
-fn tell_person(state: &LiveState) -> String {
+fn state_text(state: &LiveState) -> String {
     let version = state.snapshot.version();
     let what = match &state.problem {
         Some(problem) => format!("catalog {version} stays in force: {problem}"),
         None => format!(
             "catalog {version} is in force: {}",
-            in_words(&state.snapshot)
+            counts_text(&state.snapshot)
         ),
     };
-    format!("{}  {what}", instant(clock::now()))
+    format!("{}  {what}", format_instant(clock::now()))
 }
 
 /// Returns the counts and the fingerprint of a catalog, as JSON.
-fn holds(snapshot: &Snapshot) -> Value {
+fn counts_json(snapshot: &Snapshot) -> Value {
     let catalog = snapshot.catalog();
     json!({
         "assets": catalog.assets.len(),
@@ -150,7 +150,7 @@ fn holds(snapshot: &Snapshot) -> Value {
 }
 
 /// Returns the counts as text.
-fn in_words(snapshot: &Snapshot) -> String {
+fn counts_text(snapshot: &Snapshot) -> String {
     let catalog = snapshot.catalog();
     format!(
         "{}, {}",
@@ -159,7 +159,7 @@ fn in_words(snapshot: &Snapshot) -> String {
     )
 }
 
-fn mistakes(problems: &Problems) -> Value {
+fn problems_json(problems: &Problems) -> Value {
     json!({
         "count": problems.count(),
         "problems": problems.iter().collect::<Vec<_>>(),

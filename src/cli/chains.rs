@@ -37,22 +37,22 @@ fn read(path: &Path) -> anyhow::Result<ChainHeads> {
                 path.display()
             )
         })
-        .map_err(|error| Exit::Usage.because(error))
+        .map_err(|error| Exit::Usage.wrap(error))
 }
 
 /// Whether no chain has findings.
-pub(super) fn are_whole(found: &[ChainVerification]) -> bool {
+pub(super) fn are_intact(found: &[ChainVerification]) -> bool {
     found.iter().all(|chain| chain.findings.is_empty())
 }
 
 /// Shows a line for each chain, and then the findings.
-pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
+pub(super) fn print_chains(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
     let head = ["organisation", "chain", "records", "last hash", "intact"];
     let mut table = Table::new(head).numbers([2]);
     for chain in found {
         let findings = chain.findings.len() as u64 + chain.more_findings;
         table.row([
-            name_of(chain),
+            organisation_name(chain),
             chain.chain.to_string(),
             human::count(chain.records),
             chain.end.hash.chars().take(12).collect(),
@@ -64,13 +64,13 @@ pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Re
         ]);
     }
     context.terminal.table(&table)?;
-    show_findings(context, found)
+    print_findings(context, found)
 }
 
 /// Shows the findings of all chains.
-pub(super) fn show_findings(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
+pub(super) fn print_findings(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
     for chain in found {
-        let of = format!("{}, {}", name_of(chain), chain.chain);
+        let of = format!("{}, {}", organisation_name(chain), chain.chain);
         for finding in &chain.findings {
             context.terminal.line(&format!("{of}: {}", finding.text))?;
         }
@@ -84,7 +84,7 @@ pub(super) fn show_findings(context: &Context, found: &[ChainVerification]) -> a
     Ok(())
 }
 
-fn name_of(chain: &ChainVerification) -> String {
+fn organisation_name(chain: &ChainVerification) -> String {
     match (&chain.organisation, chain.organisation_id) {
         (Some(name), _) => name.clone(),
         (None, Some(id)) => id.to_string(),

@@ -19,14 +19,14 @@ pub struct ConfigArgs {
 }
 
 impl RunCommand for ConfigArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         if self.json {
             let settings: Vec<_> = context
-                .in_force
+                .effective_settings
                 .iter()
                 .map(|shown| {
                     json!({
@@ -42,7 +42,7 @@ impl RunCommand for ConfigArgs {
                 .line(&serde_json::to_string_pretty(&settings)?)?;
         } else {
             let mut table = Table::new(["setting", "value", "source"]);
-            for shown in &context.in_force {
+            for shown in &context.effective_settings {
                 table.row([
                     shown.key.clone(),
                     shown.value.clone(),

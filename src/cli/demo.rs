@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
 
 use super::administration::operator;
-use super::index::{NO_MODEL, bring_up_to_date, in_words};
+use super::index::{NO_MODEL_NOTE, format_report, update_index};
 use super::output::{Table, Terminal, human};
 use super::query::print_rows;
 use super::resample::{print, run_job};
-use super::serve::wrong_service;
+use super::serve::service_error;
 use super::{Context, Exit, RunCommand, simulate};
-use crate::app::demo::{self, Checked, DemoError, QUESTION, Tenant};
+use crate::app::demo::{self, DemoError, QUESTION, Tenant, TenantReport};
 use crate::app::{self, Ports, Service};
 use crate::catalog::Snapshot;
 use crate::clock::Stopwatch;
@@ -47,23 +47,23 @@ pub struct DemoArgs {
 }
 
 /// The query that is sent to the server: the newest day of some sensors.
-const DAYS: &str = include_str!("demo_days.sql");
+const NEWEST_DAY_SQL: &str = include_str!("demo_days.sql");
 /// The Python code that is printed for pasting.
-const PYTHON: &str = include_str!("demo_python.txt");
+const PYTHON_TEMPLATE: &str = include_str!("demo_python.txt");
 /// The Python packages that the code needs.
 const PACKAGES: &str = "adbc-driver-flightsql adbc-driver-manager pyarrow pandas";
 
 impl RunCommand for DemoArgs {
-    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+    const HANDLES_INTERRUPT: bool = true;
 
     async fn run(self, mut context: Context) -> anyhow::Result<Exit> {
         context.settings = self.settings(&context.settings);
         let watch = Stopwatch::start();
         let (ports, made) = tokio::select! {
-            made = make(&context) => made?,
+            made = prepare_data(&context) => made?,
             () = context.interrupt.wait() => return Ok(Exit::Interrupted),
         };
-        let shown = Shown {
+        let shown = ServingDemo {
             context: &context,
             once: self.once,
             watch,
@@ -95,7 +95,7 @@ impl DemoArgs {
 }
 
 /// The data to be served.
-struct Made {
+struct DemoData {
     lake: Store,
     catalog: Snapshot,
     tenants: Vec<Tenant>,
@@ -104,13 +104,13 @@ struct Made {
 }
 
 /// Creates everything that is missing. Binds the ports before the long steps, so that a port in use is reported first.
-async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
+async fn prepare_data(context: &Context) -> anyhow::Result<(Ports, DemoData)> {
     let (settings, terminal) = (&context.settings, &context.terminal);
     let lake = demo::prepare(settings).await.map_err(|error| match error {
-        error @ DemoError::SharedDatabase { .. } => Exit::Usage.because(error),
+        error @ DemoError::SharedDatabase { .. } => Exit::Usage.wrap(error),
         error => error.into(),
     })?;
-    let ports = Ports::open(settings).await.map_err(wrong_service)?;
+    let ports = Ports::open(settings).await.map_err(service_error)?;
 
     let step = Step::begin(
         terminal,
@@ -121,7 +121,7 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
             "   {lake} already has a simulated plant, which is reused"
         ))?;
     } else {
-        simulate::make(&demo::plan(), false, &lake, settings, terminal).await?;
+        simulate::run_simulation(&demo::plan(), false, &lake, settings, terminal).await?;
     }
     step.end()?;
 
@@ -137,11 +137,11 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
     let catalog = Snapshot::read(&settings.catalog)?;
     // Indexed by this process only: a running server with valid keys must not be disturbed.
     let search = app::search(settings, true)?;
-    let indexed = bring_up_to_date(context, &search, &catalog, false).await?;
+    let indexed = update_index(context, &search, &catalog, false).await?;
     drop(search);
-    terminal.line(&format!("   {}", in_words(&indexed)))?;
+    terminal.line(&format!("   {}", format_report(&indexed)))?;
     if !indexed.has_meanings {
-        terminal.line(&format!("   {NO_MODEL}"))?;
+        terminal.line(&format!("   {NO_MODEL_NOTE}"))?;
     }
     step.end()?;
 
@@ -162,7 +162,7 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
     }
     terminal.table(&table)?;
     step.end()?;
-    let made = Made {
+    let made = DemoData {
         lake,
         catalog,
         tenants,
@@ -193,7 +193,7 @@ impl<'a> Step<'a> {
 }
 
 /// The context of the output while the server runs.
-struct Shown<'a> {
+struct ServingDemo<'a> {
     context: &'a Context,
     once: bool,
     /// Measures the time since the demo started.
@@ -201,13 +201,13 @@ struct Shown<'a> {
 }
 
 /// Starts the server with its jobs, queries it, and keeps it running unless `--once` is given.
-async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<Exit> {
-    crate::memory::stay_small();
+async fn serve(shown: &ServingDemo<'_>, ports: Ports, made: &DemoData) -> anyhow::Result<Exit> {
+    crate::memory::reduce_footprint();
     let (settings, interrupt) = (&shown.context.settings, &shown.context.interrupt);
     let step = Step::begin(&shown.context.terminal, "5. Start the server with its jobs")?;
     let opened = Service::open(settings, ports, None, true).await;
-    let service = opened.map_err(wrong_service)?;
-    shown.listening(&service)?;
+    let service = opened.map_err(service_error)?;
+    shown.print_addresses(&service)?;
     step.end()?;
     let uri = service.uri();
     let (done, is_done) = oneshot::channel::<()>();
@@ -218,7 +218,7 @@ async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<E
     let serving = service.run(stop, interrupt.wait_until_overdue());
     let asking = async {
         let asked = tokio::select! {
-            asked = shown.ask(&uri, made) => asked.map(|()| Exit::Success),
+            asked = shown.check_clients(&uri, made) => asked.map(|()| Exit::Success),
             () = interrupt.wait() => Ok(Exit::Interrupted),
         };
         if let (Ok(Exit::Success), false) = (&asked, shown.once) {
@@ -234,18 +234,18 @@ async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<E
     tokio::pin!(serving, asking);
     tokio::select! {
         served = &mut serving => {
-            served.map_err(wrong_service)?;
+            served.map_err(service_error)?;
             anyhow::bail!("the server has stopped; see the log for the cause")
         }
         exit = &mut asking => {
-            serving.await.map_err(wrong_service)?;
+            serving.await.map_err(service_error)?;
             exit
         }
     }
 }
 
-impl Shown<'_> {
-    fn listening(&self, service: &Service) -> anyhow::Result<()> {
+impl ServingDemo<'_> {
+    fn print_addresses(&self, service: &Service) -> anyhow::Result<()> {
         let terminal = &self.context.terminal;
         terminal.line(&format!("   listening on {}", service.uri()))?;
         if let Some(url) = service.metrics() {
@@ -260,7 +260,7 @@ impl Shown<'_> {
     }
 
     /// Queries the server as each organisation, and prints the results.
-    async fn ask(&self, uri: &str, made: &Made) -> anyhow::Result<()> {
+    async fn check_clients(&self, uri: &str, made: &DemoData) -> anyhow::Result<()> {
         let Context {
             settings, terminal, ..
         } = self.context;
@@ -269,7 +269,7 @@ impl Shown<'_> {
             &format!("6. Search for {QUESTION:?} as a client of each organisation"),
         )?;
         let checked = demo::check(uri, &made.tenants, settings, &made.lake, &made.catalog).await?;
-        terminal.table(&answers(&checked))?;
+        terminal.table(&checks_table(&checked))?;
         step.end()?;
         if let Some(owner) = made.tenants.first() {
             let step = Step::begin(
@@ -281,27 +281,27 @@ impl Shown<'_> {
             )?;
             let credential = Credential::Bearer(owner.key.clone());
             let server = RemoteServer::connect(uri, None, credential).await?;
-            print_rows(self.context, server.query(DAYS).await?).await?;
+            print_rows(self.context, server.query(NEWEST_DAY_SQL).await?).await?;
             step.end()?;
         }
         let took = human::duration(self.watch.elapsed());
         terminal.line(&format!("All checks passed in {took}."))?;
         if !self.once {
-            self.how_to_go_on(uri, &made.tenants)?;
+            self.print_next_steps(uri, &made.tenants)?;
         }
         Ok(())
     }
 
-    fn how_to_go_on(&self, uri: &str, tenants: &[Tenant]) -> anyhow::Result<()> {
+    fn print_next_steps(&self, uri: &str, tenants: &[Tenant]) -> anyhow::Result<()> {
         let Some((owner, others)) = tenants.split_first() else {
             return Ok(());
         };
         let terminal = &self.context.terminal;
         terminal.line(&format!("\nPaste into Python (pip install {PACKAGES}):\n"))?;
-        let python = PYTHON
+        let python = PYTHON_TEMPLATE
             .replace("{key}", &owner.key)
             .replace("{uri}", uri)
-            .replace("{sql}", DAYS)
+            .replace("{sql}", NEWEST_DAY_SQL)
             .replace("{question}", QUESTION);
         terminal.line(&python)?;
         let Tenant {
@@ -325,7 +325,7 @@ impl Shown<'_> {
     }
 }
 
-fn answers(checked: &[Checked]) -> Table {
+fn checks_table(checked: &[TenantReport]) -> Table {
     let head = [
         "organisation",
         "visible assets",

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
-use crate::app::doctor::{Finding, Standing, examine};
+use crate::app::doctor::{Finding, Severity, examine};
 
 const EXAMPLES: &str = "\
 Checks settings, folders and their permissions, the lake, the catalog, databases and their versions, the search index, models,
@@ -28,17 +28,17 @@ pub struct DoctorArgs {
 }
 
 impl RunCommand for DoctorArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let findings = examine(&context.settings, &context.in_force).await;
+        let findings = examine(&context.settings, &context.effective_settings).await;
         let count = |standing| {
             let all = findings.iter();
             all.filter(|finding| finding.standing == standing).count()
         };
-        let (wrong, notes) = (count(Standing::Wrong), count(Standing::Note));
+        let (wrong, notes) = (count(Severity::Wrong), count(Severity::Note));
         if self.json {
             let printed = json!({"findings": findings, "wrong": wrong, "notes": notes});
             context.terminal.line(&printed.to_string())?;
@@ -68,7 +68,7 @@ fn print(context: &Context, findings: &[Finding]) -> anyhow::Result<()> {
     let terminal = &context.terminal;
     let mut table = Table::new(["", "what", "found"]);
     for finding in findings {
-        table.row([word(finding.standing), finding.what, &finding.found]);
+        table.row([label(finding.standing), finding.what, &finding.found]);
     }
     terminal.table(&table)?;
     terminal.line("")?;
@@ -76,16 +76,16 @@ fn print(context: &Context, findings: &[Finding]) -> anyhow::Result<()> {
         let Finding {
             what, found, todo, ..
         } = finding;
-        terminal.line(&format!("{} {what}: {found}", word(finding.standing)))?;
+        terminal.line(&format!("{} {what}: {found}", label(finding.standing)))?;
         terminal.line(&format!("      → {todo}"))?;
     }
     Ok(())
 }
 
-const fn word(standing: Standing) -> &'static str {
+const fn label(standing: Severity) -> &'static str {
     match standing {
-        Standing::Right => "ok",
-        Standing::Note => "note",
-        Standing::Wrong => "WRONG",
+        Severity::Right => "ok",
+        Severity::Note => "note",
+        Severity::Wrong => "WRONG",
     }
 }

@@ -62,7 +62,7 @@ impl Exit {
     }
 
     /// Wraps `error` so that it ends the program with this code instead of 1.
-    pub fn because(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    pub fn wrap(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
         anyhow::Error::new(WithExit {
             exit: self,
             error: error.into(),
@@ -102,12 +102,12 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_output(error) {
         return Exit::Success;
     }
-    Terminal::new(true).error(&chain(error));
+    Terminal::new(true).error(&error_chain(error));
     exit_of(error)
 }
 
 /// Returns the exit code of an action that runs outside [`dispatch`](super::dispatch).
-pub(super) fn code_of(outcome: Result<(), OutputError>) -> Exit {
+pub(super) fn exit_of_output(outcome: Result<(), OutputError>) -> Exit {
     match outcome {
         Ok(()) => Exit::Success,
         Err(error) => report(&error.into()),
@@ -130,7 +130,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 /// Returns the error and its causes, one per line.
 ///
 /// Libraries often repeat a cause in the text of its effect; such a cause is left out.
-fn chain(error: &anyhow::Error) -> String {
+fn error_chain(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
@@ -154,25 +154,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chain_with_repeated_cause_lists_it_once() {
+    fn error_chain_with_repeated_cause_lists_it_once() {
         let error = anyhow!("no space")
             .context("cannot write: no space")
             .context("commit failed");
         assert_eq!(
-            chain(&error),
+            error_chain(&error),
             "error: commit failed\n  caused by: cannot write: no space"
         );
-        assert_eq!(chain(&anyhow!("a\nb")), "error: a\n    b");
+        assert_eq!(error_chain(&anyhow!("a\nb")), "error: a\n    b");
     }
 
     #[test]
     fn error_with_exit_code_keeps_its_text() {
         let error = Exit::Refused
-            .because(anyhow!("root").context("held"))
+            .wrap(anyhow!("root").context("held"))
             .context("resample");
         assert_eq!(exit_of(&error), Exit::Refused);
         let expected = "error: resample\n  caused by: held\n  caused by: root";
-        assert_eq!(chain(&error), expected);
+        assert_eq!(error_chain(&error), expected);
         assert_eq!(exit_of(&anyhow!("plain")), Exit::Failure);
     }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Context, Exit, RunCommand};
-use crate::metrics::ask::ask;
+use crate::metrics::health_check::check_health;
 
 const EXAMPLES: &str = "\
 Requests /readyz at the address of the metrics (the setting metrics.listen). Exit code 0 means that the process is ready; 1
@@ -29,7 +29,7 @@ pub struct HealthArgs {
 }
 
 impl RunCommand for HealthArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -38,10 +38,10 @@ impl RunCommand for HealthArgs {
             let error = anyhow::anyhow!(
                 "cannot check the health: `metrics.listen` is off; set it to an address, such as 127.0.0.1:9464"
             );
-            return Err(Exit::Usage.because(error));
+            return Err(Exit::Usage.wrap(error));
         };
         let path = if self.live { "/healthz" } else { "/readyz" };
-        let answer = ask(listen, path).await;
+        let answer = check_health(listen, path).await;
         if self.json {
             let said = answer
                 .as_ref()

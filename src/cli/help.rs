@@ -4,23 +4,23 @@
 use clap::Command;
 
 /// The minimum length, in characters, of a source line that ends only because it is full.
-const FULL: usize = 90;
+const MIN_FULL_LINE_CHARS: usize = 90;
 
 /// Joins the lines of each paragraph in the help of the command and its subcommands; clap wraps them at the width of
 /// the terminal.
-pub(super) fn flowing(command: Command) -> Command {
+pub(super) fn reflow_help(command: Command) -> Command {
     let command = match command.get_after_help() {
         Some(text) => {
-            let text = joined(&text.to_string());
+            let text = join_paragraph_lines(&text.to_string());
             command.after_help(text)
         }
         None => command,
     };
-    command.mut_subcommands(flowing)
+    command.mut_subcommands(reflow_help)
 }
 
 /// Joins the lines inside paragraphs. Indented lines stay as they are.
-fn joined(text: &str) -> String {
+fn join_paragraph_lines(text: &str) -> String {
     let is_prose = |line: &str| line.starts_with(|first: char| !first.is_whitespace());
     let mut joined = String::with_capacity(text.len());
     let mut is_broken = false;
@@ -31,7 +31,7 @@ fn joined(text: &str) -> String {
             false => {}
         }
         joined.push_str(line);
-        is_broken = is_prose(line) && line.chars().count() >= FULL;
+        is_broken = is_prose(line) && line.chars().count() >= MIN_FULL_LINE_CHARS;
     }
     if text.ends_with('\n') {
         joined.push('\n');
@@ -44,11 +44,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joined_joins_lines_of_paragraphs_only() {
-        let full = "x".repeat(FULL);
+    fn join_paragraph_lines_keeps_other_lines() {
+        let full = "x".repeat(MIN_FULL_LINE_CHARS);
         let text = format!("{full}\n{full}\nend.\n\nExamples:\n  {full}\n  {full}\nshort\nlines\n");
         let expected =
             format!("{full} {full} end.\n\nExamples:\n  {full}\n  {full}\nshort\nlines\n");
-        assert_eq!(joined(&text), expected);
+        assert_eq!(join_paragraph_lines(&text), expected);
     }
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use serde_json::json;
 
-use super::office::unexpected;
+use super::admin_target::unexpected_outcome;
 use super::output::{Progress, Terminal, Unit, human};
 use super::{Context, Exit, RunCommand};
 use crate::app;
 use crate::catalog::Snapshot;
-use crate::search::handover::{Outcome, Request, hand_over};
+use crate::search::handover::{Outcome, Request, send_request};
 use crate::search::index::IndexError;
 use crate::search::{IndexProgress, IndexReport, IndexStage, Search, SearchError};
 
@@ -37,38 +37,38 @@ pub struct IndexArgs {
 }
 
 impl RunCommand for IndexArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let request = Request::Index { full: self.full };
-        let report = match handed_over(&context, &request).await? {
+        let report = match run_in_server(&context, &request).await? {
             Some(Outcome::Indexed(report)) => report,
-            Some(Outcome::Found { .. }) => return Err(unexpected()),
+            Some(Outcome::Found { .. }) => return Err(unexpected_outcome()),
             None => {
                 let search = app::search(&context.settings, true)?;
                 let snapshot = Snapshot::read(&context.settings.catalog)?;
-                bring_up_to_date(&context, &search, &snapshot, self.full).await?
+                update_index(&context, &search, &snapshot, self.full).await?
             }
         };
         if self.json {
             context.terminal.line(&json!(report).to_string())?;
             return Ok(Exit::Success);
         }
-        context.terminal.line(&in_words(&report))?;
+        context.terminal.line(&format_report(&report))?;
         if !report.has_meanings {
-            context.terminal.note(NO_MODEL);
+            context.terminal.note(NO_MODEL_NOTE);
         }
         Ok(Exit::Success)
     }
 }
 
 /// The note that is printed if assets are found by their words only.
-pub(super) const NO_MODEL: &str =
+pub(super) const NO_MODEL_NOTE: &str =
     "Search uses words only, because no model is installed; run `plantlake models fetch`.";
 
-pub(super) fn in_words(report: &IndexReport) -> String {
+pub(super) fn format_report(report: &IndexReport) -> String {
     format!(
         "{} in the index: {} updated, {} removed",
         human::counted(report.assets as u64, "asset"),
@@ -78,50 +78,50 @@ pub(super) fn in_words(report: &IndexReport) -> String {
 }
 
 /// Returns the outcome of a request, if a server on this machine has the index open and accepts the request.
-pub(super) async fn handed_over(
+pub(super) async fn run_in_server(
     context: &Context,
     request: &Request,
 ) -> anyhow::Result<Option<Outcome>> {
     if context.settings.qdrant.url.is_some() {
         return Ok(None);
     }
-    let shown = Shown::new(context.terminal.clone());
+    let shown = IndexProgressBars::new(context.terminal.clone());
     let folder = app::index_folder(&context.settings);
-    let outcome = hand_over(&folder, request, &|progress| shown.show(progress)).await;
+    let outcome = send_request(&folder, request, &|progress| shown.show(progress)).await;
     Ok(outcome.transpose()?)
 }
 
 /// Brings the index up to date, and shows the progress.
-pub(super) async fn bring_up_to_date(
+pub(super) async fn update_index(
     context: &Context,
     search: &Search,
     snapshot: &Snapshot,
     full: bool,
 ) -> anyhow::Result<IndexReport> {
-    let shown = Shown::new(context.terminal.clone());
+    let shown = IndexProgressBars::new(context.terminal.clone());
     let outcome = search
         .index(snapshot, full, &|progress| shown.show(progress))
         .await;
-    outcome.map_err(refused)
+    outcome.map_err(with_exit_code)
 }
 
 /// Adds the exit code to an error. An index that another process has open is refused like a lake that another run
 /// writes to.
-pub(super) fn refused(error: SearchError) -> anyhow::Error {
+pub(super) fn with_exit_code(error: SearchError) -> anyhow::Error {
     match error {
-        error @ SearchError::Index(IndexError::InUse { .. }) => Exit::Refused.because(error),
-        error @ SearchError::Input(_) => Exit::Usage.because(error),
+        error @ SearchError::Index(IndexError::InUse { .. }) => Exit::Refused.wrap(error),
+        error @ SearchError::Input(_) => Exit::Usage.wrap(error),
         error => error.into(),
     }
 }
 
 /// Shows one progress bar for each stage.
-struct Shown {
+struct IndexProgressBars {
     terminal: Terminal,
     bar: Arc<Mutex<Option<(IndexStage, usize, Progress)>>>,
 }
 
-impl Shown {
+impl IndexProgressBars {
     fn new(terminal: Terminal) -> Self {
         Self {
             terminal,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Exit;
 
 /// The time for pending writes after the time to stop has passed.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+const PENDING_WRITES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The stage of stopping the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +90,7 @@ async fn watch_signals(mut signals: Signals, stage: &watch::Sender<Stage>, limit
             Some((limit, exit)) => {
                 tokio::time::sleep(limit).await;
                 stage.send_replace(Stage::Overdue);
-                tokio::time::sleep(SETTLE_TIMEOUT).await;
+                tokio::time::sleep(PENDING_WRITES_TIMEOUT).await;
                 tracing::warn!("aborted work that was still running");
                 exit
             }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::administration::{instant, open, optional_minute};
+use super::administration::{format_instant, format_optional_minute, open};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::clock;
@@ -16,7 +16,7 @@ use crate::model::JobSpec;
 use crate::store::JobRun;
 
 /// The number of next times that are printed as JSON.
-const NEXT: usize = 5;
+const NEXT_TIMES: usize = 5;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,7 +64,7 @@ enum Action {
 
 /// A job, as `--json` prints it.
 #[derive(Serialize)]
-struct Printed<'a> {
+struct JobOutput<'a> {
     job: &'a str,
     kind: &'static str,
     schedule: Option<&'a str>,
@@ -75,7 +75,7 @@ struct Printed<'a> {
 }
 
 impl RunCommand for JobsArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -89,16 +89,16 @@ impl RunCommand for JobsArgs {
 
 async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     let folder = &context.settings.jobs;
-    let specs = read_jobs(folder).map_err(|error| Exit::Usage.because(error))?;
+    let specs = read_jobs(folder).map_err(|error| Exit::Usage.wrap(error))?;
     let store = open(context).await?;
     let runs = store.last_job_runs().await?;
     let runs: BTreeMap<&str, &JobRun> = runs.iter().map(|run| (run.job.as_str(), run)).collect();
     let now = clock::now();
     let terminal = &context.terminal;
     if json {
-        let printed: Vec<Printed<'_>> = specs
+        let printed: Vec<JobOutput<'_>> = specs
             .iter()
-            .map(|spec| Printed {
+            .map(|spec| JobOutput {
                 job: &spec.name,
                 kind: spec.kind.name(),
                 schedule: spec.schedule.as_ref().map(|schedule| schedule.expression()),
@@ -106,7 +106,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
                     .schedule
                     .as_ref()
                     .map(|schedule| schedule.zone().name()),
-                next: next_times(spec, now).map(instant).collect(),
+                next: next_times(spec, now).map(format_instant).collect(),
                 after: &spec.after,
                 last_run: runs.get(spec.name.as_str()).copied(),
             })
@@ -144,10 +144,10 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
                 .as_ref()
                 .map_or("", |schedule| schedule.zone().name())
                 .to_owned(),
-            optional_minute(last.map(|run| run.started_at)),
-            last.map(took).unwrap_or_default(),
+            format_optional_minute(last.map(|run| run.started_at)),
+            last.map(format_elapsed).unwrap_or_default(),
             last.map_or("", |run| run.status.name()).to_owned(),
-            optional_minute(next_times(spec, now).next()),
+            format_optional_minute(next_times(spec, now).next()),
         ]);
     }
     terminal.table(&table)?;
@@ -165,7 +165,7 @@ fn next_times(spec: &JobSpec, now: DateTime<Utc>) -> impl Iterator<Item = DateTi
             .as_ref()
             .and_then(|schedule| schedule.next_after(after))
     };
-    std::iter::successors(next(now), move |at| next(*at)).take(NEXT)
+    std::iter::successors(next(now), move |at| next(*at)).take(NEXT_TIMES)
 }
 
 async fn history(
@@ -193,13 +193,13 @@ async fn history(
         let due = if run.by_hand {
             "by hand".to_owned()
         } else {
-            instant(run.scheduled_for)
+            format_instant(run.scheduled_for)
         };
         table.row([
             run.job.clone(),
             due,
-            instant(run.started_at),
-            took(run),
+            format_instant(run.started_at),
+            format_elapsed(run),
             run.status.name().to_owned(),
             run.attempt.to_string(),
             run.rows.map(human::count).unwrap_or_default(),
@@ -211,7 +211,7 @@ async fn history(
     Ok(Exit::Success)
 }
 
-fn took(run: &JobRun) -> String {
+fn format_elapsed(run: &JobRun) -> String {
     let took = run
         .ended_at
         .map(|end| (end - run.started_at).to_std().unwrap_or(Duration::ZERO));

@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{minute, optional_minute, yes};
-use super::office::{Office, ServerArgs, named, unexpected};
+use super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
+use super::administration::{format_minute, format_optional_minute, yes_or_blank};
 use super::output::Table;
 use super::{Context, Exit, RunCommand};
-use crate::auth::{Order, Outcome, expiry};
+use crate::auth::{AdminCommand, AdminOutcome, parse_expiry};
 use crate::clock;
 use crate::store::ApiKey;
 
@@ -74,13 +74,13 @@ struct CreateArgs {
 }
 
 impl RunCommand for KeyArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let command = Command {
-            office: Office::open(&context, &self.server).await?,
+            target: AdminTarget::open(&context, &self.server).await?,
             json: self.json,
             context,
         };
@@ -95,7 +95,7 @@ impl RunCommand for KeyArgs {
 
 struct Command {
     context: Context,
-    office: Office,
+    target: AdminTarget,
     json: bool,
 }
 
@@ -104,18 +104,18 @@ impl Command {
         let end = args
             .expires
             .as_deref()
-            .map(|text| expiry(text, clock::now()));
+            .map(|text| parse_expiry(text, clock::now()));
         let expires_at = end
             .transpose()
-            .map_err(|problem| Exit::Usage.because(anyhow::anyhow!("--expires: {problem}")))?;
-        let order = Order::CreateKey {
+            .map_err(|problem| Exit::Usage.wrap(anyhow::anyhow!("--expires: {problem}")))?;
+        let order = AdminCommand::CreateKey {
             user: args.user,
             name: args.name,
             expires_at,
             may_ingest: args.ingest,
         };
-        let Outcome::MadeKey { made, text } = self.office.carry_out(order).await? else {
-            return Err(unexpected());
+        let AdminOutcome::MadeKey { made, text } = self.target.run(order).await? else {
+            return Err(unexpected_outcome());
         };
         let terminal = &self.context.terminal;
         if self.json {
@@ -138,12 +138,12 @@ impl Command {
                 "expected the key's id, the part between `pl_` and the next `_`; \
                  the whole key is a secret, and is now in your shell's history"
             );
-            return Err(Exit::Usage.because(error));
+            return Err(Exit::Usage.wrap(error));
         }
-        let Outcome::RevokedKey { id, changed } =
-            self.office.carry_out(Order::RevokeKey { id }).await?
+        let AdminOutcome::RevokedKey { id, changed } =
+            self.target.run(AdminCommand::RevokeKey { id }).await?
         else {
-            return Err(unexpected());
+            return Err(unexpected_outcome());
         };
         let printed = if self.json {
             json!({"id": id, "revoked": true, "changed": changed}).to_string()
@@ -162,10 +162,10 @@ impl Command {
         user: Option<String>,
         all: bool,
     ) -> anyhow::Result<()> {
-        let organisation = named(org)?;
-        let order = Order::Keys { organisation, user };
-        let Outcome::Keys { mut keys } = self.office.carry_out(order).await? else {
-            return Err(unexpected());
+        let organisation = check_name(org)?;
+        let order = AdminCommand::Keys { organisation, user };
+        let AdminOutcome::Keys { mut keys } = self.target.run(order).await? else {
+            return Err(unexpected_outcome());
         };
         let now = clock::now();
         keys.retain(|key| all || state(key, now).is_empty());
@@ -199,10 +199,10 @@ fn table(keys: &[ApiKey], now: chrono::DateTime<chrono::Utc>) -> Table {
             key.user.clone(),
             key.organisation.clone(),
             key.name.clone(),
-            yes(key.may_ingest).to_owned(),
-            minute(key.created_at),
-            optional_minute(key.expires_at),
-            optional_minute(key.last_used_at),
+            yes_or_blank(key.may_ingest).to_owned(),
+            format_minute(key.created_at),
+            format_optional_minute(key.expires_at),
+            format_optional_minute(key.last_used_at),
             state(key, now).to_owned(),
         ]);
     }

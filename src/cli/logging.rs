@@ -38,7 +38,8 @@ struct LogWriter {
 impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(bytes);
-        self.terminal.stderr(one_entry(&line).as_bytes());
+        self.terminal
+            .stderr(indent_continuation_lines(&line).as_bytes());
         Ok(bytes.len())
     }
 
@@ -49,7 +50,7 @@ impl io::Write for LogWriter {
 
 /// Returns an entry of the log with its later lines indented, so that text from a client cannot look like a separate
 /// entry.
-fn one_entry(text: &str) -> String {
+fn indent_continuation_lines(text: &str) -> String {
     let body = text.strip_suffix('\n').unwrap_or(text);
     format!("{}\n", body.replace('\r', "\\r").replace('\n', "\n    "))
 }

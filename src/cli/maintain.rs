@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::output::{Table, Terminal, human};
-use super::resample::{bar, job_failed, no_job};
+use super::resample::{bar, job_error, job_setup_error};
 use super::{Context, Exit, RunCommand};
 use crate::app::resample_job;
 use crate::config::Settings;
-use crate::jobs::{Fate, MaintainOptions, MaintainOutcome, MaintainReport};
+use crate::jobs::{ExpiryOutcome, MaintainOptions, MaintainOutcome, MaintainReport};
 
 const EXAMPLES: &str = "\
 Data older than `retention.<raw|minute|hour|day>.keep` is archived or deleted, depending on `.then`. By default, everything is
@@ -40,7 +40,7 @@ pub struct MaintainArgs {
 }
 
 impl RunCommand for MaintainArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -63,10 +63,10 @@ async fn run_maintain(
     terminal: &Terminal,
     options: &MaintainOptions,
 ) -> anyhow::Result<MaintainReport> {
-    let job = resample_job(settings, bar(terminal, "maintain", "rows")).map_err(no_job)?;
+    let job = resample_job(settings, bar(terminal, "maintain", "rows")).map_err(job_setup_error)?;
     let result = job.maintain(options).await;
     terminal.end_progress();
-    result.map_err(job_failed)
+    result.map_err(job_error)
 }
 
 fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
@@ -106,8 +106,8 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
                 human::count(expired.rows),
                 human::bytes(expired.bytes),
                 match expired.fate {
-                    Fate::Archived => "archived".to_owned(),
-                    Fate::Deleted => "deleted".to_owned(),
+                    ExpiryOutcome::Archived => "archived".to_owned(),
+                    ExpiryOutcome::Deleted => "deleted".to_owned(),
                 },
             ]);
         }

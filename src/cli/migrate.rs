@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Context, Exit, RunCommand};
-use crate::app::no_write_grant;
+use crate::app::no_write_grant_warning;
 use crate::store::OrganisationStore;
 
 const EXAMPLES: &str = "\
@@ -23,7 +23,7 @@ pub struct MigrateArgs {
 }
 
 impl RunCommand for MigrateArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -31,7 +31,9 @@ impl RunCommand for MigrateArgs {
         let url = &context.settings.organisation_url;
         let (store, migrated) = OrganisationStore::open(url).await?;
         for organisation in store.senders_without_write_grant().await? {
-            context.terminal.warn(&no_write_grant(&organisation));
+            context
+                .terminal
+                .warn(&no_write_grant_warning(&organisation));
         }
         if self.json {
             let printed = json!({

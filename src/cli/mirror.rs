@@ -56,7 +56,7 @@ pub struct MirrorArgs {
 struct NoMirror;
 
 impl RunCommand for MirrorArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -85,7 +85,7 @@ async fn run_mirror(
     options: &Options,
 ) -> anyhow::Result<Report> {
     let url = settings.mirror_url.clone();
-    let url = url.ok_or_else(|| Exit::Usage.because(NoMirror))?;
+    let url = url.ok_or_else(|| Exit::Usage.wrap(NoMirror))?;
     let mirror = Mirror {
         lake: Store::open(&settings.lake, settings.storage.options())?,
         catalog: settings.catalog.clone(),
@@ -100,7 +100,7 @@ async fn run_mirror(
     drop(mirror);
     terminal.end_progress();
     result.map_err(|error| match error {
-        MirrorError::Held { .. } => Exit::Refused.because(error),
+        MirrorError::Held { .. } => Exit::Refused.wrap(error),
         error => error.into(),
     })
 }
@@ -119,7 +119,7 @@ impl Progress for RowsBar {
         self.bar.add(rows);
     }
 
-    fn again(&self, problem: &MirrorError, wait: Duration) {
+    fn retrying(&self, problem: &MirrorError, wait: Duration) {
         let text = with_causes(problem);
         let wait = human::duration(wait);
         self.terminal.warn(&format!("{text}; retrying in {wait}"));
@@ -150,14 +150,14 @@ fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
         }
     }
     match report.outcome {
-        Outcome::DryRun => terminal.table(&planned(&report.tables))?,
-        Outcome::Mirrored => terminal.table(&done(&report.tables))?,
+        Outcome::DryRun => terminal.table(&planned_table(&report.tables))?,
+        Outcome::Mirrored => terminal.table(&mirrored_table(&report.tables))?,
         Outcome::NothingToDo | Outcome::NothingPublished => {}
     }
     print_assets(terminal, &report.assets)
 }
 
-fn planned(tables: &[TableReport]) -> Table {
+fn planned_table(tables: &[TableReport]) -> Table {
     let mut planned = Table::new(["table", "from", "dates", "rows at most"]).numbers([2, 3]);
     for table in tables {
         planned.row([
@@ -170,7 +170,7 @@ fn planned(tables: &[TableReport]) -> Table {
     planned
 }
 
-fn done(tables: &[TableReport]) -> Table {
+fn mirrored_table(tables: &[TableReport]) -> Table {
     let head = [
         "table", "from", "dates", "sent", "deleted", "inserted", "pruned", "took", "rate",
     ];
@@ -192,7 +192,7 @@ fn done(tables: &[TableReport]) -> Table {
 }
 
 fn print_assets(terminal: &Terminal, assets: &AssetReport) -> anyhow::Result<()> {
-    const SHOWN: usize = 10;
+    const MAX_SHOWN: usize = 10;
     if assets.added + assets.changed + assets.removed > 0 {
         terminal.line(&format!(
             "assets  {} added, {} changed, {} removed",
@@ -213,13 +213,13 @@ fn print_assets(terminal: &Terminal, assets: &AssetReport) -> anyhow::Result<()>
     terminal.warn(&format!(
         "{count} with readings, but without an entry in the catalog:"
     ));
-    for asset in assets.unknown.iter().take(SHOWN) {
+    for asset in assets.unknown.iter().take(MAX_SHOWN) {
         terminal.warn(&format!("  {asset}"));
     }
     if let Some(more) = assets
         .unknown
         .len()
-        .checked_sub(SHOWN)
+        .checked_sub(MAX_SHOWN)
         .filter(|&more| more > 0)
     {
         terminal.warn(&format!("… and {more} more (--json lists all)"));

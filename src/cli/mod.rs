@@ -3,6 +3,7 @@
 //! A command is a file `src/cli/<command>.rs` with a clap `Args` struct that implements [`RunCommand`]. A new command
 //! takes three lines here: `mod`, a variant of `Command` and an arm in `run`.
 
+mod admin_target;
 mod administration;
 mod archive;
 mod audit;
@@ -20,15 +21,14 @@ mod index;
 mod interrupt;
 mod jobs;
 mod key;
-mod limit;
 mod logging;
 mod maintain;
 mod migrate;
 mod mirror;
 mod models;
-mod office;
 mod org;
 mod org_grants;
+mod org_limit;
 pub mod output;
 mod program;
 mod query;
@@ -43,7 +43,7 @@ mod simulate;
 mod status;
 mod token;
 mod usage;
-mod usage_money;
+mod usage_invoice;
 mod usage_report;
 mod user;
 
@@ -52,7 +52,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{InForce, Inputs, Override, Settings, load};
+use crate::config::{EffectiveSetting, Inputs, Override, Settings, load};
 pub use exit::{Exit, WithExit, report};
 pub use interrupt::Interrupt;
 use output::{OutputError, Terminal};
@@ -223,7 +223,7 @@ impl GlobalFlags {
 pub trait RunCommand {
     /// Whether the command stops in order by itself when [`Context::interrupt`] asks it to, and then returns
     /// [`Exit::Interrupted`]. Otherwise its future is dropped.
-    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = false;
+    const HANDLES_INTERRUPT: bool = false;
 
     /// Returns the settings that the command's own flags set.
     fn overrides(&self) -> Vec<Override> {
@@ -231,7 +231,7 @@ pub trait RunCommand {
     }
 
     /// Whether standard output is for a program, so that progress and notes are suppressed.
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         false
     }
 
@@ -244,8 +244,8 @@ pub trait RunCommand {
 pub struct Context {
     /// The settings.
     pub settings: Settings,
-    /// Where each setting came from.
-    pub in_force: Vec<InForce>,
+    /// The settings in force, each with its origin.
+    pub effective_settings: Vec<EffectiveSetting>,
     /// Standard output and standard error.
     pub terminal: Terminal,
     /// Reports whether the user or the system asked to stop.
@@ -255,18 +255,18 @@ pub struct Context {
 /// Loads the settings, starts logging and runs one command until it ends or is interrupted.
 async fn dispatch<C: RunCommand>(command: C, global: GlobalFlags) -> anyhow::Result<Exit> {
     let overrides = global.overrides().chain(command.overrides()).collect();
-    let loaded = load(&Inputs::of_process(global.config.clone(), overrides))?;
-    let terminal = Terminal::new(global.quiet || command.json());
+    let loaded = load(&Inputs::from_process(global.config.clone(), overrides))?;
+    let terminal = Terminal::new(global.quiet || command.is_machine_output());
     logging::start(&loaded.settings.log, &terminal)?;
     let interrupt = Interrupt::listen()?;
     let context = Context {
         settings: loaded.settings,
-        in_force: loaded.in_force,
+        effective_settings: loaded.effective,
         terminal: terminal.clone(),
         interrupt: interrupt.clone(),
     };
     let run = command.run(context);
-    let outcome = if C::ENDS_ITSELF_WHEN_INTERRUPTED {
+    let outcome = if C::HANDLES_INTERRUPT {
         run.await
     } else {
         tokio::select! {
@@ -292,8 +292,8 @@ pub fn parse() -> Parsed {
         .try_get_matches()
         .and_then(|matches| Invocation::from_arg_matches(&matches));
     match parsed {
-        Ok(invocation) => match invocation.print_about_itself() {
-            Some(printed) => Parsed::Done(exit::code_of(printed)),
+        Ok(invocation) => match invocation.print_without_settings() {
+            Some(printed) => Parsed::Done(exit::exit_of_output(printed)),
             None => Parsed::Run(Box::new(invocation)),
         },
         Err(error) => {
@@ -310,13 +310,13 @@ pub fn parse() -> Parsed {
 
 fn clap_command() -> clap::Command {
     let command = Invocation::command().after_help(format!("{EXAMPLES}\n{}", Exit::table()));
-    help::flowing(command)
+    help::reflow_help(command)
 }
 
 impl Invocation {
     /// Prints output that needs no settings, if it is requested: the documentation is needed most when the settings are
     /// wrong, and shells complete commands in any folder.
-    fn print_about_itself(&self) -> Option<Result<(), OutputError>> {
+    fn print_without_settings(&self) -> Option<Result<(), OutputError>> {
         match &self.command {
             Command::Config(args) if args.docs => Some(config::print_docs()),
             Command::Completions(args) => Some(args.print()),

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::output::{Progress, Table, Terminal, Unit, human};
 use super::{Context, Exit, RunCommand};
 use crate::config::Settings;
-use crate::search::models::fetch::{FetchError, Fetched, Told, fetch};
-use crate::search::models::{ModelSettings, Standing, Use};
+use crate::search::models::fetch::{FetchError, FetchEvent, Fetched, fetch};
+use crate::search::models::{ModelSettings, ModelStatus, ModelUse};
 
 const EXAMPLES: &str = "\
 Without a model, search finds assets by words only. A bi-encoder computes the embeddings of texts, and a cross-encoder re-ranks
@@ -29,7 +29,7 @@ Examples:
       Reads all files, and lists the models that are missing or changed.";
 
 /// The number of digits of a hash that a table shows.
-const DIGITS: usize = 12;
+const SHOWN_HASH_DIGITS: usize = 12;
 
 /// Arguments of `models`.
 #[derive(Debug, Args)]
@@ -67,14 +67,14 @@ enum Only {
 }
 
 impl RunCommand for ModelsArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self.action {
             Action::List => list(&context, self.json).await,
-            Action::Fetch(args) => get(&context, args, self.json).await,
+            Action::Fetch(args) => fetch_models(&context, args, self.json).await,
         }
     }
 }
@@ -92,13 +92,13 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     let settings = model_settings(&context.settings);
     let asked = settings.clone();
     let standings =
-        tokio::task::spawn_blocking(move || Use::ALL.map(|what| asked.standing(what))).await?;
-    let all: Vec<(Use, Standing)> = Use::ALL.into_iter().zip(standings).collect();
+        tokio::task::spawn_blocking(move || ModelUse::ALL.map(|what| asked.status(what))).await?;
+    let all: Vec<(ModelUse, ModelStatus)> = ModelUse::ALL.into_iter().zip(standings).collect();
     let terminal = &context.terminal;
     if json {
         let printed: Vec<Value> = all
             .iter()
-            .map(|(what, standing)| tell(&settings, *what, standing))
+            .map(|(what, standing)| model_json(&settings, *what, standing))
             .collect();
         terminal.line(&Value::Array(printed).to_string())?;
     } else {
@@ -113,7 +113,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
         ])
         .numbers([3, 4]);
         for (what, standing) in &all {
-            let printed = tell(&settings, *what, standing);
+            let printed = model_json(&settings, *what, standing);
             let text = |field: &str| printed[field].as_str().unwrap_or_default().to_owned();
             let number = |field: &str, show: fn(u64) -> String| {
                 printed[field].as_u64().map(show).unwrap_or_default()
@@ -124,7 +124,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
                 text("state"),
                 number("bytes", human::bytes),
                 number("dimensions", human::count),
-                text("sha256").chars().take(DIGITS).collect(),
+                text("sha256").chars().take(SHOWN_HASH_DIGITS).collect(),
                 text("folder"),
             ]);
         }
@@ -132,7 +132,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     }
     let mut exit = Exit::Success;
     for (_, standing) in all {
-        if let Standing::Wrong(error) = standing {
+        if let ModelStatus::Invalid(error) = standing {
             terminal.warn(&error.to_string());
             exit = Exit::Failure;
         }
@@ -141,20 +141,20 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
 }
 
 /// Returns the state of a model, as JSON.
-fn tell(settings: &ModelSettings, what: Use, standing: &Standing) -> Value {
+fn model_json(settings: &ModelSettings, what: ModelUse, standing: &ModelStatus) -> Value {
     let mut told = json!({
         "model": settings.name(what),
         "use": what.to_string(),
-        "folder": settings.folder_of(what),
+        "folder": settings.model_folder(what),
     });
     told["state"] = json!(match standing {
-        Standing::Missing => "not fetched",
-        Standing::Right { .. } => "right",
-        Standing::Wrong(_) => "wrong",
+        ModelStatus::Missing => "not fetched",
+        ModelStatus::Valid { .. } => "right",
+        ModelStatus::Invalid(_) => "wrong",
     });
     match standing {
-        Standing::Missing => {}
-        Standing::Right {
+        ModelStatus::Missing => {}
+        ModelStatus::Valid {
             files,
             from,
             dimensions,
@@ -165,18 +165,18 @@ fn tell(settings: &ModelSettings, what: Use, standing: &Standing) -> Value {
             told["from"] = json!(from);
             told["files"] = json!(files);
         }
-        Standing::Wrong(error) => told["problem"] = json!(error.to_string()),
+        ModelStatus::Invalid(error) => told["problem"] = json!(error.to_string()),
     }
     told
 }
 
-async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<Exit> {
+async fn fetch_models(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<Exit> {
     let settings = model_settings(&context.settings);
     let terminal = &context.terminal;
     let wanted = match args.only {
-        Some(Only::BiEncoder) => vec![Use::BiEncoder],
-        Some(Only::CrossEncoder) => vec![Use::CrossEncoder],
-        None => Use::ALL.to_vec(),
+        Some(Only::BiEncoder) => vec![ModelUse::BiEncoder],
+        Some(Only::CrossEncoder) => vec![ModelUse::CrossEncoder],
+        None => ModelUse::ALL.to_vec(),
     };
     let is_one_model = args
         .from
@@ -186,12 +186,12 @@ async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<E
         let error = anyhow::anyhow!(
             "the folder of --from has one model; name it with --only bi-encoder or --only cross-encoder"
         );
-        return Err(Exit::Usage.because(error));
+        return Err(Exit::Usage.wrap(error));
     }
     let mut fetched = Vec::new();
     let mut failed: Vec<FetchError> = Vec::new();
     for what in wanted {
-        let shown = Shown::new(terminal, settings.name(what));
+        let shown = FetchProgress::new(terminal, settings.name(what));
         let ended = fetch(&settings, what, args.from.as_deref(), &|told| {
             shown.show(told)
         })
@@ -200,7 +200,7 @@ async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<E
         match ended {
             Ok(one) => {
                 if !json {
-                    say(terminal, &one)?;
+                    print_fetched(terminal, &one)?;
                 }
                 fetched.push(one);
             }
@@ -208,8 +208,8 @@ async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<E
         }
     }
     if json {
-        let fetched: Vec<Value> = fetched.iter().map(tell_fetched).collect();
-        let failed: Vec<Value> = failed.iter().map(tell_failed).collect();
+        let fetched: Vec<Value> = fetched.iter().map(fetched_json).collect();
+        let failed: Vec<Value> = failed.iter().map(failure_json).collect();
         terminal.line(&json!({"models": fetched, "failed": failed}).to_string())?;
     }
     match failed.split_first_mut() {
@@ -223,18 +223,18 @@ async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<E
     }
 }
 
-fn tell_fetched(fetched: &Fetched) -> Value {
+fn fetched_json(fetched: &Fetched) -> Value {
     json!({
         "model": fetched.model,
-        "use": fetched.what.to_string(),
+        "use": fetched.model_use.to_string(),
         "folder": fetched.folder,
         "from": fetched.from,
-        "was_there": fetched.was_there,
+        "was_there": fetched.was_present,
         "files": fetched.files,
     })
 }
 
-fn tell_failed(error: &FetchError) -> Value {
+fn failure_json(error: &FetchError) -> Value {
     let tried = error
         .tried
         .iter()
@@ -242,9 +242,9 @@ fn tell_failed(error: &FetchError) -> Value {
     json!({"model": error.model, "tried": tried.collect::<Vec<_>>()})
 }
 
-fn say(terminal: &Terminal, fetched: &Fetched) -> anyhow::Result<()> {
+fn print_fetched(terminal: &Terminal, fetched: &Fetched) -> anyhow::Result<()> {
     let folder = fetched.folder.display();
-    if fetched.was_there {
+    if fetched.was_present {
         return Ok(terminal.line(&format!(
             "{} is already in {folder}, fetched from {}",
             fetched.model, fetched.from
@@ -263,13 +263,13 @@ fn say(terminal: &Terminal, fetched: &Fetched) -> anyhow::Result<()> {
 }
 
 /// Shows the progress of fetching a model.
-struct Shown<'t> {
+struct FetchProgress<'t> {
     terminal: &'t Terminal,
     model: &'t str,
     file: Mutex<Option<Progress>>,
 }
 
-impl<'t> Shown<'t> {
+impl<'t> FetchProgress<'t> {
     fn new(terminal: &'t Terminal, model: &'t str) -> Self {
         Self {
             terminal,
@@ -278,28 +278,28 @@ impl<'t> Shown<'t> {
         }
     }
 
-    fn show(&self, told: Told<'_>) {
+    fn show(&self, told: FetchEvent<'_>) {
         let mut file = self
             .file
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match told {
-            Told::Looking(place) => {
+            FetchEvent::Trying(place) => {
                 *file = None;
                 self.terminal
                     .note(&format!("{}: trying {place}", self.model));
             }
-            Told::Failed { place, problem } => {
+            FetchEvent::Failed { place, problem } => {
                 *file = None;
                 self.terminal.note(&format!(
                     "{}: cannot fetch from {place}: {problem}",
                     self.model
                 ));
             }
-            Told::File { name, bytes } => {
+            FetchEvent::File { name, bytes } => {
                 *file = Some(self.terminal.progress(name, Unit::Bytes, bytes))
             }
-            Told::Bytes(more) => {
+            FetchEvent::Bytes(more) => {
                 if let Some(file) = &*file {
                     file.add(more);
                 }

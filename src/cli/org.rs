@@ -5,9 +5,9 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{instant, minute, open, operator, yes};
-use super::limit::{self, LimitArgs};
+use super::administration::{format_instant, format_minute, open, operator, yes_or_blank};
 use super::org_grants::{GrantArgs, RevokeArgs, count, summary};
+use super::org_limit::{self, LimitArgs};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::catalog::Catalog;
@@ -106,12 +106,12 @@ struct CreateArgs {
 }
 
 impl RunCommand for OrgArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let command = Org {
+        let command = OrgCommand {
             store: open(&context).await?,
             json: self.json,
             context,
@@ -125,7 +125,7 @@ impl RunCommand for OrgArgs {
                 limit,
             } => command.set_limit(&organisation, limit).await?,
             Action::Limit(args) => {
-                limit::run(&command.context, &command.store, args, self.json).await?;
+                org_limit::run(&command.context, &command.store, args, self.json).await?;
             }
             Action::Grant(args) => command.grant(&args).await?,
             Action::Revoke(args) => command.revoke(&args).await?,
@@ -137,13 +137,13 @@ impl RunCommand for OrgArgs {
 }
 
 /// Runs the actions on the database of the settings.
-pub(super) struct Org {
+pub(super) struct OrgCommand {
     pub context: Context,
     pub store: OrganisationStore,
     pub json: bool,
 }
 
-impl Org {
+impl OrgCommand {
     async fn create(&self, args: CreateArgs) -> anyhow::Result<()> {
         let new = NewOrganisation {
             name: args.name,
@@ -156,9 +156,9 @@ impl Org {
         };
         let made = self.store.create_organisation(&operator(), new).await?;
         if self.json {
-            return self.print(&serde_json::to_value(&made)?);
+            return self.print_json(&serde_json::to_value(&made)?);
         }
-        self.say(&format!(
+        self.print_line(&format!(
             "created organisation {} ({}) with a limit of {}; it sees nothing until `plantlake org grant`",
             made.name,
             made.id,
@@ -169,10 +169,10 @@ impl Org {
     async fn list(&self) -> anyhow::Result<()> {
         let all = self.store.organisations().await?;
         if self.json {
-            return self.print(&serde_json::to_value(&all)?);
+            return self.print_json(&serde_json::to_value(&all)?);
         }
         if all.is_empty() {
-            return self.say("No organisations; `plantlake org create` creates one.");
+            return self.print_line("No organisations; `plantlake org create` creates one.");
         }
         let mut table = Table::new([
             "organisation",
@@ -195,8 +195,8 @@ impl Org {
                     [] => String::new(),
                     rules => summary(rules),
                 },
-                yes(!organisation.active).to_owned(),
-                minute(organisation.created_at),
+                yes_or_blank(!organisation.active).to_owned(),
+                format_minute(organisation.created_at),
             ]);
         }
         Ok(self.context.terminal.table(&table)?)
@@ -220,19 +220,19 @@ impl Org {
             printed["assets_writable"] = json!(writes);
             printed["assets_in_catalog"] = json!(assets.as_ref().ok().map(|assets| assets.len()));
             printed["members"] = serde_json::to_value(&users)?;
-            return self.print(&printed);
+            return self.print_json(&printed);
         }
-        for line in profile(&organisation) {
-            self.say(&line)?;
+        for line in profile_lines(&organisation) {
+            self.print_line(&line)?;
         }
         match (&assets, sees, writes) {
             (Ok(assets), Some(sees), Some(writes)) => {
                 let all = human::count(assets.len() as u64);
                 let (sees, writes) = (human::count(sees as u64), human::count(writes as u64));
-                self.say(&format!("sees      {sees} of {all} assets"))?;
-                self.say(&format!("writes    {writes} of {all} assets"))?;
+                self.print_line(&format!("sees      {sees} of {all} assets"))?;
+                self.print_line(&format!("writes    {writes} of {all} assets"))?;
             }
-            _ => self.say("sees      unknown: the catalog cannot be read")?,
+            _ => self.print_line("sees      unknown: the catalog cannot be read")?,
         }
         if let Err(error) = &assets {
             self.context.terminal.warn(&error.to_string());
@@ -244,7 +244,7 @@ impl Org {
             let matched = matched.map_or(String::new(), |matched| {
                 format!(" ({})", human::counted(matched as u64, "asset"))
             });
-            self.say(&format!("          {grant}{matched}"))?;
+            self.print_line(&format!("          {grant}{matched}"))?;
         }
         let writes = AssetGrant::rules(&grants, GrantAccess::Write);
         self.warn_of_shared_writing(organisation.id, &writes, assets.ok())
@@ -252,7 +252,7 @@ impl Org {
         if users.is_empty() {
             return Ok(());
         }
-        self.say("")?;
+        self.print_line("")?;
         Ok(self
             .context
             .terminal
@@ -266,9 +266,9 @@ impl Org {
             .set_user_limit(&operator(), organisation.id, limit)
             .await?;
         if self.json {
-            return self.print(&serde_json::to_value(&changed)?);
+            return self.print_json(&serde_json::to_value(&changed)?);
         }
-        self.say(&format!(
+        self.print_line(&format!(
             "{} may have {}; it has {}",
             changed.name,
             human::counted(changed.user_limit.unsigned_abs(), "user"),
@@ -286,22 +286,22 @@ impl Org {
         if self.json {
             let printed =
                 json!({"organisation": organisation.name, "active": active, "changed": changed});
-            return self.print(&printed);
+            return self.print_json(&printed);
         }
         let before = if changed { "" } else { " already" };
-        self.say(&format!("{} is {state}{before}", organisation.name))
+        self.print_line(&format!("{} is {state}{before}", organisation.name))
     }
 
-    pub(super) fn print(&self, value: &serde_json::Value) -> anyhow::Result<()> {
+    pub(super) fn print_json(&self, value: &serde_json::Value) -> anyhow::Result<()> {
         Ok(self.context.terminal.line(&value.to_string())?)
     }
 
-    pub(super) fn say(&self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn print_line(&self, text: &str) -> anyhow::Result<()> {
         Ok(self.context.terminal.line(text)?)
     }
 }
 
-fn profile(organisation: &Organisation) -> Vec<String> {
+fn profile_lines(organisation: &Organisation) -> Vec<String> {
     let profile = &organisation.profile;
     let mut lines = vec![
         format!(
@@ -324,7 +324,10 @@ fn profile(organisation: &Organisation) -> Vec<String> {
             lines.push(format!("{name}  {value}"));
         }
     }
-    lines.push(format!("created   {}", instant(organisation.created_at)));
+    lines.push(format!(
+        "created   {}",
+        format_instant(organisation.created_at)
+    ));
     lines.push(format!(
         "users     {} of {}",
         organisation.users, organisation.user_limit
@@ -333,12 +336,12 @@ fn profile(organisation: &Organisation) -> Vec<String> {
 }
 
 /// Returns the organisation that a flag names, if it is given. An empty name is an error.
-pub(super) async fn named(
+pub(super) async fn find_organisation(
     store: &OrganisationStore,
     name: Option<&str>,
 ) -> anyhow::Result<Option<Organisation>> {
     match name {
-        Some("") => Err(Exit::Usage.because(anyhow!("the organisation's name is empty"))),
+        Some("") => Err(Exit::Usage.wrap(anyhow!("the organisation's name is empty"))),
         Some(name) => Ok(Some(store.organisation(name).await?)),
         None => Ok(None),
     }

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::Exit;
 use super::administration::operator;
-use super::org::Org;
+use super::org::OrgCommand;
 use super::output::human;
 use crate::app::SharedWriting;
-use crate::catalog::{Asset, Catalog, Visible};
+use crate::catalog::{Asset, Catalog, VisibleAssets};
 use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId};
 use crate::store::{Organisation, WritingOrganisation};
 
@@ -68,11 +68,11 @@ impl RuleArgs {
             .chain(each("type", &self.r#type))
             .chain(each("asset", &self.asset))
             .map(|(kind, value)| {
-                Grant::of(kind, &value).map_err(|error| Exit::Usage.because(error))
+                Grant::parse(kind, &value).map_err(|error| Exit::Usage.wrap(error))
             })
             .collect::<anyhow::Result<_>>()?;
         if rules.is_empty() {
-            return Err(Exit::Usage.because(anyhow::anyhow!(
+            return Err(Exit::Usage.wrap(anyhow::anyhow!(
                 "no assets are given; add --location, --type or --asset (each may be repeated), or --all"
             )));
         }
@@ -87,7 +87,7 @@ const fn access(write: bool) -> GrantAccess {
     }
 }
 
-impl Org {
+impl OrgCommand {
     pub(super) async fn grant(&self, args: &GrantArgs) -> anyhow::Result<()> {
         let rules = args.rules.rules()?;
         let organisation = self.store.organisation(&args.rules.organisation).await?;
@@ -164,10 +164,10 @@ impl Org {
                 "organisation": organisation.name, done: rules, "access": access, "grants": now,
                 "assets_visible": sees, "assets_writable": writes,
             });
-            return self.print(&printed);
+            return self.print_json(&printed);
         }
         for rule in rules {
-            self.say(&match (done, access) {
+            self.print_line(&match (done, access) {
                 ("revoked", GrantAccess::Write) => format!("revoked writing to {rule}"),
                 _ => {
                     let rule = rule.clone();
@@ -181,7 +181,7 @@ impl Org {
                 0 => String::new(),
                 some => format!(", and may send readings for {}", human::count(some as u64)),
             };
-            self.say(&format!(
+            self.print_line(&format!(
                 "{} sees {} of {all} assets now{writes}",
                 organisation.name,
                 human::count(sees as u64),
@@ -222,9 +222,9 @@ fn check_shared_writing(
 
 /// Returns the number of assets that the rules allow.
 pub(super) fn count(assets: &[Asset], rules: &[Grant]) -> usize {
-    match Visible::resolve(assets, rules) {
-        Visible::All => assets.len(),
-        Visible::Only(ids) => ids.len(),
+    match VisibleAssets::resolve(assets, rules) {
+        VisibleAssets::All => assets.len(),
+        VisibleAssets::Only(ids) => ids.len(),
     }
 }
 

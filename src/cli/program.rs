@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::{Exit, Parsed, parse, report, run};
 use crate::descriptors;
-use crate::engine::MOST_STACK;
+use crate::engine::THREAD_STACK_BYTES;
 use crate::memory;
 
 /// Runs the command of the command line.
@@ -16,8 +16,8 @@ pub fn main() -> ExitCode {
     descriptors::raise_limit();
     // The shell determines the stack size of the main thread.
     let started = std::thread::Builder::new()
-        .stack_size(MOST_STACK)
-        .spawn(on_a_large_stack);
+        .stack_size(THREAD_STACK_BYTES)
+        .spawn(run_on_large_stack);
     match started.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
         // The panic has been reported already.
@@ -29,15 +29,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn on_a_large_stack() -> ExitCode {
+fn run_on_large_stack() -> ExitCode {
     let invocation = match parse() {
         Parsed::Run(invocation) => invocation,
         Parsed::Done(exit) => return exit.into(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_stack_size(MOST_STACK)
-        .on_thread_park(memory::give_back_freed)
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .on_thread_park(memory::release_freed_memory)
         .build()
     {
         Ok(runtime) => runtime,

@@ -11,7 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 
-use super::office::ServerArgs;
+use super::admin_target::ServerArgs;
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::app;
@@ -19,7 +19,7 @@ use crate::engine::{QueryError, QuerySession};
 use crate::lake::Store;
 
 /// The maximum number of rows that a table shows; more rows need a file.
-const SHOWN: usize = 1_000;
+const MAX_SHOWN_ROWS: usize = 1_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +84,7 @@ struct OutputFailed {
 }
 
 impl RunCommand for QueryArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.format != Format::Table
     }
 
@@ -98,7 +98,7 @@ impl RunCommand for QueryArgs {
         }
         let rows = match server {
             Some(server) => server.query(&sql).await?,
-            None => answer(&context, &sql).await?,
+            None => run_local_query(&context, &sql).await?,
         };
         if self.format == Format::Table && self.output.is_none() {
             print_rows(&context, rows).await?;
@@ -112,7 +112,7 @@ impl RunCommand for QueryArgs {
                 },
             )?)),
             None if self.format == Format::Parquet && std::io::stdout().is_terminal() => {
-                return Err(Exit::Usage.because(anyhow::anyhow!(
+                return Err(Exit::Usage.wrap(anyhow::anyhow!(
                     "cannot write Parquet to a terminal; name a file with --output, or pipe the output"
                 )));
             }
@@ -133,7 +133,7 @@ impl RunCommand for QueryArgs {
 }
 
 /// Runs a query on the local tables.
-pub(super) async fn answer(
+pub(super) async fn run_local_query(
     context: &Context,
     sql: &str,
 ) -> anyhow::Result<SendableRecordBatchStream> {
@@ -148,7 +148,7 @@ pub(super) async fn answer(
         ));
     }
     let frame = session.sql(sql).await.map_err(|error| match error {
-        error @ QueryError::NotReadOnly { .. } => Exit::Usage.because(error),
+        error @ QueryError::NotReadOnly { .. } => Exit::Usage.wrap(error),
         error => error.into(),
     })?;
     Ok(frame.execute_stream().await.map_err(QueryError::from)?)
@@ -161,10 +161,10 @@ pub(super) async fn print_rows(
 ) -> anyhow::Result<()> {
     let (table, rows) = read_table(stream).await?;
     context.terminal.table(&table)?;
-    if rows > SHOWN {
+    if rows > MAX_SHOWN_ROWS {
         context.terminal.note(&format!(
             "The first {} of {} rows; --format csv, json or parquet gives all.",
-            human::count(SHOWN as u64),
+            human::count(MAX_SHOWN_ROWS as u64),
             human::count(rows as u64)
         ));
     }
@@ -184,7 +184,7 @@ async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Ta
             .iter()
             .map(|column| ArrayFormatter::try_new(column, &options))
             .collect::<Result<Vec<_>, _>>()?;
-        for row in 0..batch.num_rows().min(SHOWN.saturating_sub(rows)) {
+        for row in 0..batch.num_rows().min(MAX_SHOWN_ROWS.saturating_sub(rows)) {
             table.row(
                 formatters
                     .iter()

@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 
 use super::output::{Progress as Bar, Table, Terminal, Unit, human};
 use super::{Context, Exit, RunCommand};
-use crate::app::{NoJob, resample_job};
+use crate::app::{ResampleJobError, resample_job};
 use crate::config::{Override, Settings};
 use crate::jobs::{JobError, Options, Outcome, Progress, Report};
 use crate::lake::lease::LeaseError;
@@ -61,13 +61,13 @@ pub struct ResampleArgs {
 /// The error that the first date is after the last.
 #[derive(Debug, thiserror::Error)]
 #[error("--from {from} must not be after --to {to}")]
-struct DatesBackwards {
+struct ReversedDates {
     from: NaiveDate,
     to: NaiveDate,
 }
 
 impl RunCommand for ResampleArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -97,21 +97,21 @@ impl ResampleArgs {
     fn options(&self) -> anyhow::Result<Options> {
         Ok(Options {
             full: self.full,
-            dates: dates_between(self.from, self.to)?,
+            dates: parse_date_range(self.from, self.to)?,
             dry_run: self.dry_run,
         })
     }
 }
 
 /// Returns the first and the last date; `None` if neither is given.
-pub(super) fn dates_between(
+pub(super) fn parse_date_range(
     from: Option<NaiveDate>,
     to: Option<NaiveDate>,
 ) -> anyhow::Result<Option<(Day, Day)>> {
     if let (Some(from), Some(to)) = (from, to)
         && from > to
     {
-        return Err(Exit::Usage.because(DatesBackwards { from, to }));
+        return Err(Exit::Usage.wrap(ReversedDates { from, to }));
     }
     Ok((from.is_some() || to.is_some()).then(|| {
         (
@@ -128,24 +128,24 @@ pub(super) async fn run_job(
     options: &Options,
 ) -> anyhow::Result<Report> {
     let job = resample_job(settings, readings_bar(terminal));
-    let job = job.map_err(no_job)?;
+    let job = job.map_err(job_setup_error)?;
     let result = job.run(options).await;
     terminal.end_progress();
-    result.map_err(job_failed)
+    result.map_err(job_error)
 }
 
 /// Adds the exit code to an error of creating the job.
-pub(super) fn no_job(error: NoJob) -> anyhow::Error {
+pub(super) fn job_setup_error(error: ResampleJobError) -> anyhow::Error {
     match error {
-        NoJob::Spec(_) => Exit::Usage.because(error),
+        ResampleJobError::Spec(_) => Exit::Usage.wrap(error),
         error => error.into(),
     }
 }
 
 /// Adds the exit code to an error of a run.
-pub(super) fn job_failed(error: JobError) -> anyhow::Error {
+pub(super) fn job_error(error: JobError) -> anyhow::Error {
     match error {
-        JobError::Lease(LeaseError::Held { .. }) => Exit::Refused.because(error),
+        JobError::Lease(LeaseError::Held { .. }) => Exit::Refused.wrap(error),
         error => error.into(),
     }
 }
@@ -240,10 +240,10 @@ pub(super) fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> 
 }
 
 fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
-    const SHOWN: usize = 10;
+    const MAX_SHOWN: usize = 10;
     if !report.left_out.is_empty() {
         let mut table = Table::new(["left out of file", "readings", "reasons"]).numbers([1]);
-        for file in report.left_out.iter().take(SHOWN) {
+        for file in report.left_out.iter().take(MAX_SHOWN) {
             table.row([
                 file.path.clone(),
                 human::count(file.reasons.total()),
@@ -254,19 +254,19 @@ fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
         if let Some(more) = report
             .left_out
             .len()
-            .checked_sub(SHOWN)
+            .checked_sub(MAX_SHOWN)
             .filter(|&more| more > 0)
         {
             terminal.line(&format!("… and {more} more files (--json lists all)"))?;
         }
     }
-    for file in report.quarantined.iter().take(SHOWN) {
+    for file in report.quarantined.iter().take(MAX_SHOWN) {
         terminal.warn(&format!("quarantined: {}", file.reason));
     }
     if let Some(more) = report
         .quarantined
         .len()
-        .checked_sub(SHOWN)
+        .checked_sub(MAX_SHOWN)
         .filter(|&more| more > 0)
     {
         terminal.warn(&format!(

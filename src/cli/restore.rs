@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::administration::instant;
-use super::backup::{OnlyArgs, coded};
+use super::administration::format_instant;
+use super::backup::{OnlyArgs, with_exit_code};
 use super::output::{Table, Unit};
 use super::{Context, Exit, RunCommand};
-use crate::app::{Put, RestoreReport, restore};
+use crate::app::{RestoreOutcome, RestoreReport, restore};
 use crate::backup::Part;
 use crate::config::Settings;
 
@@ -43,7 +43,7 @@ pub struct RestoreArgs {
 }
 
 impl RunCommand for RestoreArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -54,26 +54,26 @@ impl RunCommand for RestoreArgs {
         let only = self.only.only.into_iter().collect();
         let restored = restore(&context.settings, &self.from, &only, &told).await;
         drop(progress);
-        let report = restored.map_err(coded)?;
+        let report = restored.map_err(with_exit_code)?;
         if self.json {
             terminal.line(&serde_json::to_string(&report)?)?;
             return Ok(Exit::Success);
         }
         let head = &report.head;
-        let (lake, at) = (&head.lake, instant(head.made_at));
+        let (lake, at) = (&head.lake, format_instant(head.made_at));
         terminal.line(&format!("backup of {lake} on {}, {at}", head.host))?;
         let mut table = Table::new(["part", "outcome", "where"]);
         for (part, put) in &report.restored {
             table.row([
                 part.to_string(),
                 match put {
-                    Put::Restored => "restored",
-                    Put::WasThere => "already present",
-                    Put::Nothing => "not in the backup",
-                    Put::LeftAlone => "skipped: the lake has runs of its own",
+                    RestoreOutcome::Restored => "restored",
+                    RestoreOutcome::WasThere => "already present",
+                    RestoreOutcome::Nothing => "not in the backup",
+                    RestoreOutcome::LeftAlone => "skipped: the lake has runs of its own",
                 }
                 .to_owned(),
-                place_of(&context.settings, *part),
+                destination(&context.settings, *part),
             ]);
         }
         terminal.table(&table)?;
@@ -85,7 +85,7 @@ impl RunCommand for RestoreArgs {
 }
 
 /// Returns the destination of a part.
-fn place_of(settings: &Settings, part: Part) -> String {
+fn destination(settings: &Settings, part: Part) -> String {
     match part {
         Part::Catalog => settings.catalog.display().to_string(),
         Part::Jobs => settings.jobs.display().to_string(),
@@ -103,14 +103,14 @@ fn place_of(settings: &Settings, part: Part) -> String {
 fn next_steps(report: &RestoreReport) -> Vec<String> {
     let mut steps = vec!["Next steps:".to_owned()];
     let has = |part| report.restored.contains_key(&part);
-    if report.restored.get(&Part::Runs) == Some(&Put::Restored) {
+    if report.restored.get(&Part::Runs) == Some(&RestoreOutcome::Restored) {
         steps.push(
             "  restore the raw files, then run `plantlake resample` to compute the tables"
                 .to_owned(),
         );
     }
     if has(Part::Database) {
-        let at = instant(report.head.made_at);
+        let at = format_instant(report.head.made_at);
         steps.push(format!(
             "  repeat what was revoked, removed or closed after {at}; see `plantlake audit --last 20`"
         ));

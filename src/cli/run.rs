@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::administration::{instant, open};
+use super::administration::{format_instant, open};
 use super::output::human;
 use super::resample::readings_bar;
 use super::{Context, Exit, RunCommand};
@@ -13,7 +13,7 @@ use crate::app::{jobs, worker};
 use crate::clock::Stopwatch;
 use crate::jobs::spec::read_jobs;
 use crate::model::JobSpec;
-use crate::schedule::{Cause, Once, Stopper, run_once};
+use crate::schedule::{FailureCause, RunOnceOutcome, StopSender, run_once};
 use crate::store::{JobRun, RunStatus};
 
 const EXAMPLES: &str = "\
@@ -52,31 +52,31 @@ struct UnknownJob {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the job {} is already running: process {} on {}, since {}; wait until it ends, or stop it",
-    .0.job, .0.pid, .0.host, instant(.0.started_at)
+    .0.job, .0.pid, .0.host, format_instant(.0.started_at)
 )]
-struct RunsElsewhere(Box<JobRun>);
+struct AlreadyRunning(Box<JobRun>);
 
 /// The error of a run that failed, took too long or was lost.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Ended(String);
+struct RunFailed(String);
 
 impl RunCommand for RunArgs {
-    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+    const HANDLES_INTERRUPT: bool = true;
 
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let settings = &context.settings;
-        let specs = read_jobs(&settings.jobs).map_err(|error| Exit::Usage.because(error))?;
+        let specs = read_jobs(&settings.jobs).map_err(|error| Exit::Usage.wrap(error))?;
         let spec = find(&specs, &self.job, &settings.jobs)?;
         let store = open(&context).await?;
         let progress = readings_bar(&context.terminal);
         let worker = worker(settings, store, jobs(settings, &progress, None))?;
-        let stopper = Stopper::default();
-        let stop = stopper.stop_of();
+        let stopper = StopSender::default();
+        let stop = stopper.subscribe();
         let interrupt = context.interrupt.clone();
         let asked = tokio::spawn(async move {
             interrupt.wait().await;
@@ -99,7 +99,7 @@ fn find<'a>(
 ) -> anyhow::Result<&'a JobSpec> {
     let unknown = || {
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        Exit::Usage.because(UnknownJob {
+        Exit::Usage.wrap(UnknownJob {
             name: name.to_owned(),
             folder: folder.display().to_string(),
             declared: match names.is_empty() {
@@ -115,19 +115,28 @@ fn find<'a>(
 }
 
 impl RunArgs {
-    fn report(&self, context: &Context, ran: Once, took: Duration) -> anyhow::Result<Exit> {
+    fn report(
+        &self,
+        context: &Context,
+        ran: RunOnceOutcome,
+        took: Duration,
+    ) -> anyhow::Result<Exit> {
         let (status, outcome, error, cause) = match ran {
-            Once::Ran {
+            RunOnceOutcome::Completed {
                 status,
                 outcome,
                 error,
                 cause,
             } => (status, outcome, error, cause),
-            Once::Elsewhere(_) if context.interrupt.is_requested() => return Ok(Exit::Interrupted),
-            Once::Elsewhere(run) => return Err(Exit::Refused.because(RunsElsewhere(run))),
-            Once::Lost => {
+            RunOnceOutcome::AlreadyRunning(_) if context.interrupt.is_requested() => {
+                return Ok(Exit::Interrupted);
+            }
+            RunOnceOutcome::AlreadyRunning(run) => {
+                return Err(Exit::Refused.wrap(AlreadyRunning(run)));
+            }
+            RunOnceOutcome::TakenOver => {
                 let why = "the run was aborted: its heartbeat could not be written to the organisation database";
-                return Err(Ended(why.to_owned()).into());
+                return Err(RunFailed(why.to_owned()).into());
             }
         };
         if self.json {
@@ -155,15 +164,15 @@ impl RunArgs {
                 })
             }
             RunStatus::Aborted => Ok(Exit::Interrupted),
-            _ if cause == Cause::Busy => Err(Exit::Refused.because(Ended(why))),
-            _ if cause == Cause::Settings => {
+            _ if cause == FailureCause::Busy => Err(Exit::Refused.wrap(RunFailed(why))),
+            _ if cause == FailureCause::Settings => {
                 let why = format!("cannot run the job {}: {why}", self.job);
-                Err(Exit::Usage.because(Ended(why)))
+                Err(Exit::Usage.wrap(RunFailed(why)))
             }
             RunStatus::TimedOut => {
-                Err(Ended(format!("the job {} timed out: {why}", self.job)).into())
+                Err(RunFailed(format!("the job {} timed out: {why}", self.job)).into())
             }
-            _ => Err(Ended(format!("the job {} failed: {why}", self.job)).into()),
+            _ => Err(RunFailed(format!("the job {} failed: {why}", self.job)).into()),
         }
     }
 }

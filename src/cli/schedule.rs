@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::serve::{wrong_address, wrong_spec};
+use super::serve::{monitoring_error, schedule_error};
 use super::{Context, Exit, RunCommand};
-use crate::app::{Monitoring, Scheduling};
-use crate::schedule::Stopper;
+use crate::app::{Monitoring, ScheduleRunner};
+use crate::schedule::StopSender;
 
 const EXAMPLES: &str = "\
 Jobs are declared in the folder `jobs`, one file <name>.toml for each; changes are applied without a restart. Several schedulers
@@ -32,9 +32,9 @@ pub struct ScheduleArgs {
 }
 
 impl RunCommand for ScheduleArgs {
-    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+    const HANDLES_INTERRUPT: bool = true;
 
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -42,10 +42,10 @@ impl RunCommand for ScheduleArgs {
         let settings = &context.settings;
         let to_end = settings.schedule.shutdown_timeout.to_std()?;
         context.interrupt.exit_after(to_end, Exit::Success);
-        let monitoring = Monitoring::open(settings).await.map_err(wrong_address)?;
-        let scheduling = Scheduling::open(settings, false)
+        let monitoring = Monitoring::open(settings).await.map_err(monitoring_error)?;
+        let scheduling = ScheduleRunner::open(settings, false)
             .await
-            .map_err(wrong_spec)?;
+            .map_err(schedule_error)?;
         let names = scheduling.names();
         let terminal = &context.terminal;
         if self.json {
@@ -67,12 +67,12 @@ impl RunCommand for ScheduleArgs {
                 terminal.line(&format!("metrics  {url}"))?;
             }
         }
-        let stopper = Stopper::default();
-        let stop = stopper.stop_of();
-        Monitoring::started();
+        let stopper = StopSender::default();
+        let stop = stopper.subscribe();
+        Monitoring::mark_started();
         let interrupt = async {
             context.interrupt.wait().await;
-            Monitoring::stopping();
+            Monitoring::mark_stopping();
             stopper.stop();
             std::future::pending().await
         };

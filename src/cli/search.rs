@@ -5,15 +5,15 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::index::{NO_MODEL, bring_up_to_date, handed_over, refused};
-use super::office::{ServerArgs, unexpected};
+use super::admin_target::{ServerArgs, unexpected_outcome};
+use super::index::{NO_MODEL_NOTE, run_in_server, update_index, with_exit_code};
 use super::output::Table;
 use super::query::print_rows;
 use super::{Context, Exit, RunCommand};
 use crate::app;
-use crate::catalog::{Snapshot, Visible};
+use crate::catalog::{Snapshot, VisibleAssets};
 use crate::search::handover::{Outcome, Request};
-use crate::search::{Ask, Found, MOST_RESULTS, RankedBy};
+use crate::search::{MAX_RESULTS, RankingMethod, SearchRequest, SearchResult};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,7 @@ pub struct SearchArgs {
     /// A description of the equipment, in your own words
     text: String,
     /// The maximum number of results
-    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=MOST_RESULTS as i64))]
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=MAX_RESULTS as i64))]
     limit: u16,
     /// How results are ranked [default: the best method that the available models allow]
     #[arg(long, value_enum, conflicts_with = "server")]
@@ -61,7 +61,7 @@ enum By {
     Bm25,
 }
 
-impl From<By> for RankedBy {
+impl From<By> for RankingMethod {
     fn from(by: By) -> Self {
         match by {
             By::CrossEncoder => Self::CrossEncoder,
@@ -73,7 +73,7 @@ impl From<By> for RankedBy {
 }
 
 impl RunCommand for SearchArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -93,35 +93,38 @@ impl RunCommand for SearchArgs {
         }
         let snapshot = Arc::new(Snapshot::read(&context.settings.catalog)?);
         let limit = usize::from(self.limit);
-        let by = self.by.map(RankedBy::from);
+        let by = self.by.map(RankingMethod::from);
         let request = Request::Search {
             text: self.text.clone(),
             limit,
             by,
         };
-        let (found, has_meanings) = match handed_over(&context, &request).await? {
+        let (found, has_meanings) = match run_in_server(&context, &request).await? {
             Some(Outcome::Found {
                 found,
                 has_meanings,
             }) => (found, has_meanings),
-            Some(Outcome::Indexed(_)) => return Err(unexpected()),
+            Some(Outcome::Indexed(_)) => return Err(unexpected_outcome()),
             None => {
                 let search = app::search(&context.settings, true)?;
-                let report = bring_up_to_date(&context, &search, &snapshot, false).await?;
-                let ask = Ask {
+                let report = update_index(&context, &search, &snapshot, false).await?;
+                let ask = SearchRequest {
                     text: self.text,
                     limit,
-                    granted: Arc::new(Visible::All),
+                    granted: Arc::new(VisibleAssets::All),
                     by,
                 };
-                let found = search.search(&ask, &snapshot).await.map_err(refused)?;
+                let found = search
+                    .search(&ask, &snapshot)
+                    .await
+                    .map_err(with_exit_code)?;
                 (found, report.has_meanings)
             }
         };
         if self.json {
             let rows: Vec<_> = found
                 .iter()
-                .map(|found| for_programs(found, &snapshot))
+                .map(|found| result_json(found, &snapshot))
                 .collect();
             context.terminal.line(&json!(rows).to_string())?;
             return Ok(Exit::Success);
@@ -129,16 +132,16 @@ impl RunCommand for SearchArgs {
         if found.is_empty() {
             context.terminal.note("No matches.");
         } else {
-            context.terminal.table(&for_people(&found, &snapshot))?;
+            context.terminal.table(&results_table(&found, &snapshot))?;
         }
         if !has_meanings {
-            context.terminal.note(NO_MODEL);
+            context.terminal.note(NO_MODEL_NOTE);
         }
         Ok(Exit::Success)
     }
 }
 
-fn for_programs(found: &Found, snapshot: &Snapshot) -> serde_json::Value {
+fn result_json(found: &SearchResult, snapshot: &Snapshot) -> serde_json::Value {
     let asset = snapshot.asset(found.id);
     json!({
         "asset_id": found.id.to_string(),
@@ -152,7 +155,7 @@ fn for_programs(found: &Found, snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-fn for_people(found: &[Found], snapshot: &Snapshot) -> Table {
+fn results_table(found: &[SearchResult], snapshot: &Snapshot) -> Table {
     let columns = [
         "rank",
         "name",

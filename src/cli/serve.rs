@@ -66,7 +66,7 @@ struct PlaintextRefused {
 }
 
 impl RunCommand for ServeArgs {
-    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+    const HANDLES_INTERRUPT: bool = true;
 
     fn overrides(&self) -> Vec<Override> {
         let plaintext = self.allow_plaintext.then_some("true");
@@ -81,12 +81,12 @@ impl RunCommand for ServeArgs {
         .collect()
     }
 
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        crate::memory::stay_small();
+        crate::memory::reduce_footprint();
         let settings = &context.settings;
         let serve = &settings.serve;
         let to_end = match self.with_jobs {
@@ -100,13 +100,13 @@ impl RunCommand for ServeArgs {
         let tls = self.tls_source(&serve.tls_cert, &serve.tls_key, serve.listen.ip())?;
         if tls.is_none() && !serve.listen.ip().is_loopback() && !serve.allow_plaintext {
             let listen = serve.listen;
-            return Err(Exit::Usage.because(PlaintextRefused { listen }));
+            return Err(Exit::Usage.wrap(PlaintextRefused { listen }));
         }
-        let ports = Ports::open(settings).await.map_err(wrong_service)?;
+        let ports = Ports::open(settings).await.map_err(service_error)?;
         let service = Service::open(settings, ports, tls, self.with_jobs).await;
-        let service = service.map_err(wrong_service)?;
+        let service = service.map_err(service_error)?;
         let (metrics, jobs) = (service.metrics(), service.jobs());
-        let certificate = match service.made_certificate() {
+        let certificate = match service.generated_certificate() {
             Some(pem) => {
                 let path = settings.state.join("dev-tls.pem");
                 std::fs::create_dir_all(&settings.state)?;
@@ -145,33 +145,33 @@ impl RunCommand for ServeArgs {
         failpoint::block_threads();
         let ended = service.run(interrupt.wait(), interrupt.wait_until_overdue());
         let ended = ended.await;
-        ended.map_err(wrong_service)?;
+        ended.map_err(service_error)?;
         Ok(Exit::Success)
     }
 }
 
 /// Adds the exit code to an error of the metrics: an address that is not allowed is an error in the settings.
-pub(super) fn wrong_address(error: MonitoringError) -> anyhow::Error {
+pub(super) fn monitoring_error(error: MonitoringError) -> anyhow::Error {
     match error {
-        MonitoringError::RemoteRefused { .. } => Exit::Usage.because(error),
+        MonitoringError::RemoteRefused { .. } => Exit::Usage.wrap(error),
         error => error.into(),
     }
 }
 
 /// Adds the exit code to an error of the schedule: an invalid declaration of a job is an error in the settings.
-pub(super) fn wrong_spec(error: ScheduleError) -> anyhow::Error {
+pub(super) fn schedule_error(error: ScheduleError) -> anyhow::Error {
     match error {
-        ScheduleError::Spec(_) => Exit::Usage.because(error),
+        ScheduleError::Spec(_) => Exit::Usage.wrap(error),
         error => error.into(),
     }
 }
 
 /// Adds the exit code to an error of the server.
-pub(super) fn wrong_service(error: ServiceError) -> anyhow::Error {
+pub(super) fn service_error(error: ServiceError) -> anyhow::Error {
     match error {
-        ServiceError::Monitoring(error) => wrong_address(error),
-        ServiceError::Schedule(error) => wrong_spec(error),
-        error @ ServiceError::Server(AppError::Spec(_)) => Exit::Usage.because(error),
+        ServiceError::Monitoring(error) => monitoring_error(error),
+        ServiceError::Schedule(error) => schedule_error(error),
+        error @ ServiceError::Server(AppError::Spec(_)) => Exit::Usage.wrap(error),
         error => error.into(),
     }
 }
@@ -200,7 +200,7 @@ impl ServeArgs {
                 key: key.clone(),
             })),
             (None, None) => Ok(None),
-            _ => Err(Exit::Usage.because(anyhow::anyhow!(
+            _ => Err(Exit::Usage.wrap(anyhow::anyhow!(
                 "only one of `serve.tls_cert` and `serve.tls_key` is set; TLS requires both"
             ))),
         }

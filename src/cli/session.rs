@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{minute, open, operator};
+use super::administration::{format_minute, open, operator};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::clock;
@@ -49,7 +49,7 @@ enum Action {
 }
 
 impl RunCommand for SessionArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -77,8 +77,8 @@ impl RunCommand for SessionArgs {
                         table.row([
                             session.id.to_string(),
                             session.user.clone(),
-                            minute(session.created_at),
-                            minute(session.expires_at),
+                            format_minute(session.created_at),
+                            format_minute(session.expires_at),
                             session.client_address.clone(),
                         ]);
                     }
@@ -96,7 +96,7 @@ impl RunCommand for SessionArgs {
             (Action::Revoke { id, .. }, None) => {
                 let text = id.unwrap_or_default();
                 let id: SessionId = text.parse().map_err(|_| {
-                    Exit::Usage.because(anyhow::anyhow!("invalid session id {text:?}"))
+                    Exit::Usage.wrap(anyhow::anyhow!("invalid session id {text:?}"))
                 })?;
                 let was_good = store.revoke_session(&operator(), id).await?;
                 terminal.line(&if self.json {

@@ -123,20 +123,20 @@ impl Args {
 }
 
 impl RunCommand for Args {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let settings = &context.settings;
         let lake = Store::open(&settings.lake, settings.storage.options())?;
-        make(&self.plan(), self.json, &lake, settings, &context.terminal).await?;
+        run_simulation(&self.plan(), self.json, &lake, settings, &context.terminal).await?;
         Ok(Exit::Success)
     }
 }
 
 /// Simulates with a progress bar, and prints the summary.
-pub(super) async fn make(
+pub(super) async fn run_simulation(
     plan: &Plan,
     json: bool,
     lake: &Store,

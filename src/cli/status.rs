@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::administration::instant;
+use super::administration::format_instant;
 use super::output::{Table, Terminal, human};
 use super::{Context, Exit, RunCommand};
 use crate::config::{DatabaseKind, DatabaseUrl, Settings, redact};
@@ -33,7 +33,7 @@ pub struct StatusArgs {
 
 /// The JSON output.
 #[derive(Serialize)]
-struct Printed<'a> {
+struct StatusOutput<'a> {
     lake: String,
     #[serde(flatten)]
     status: &'a Status,
@@ -49,7 +49,7 @@ struct Mirror {
     /// The state of the mirror; `None` if it cannot be queried.
     #[serde(flatten)]
     status: Option<mirror::Status>,
-    /// Why the mirror cannot be queried.
+    /// The reason for which the mirror cannot be queried.
     problem: Option<String>,
     /// The run that the lake published last.
     published_run: Option<u64>,
@@ -58,7 +58,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    async fn look(settings: &Settings, status: &Status) -> Option<Self> {
+    async fn query(settings: &Settings, status: &Status) -> Option<Self> {
         let url = settings.mirror_url.as_ref()?;
         let published_run = status.runs.iter().find_map(|run| run.run);
         Some(match mirror::status(url).await {
@@ -128,7 +128,7 @@ async fn failed_jobs(url: &DatabaseUrl) -> anyhow::Result<Vec<JobRun>> {
 }
 
 impl RunCommand for StatusArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -138,7 +138,7 @@ impl RunCommand for StatusArgs {
         let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
         // At least one run is needed, to compare it with the mirror.
         let mut status = status(&lake, &raw, self.runs.max(1)).await?;
-        let mirror = Mirror::look(settings, &status).await;
+        let mirror = Mirror::query(settings, &status).await;
         status.runs.truncate(self.runs);
         let terminal = &context.terminal;
         let failed = failed_jobs(&settings.organisation_url)
@@ -148,7 +148,7 @@ impl RunCommand for StatusArgs {
                 Vec::new()
             });
         if self.json {
-            terminal.line(&serde_json::to_string(&Printed {
+            terminal.line(&serde_json::to_string(&StatusOutput {
                 lake: lake.to_string(),
                 status: &status,
                 mirror,
@@ -174,7 +174,7 @@ impl RunCommand for StatusArgs {
             let (job, status, at) = (
                 &run.job,
                 run.status.name(),
-                instant(run.ended_at.unwrap_or(run.started_at)),
+                format_instant(run.ended_at.unwrap_or(run.started_at)),
             );
             terminal.line(&format!("job   {job} {status} at {at}: {error}"))?;
         }

@@ -3,11 +3,14 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{instant, minute, open, operator, optional_minute, read_secret, yes};
+use super::administration::{
+    format_instant, format_minute, format_optional_minute, open, operator, read_secret,
+    yes_or_blank,
+};
 use super::output::Table;
 use super::{Context, Exit, RunCommand};
 use crate::auth::{Access, Authenticator, KeyRing};
-use crate::catalog::{Catalog, Visible};
+use crate::catalog::{Catalog, VisibleAssets};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,7 +70,7 @@ enum KeysAction {
 }
 
 impl RunCommand for TokenArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
@@ -86,7 +89,7 @@ async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()
     let password = read_secret(context, "password", false).await?;
     let signed_in = authenticator.sign_in(email, &password, None).await;
     // Waits until a failed sign-in is recorded in the audit trail.
-    authenticator.settle().await;
+    authenticator.flush().await;
     let signed_in = signed_in?;
     if json {
         let printed = json!({
@@ -95,7 +98,7 @@ async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()
         return Ok(context.terminal.line(&printed.to_string())?);
     }
     context.terminal.line(&signed_in.token)?;
-    let end = instant(signed_in.expires_at);
+    let end = format_instant(signed_in.expires_at);
     context.terminal.note(&format!(
         "This token is valid until {end}. Session {}.",
         signed_in.session
@@ -107,12 +110,12 @@ async fn check(context: &Context, follow: bool, json: bool) -> anyhow::Result<()
     let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
     let credential = read_secret(context, "API key or access token", false).await?;
     let access = authenticator.authenticate(&credential).await?;
-    authenticator.settle().await;
+    authenticator.flush().await;
     describe(context, &access, json)?;
     if follow {
         let ended = tokio::select! {
-            ended = access.ended() => ended,
-            () = authenticator.keep_watch() => return Ok(()),
+            ended = access.wait_for_end() => ended,
+            () = authenticator.run_background_tasks() => return Ok(()),
         };
         context.terminal.line(&if json {
             json!({"ended": ended.to_string()}).to_string()
@@ -127,9 +130,9 @@ fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()
     let principal = access.principal();
     let catalog = Catalog::read(&context.settings.catalog);
     let visible = catalog.as_ref().ok().map(|catalog| {
-        match Visible::resolve(&catalog.assets, &principal.grants) {
-            Visible::All => catalog.assets.len(),
-            Visible::Only(ids) => ids.len(),
+        match VisibleAssets::resolve(&catalog.assets, &principal.grants) {
+            VisibleAssets::All => catalog.assets.len(),
+            VisibleAssets::Only(ids) => ids.len(),
         }
     });
     let terminal = &context.terminal;
@@ -141,7 +144,7 @@ fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()
     let end = principal
         .proof
         .expires_at()
-        .map_or_else(|| "never".to_owned(), instant);
+        .map_or_else(|| "never".to_owned(), format_instant);
     terminal.line(&format!(
         "user          {} ({})",
         principal.user, principal.role
@@ -190,9 +193,9 @@ async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Resu
             for key in keys {
                 table.row([
                     key.id,
-                    minute(key.created_at),
-                    yes(key.signs).to_owned(),
-                    optional_minute(key.needed_until),
+                    format_minute(key.created_at),
+                    yes_or_blank(key.signs).to_owned(),
+                    format_optional_minute(key.needed_until),
                 ]);
             }
             terminal.table(&table)?;
@@ -201,7 +204,7 @@ async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Resu
             let store = open(context).await?;
             let (made, deleted) = ring.rotate()?;
             store
-                .note(&operator(), "token-keys.rotate", &made.id)
+                .record_event(&operator(), "token-keys.rotate", &made.id)
                 .await?;
             if json {
                 terminal.line(&json!({"made": made, "deleted": deleted}).to_string())?;
@@ -215,7 +218,9 @@ async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Resu
         KeysAction::Remove { id } => {
             let store = open(context).await?;
             ring.remove(&id)?;
-            store.note(&operator(), "token-keys.remove", &id).await?;
+            store
+                .record_event(&operator(), "token-keys.remove", &id)
+                .await?;
             terminal.line(&if json {
                 json!({"removed": id}).to_string()
             } else {

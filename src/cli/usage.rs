@@ -7,11 +7,11 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::administration::{instant, open, operator};
+use super::administration::{format_instant, open, operator};
 use super::chains::{self, HeadArgs};
-use super::org::named;
+use super::org::find_organisation;
 use super::output::{Table, human};
-use super::usage_money::{self, InvoiceArgs};
+use super::usage_invoice::{self, InvoiceArgs};
 use super::usage_report::{self, ReportArgs};
 use super::{Context, Exit, RunCommand};
 use crate::model::{MalformedMonth, Month};
@@ -106,7 +106,7 @@ pub(super) enum MalformedMonths {
     #[error(transparent)]
     Month(#[from] MalformedMonth),
     #[error("{0} ends before it begins; expected a range such as 2026-09..2026-11")]
-    Backwards(String),
+    Reversed(String),
 }
 
 impl FromStr for Months {
@@ -116,7 +116,7 @@ impl FromStr for Months {
         let (first, last) = text.split_once("..").unwrap_or((text, text));
         let (first, last): (Month, Month) = (first.parse()?, last.parse()?);
         if last < first {
-            return Err(MalformedMonths::Backwards(text.to_owned()));
+            return Err(MalformedMonths::Reversed(text.to_owned()));
         }
         Ok(Self(first..=last))
     }
@@ -132,7 +132,7 @@ impl fmt::Display for Months {
 }
 
 impl RunCommand for UsageArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         let format = match &self.action {
             Action::Report(args) => args.format,
             Action::Invoice(args) => args.format,
@@ -143,14 +143,14 @@ impl RunCommand for UsageArgs {
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let store = open(&context).await?;
-        let usage = Usage {
+        let usage = UsageCommand {
             context,
             store,
             json: self.json,
         };
         match self.action {
             Action::Report(args) => usage_report::run(&usage, args).await?,
-            Action::Invoice(args) => usage_money::run(&usage, args).await?,
+            Action::Invoice(args) => usage_invoice::run(&usage, args).await?,
             Action::Close(args) => usage.close(&args).await?,
             Action::Statement(args) => usage.statement(&args).await?,
             Action::Verify(args) => return usage.verify(&args).await,
@@ -160,44 +160,45 @@ impl RunCommand for UsageArgs {
 }
 
 /// The context that the subcommands share.
-pub(super) struct Usage {
+pub(super) struct UsageCommand {
     pub context: Context,
     pub store: OrganisationStore,
     /// Whether `--json` was given.
     pub json: bool,
 }
 
-impl Usage {
+impl UsageCommand {
     async fn close(&self, args: &MonthArgs) -> anyhow::Result<()> {
-        let organisation = named(&self.store, args.org.as_deref()).await?;
+        let organisation = find_organisation(&self.store, args.org.as_deref()).await?;
         let organisation = organisation.map(|organisation| organisation.id);
         let closings = self
             .store
             .close_month(&operator(), args.month, organisation)
             .await?;
-        let filter = adjustments_of(args.month..=args.month, organisation);
+        let filter = adjustments_filter(args.month..=args.month, organisation);
         let late = self.store.usage_adjustments(&filter).await?;
         if self.json {
-            return self
-                .print(&json!({"month": args.month, "statements": closings, "adjustments": late}));
+            return self.print_json(
+                &json!({"month": args.month, "statements": closings, "adjustments": late}),
+            );
         }
         let (already, new): (Vec<&Closing>, Vec<&Closing>) =
             closings.iter().partition(|closing| closing.already);
         for closing in &already {
             let statement = &closing.statement;
-            self.say(&format!(
+            self.print_line(&format!(
                 "{} of {} was closed already, at {} by {}",
                 args.month,
                 statement.organisation,
-                instant(statement.closed_at),
+                format_instant(statement.closed_at),
                 statement.closed_by
             ))?;
         }
         if !new.is_empty() {
             let of = human::counted(new.len() as u64, "organisation");
-            self.say(&format!("closed {} of {of}", args.month))?;
+            self.print_line(&format!("closed {} of {of}", args.month))?;
         } else if already.is_empty() {
-            self.say(&format!(
+            self.print_line(&format!(
                 "no organisation existed in {}; nothing to close",
                 args.month
             ))?;
@@ -206,27 +207,27 @@ impl Usage {
     }
 
     async fn statement(&self, args: &MonthArgs) -> anyhow::Result<()> {
-        let organisation = named(&self.store, args.org.as_deref()).await?;
+        let organisation = find_organisation(&self.store, args.org.as_deref()).await?;
         let organisation = organisation.map(|organisation| organisation.id);
         let months = args.month..=args.month;
         let statements = self
             .store
             .usage_statements(organisation, months.clone())
             .await?;
-        let filter = adjustments_of(months, organisation);
+        let filter = adjustments_filter(months, organisation);
         let mut late = self.store.usage_adjustments(&filter).await?;
         late.retain(|late| {
             let mut statements = statements.iter();
             statements.any(|statement| statement.organisation_id == late.organisation_id)
         });
         if self.json {
-            return self.print(
+            return self.print_json(
                 &json!({"month": args.month, "statements": statements, "adjustments": late}),
             );
         }
         if statements.is_empty() {
             let month = args.month;
-            return self.say(&format!(
+            return self.print_line(&format!(
                 "{month} is not closed; `plantlake usage close {month}` closes it"
             ));
         }
@@ -258,7 +259,7 @@ impl Usage {
                 human::count(totals.rows),
                 human::decimal_bytes(totals.bytes_sent),
                 human::decimal_bytes(totals.bytes_scanned),
-                instant(statement.closed_at),
+                format_instant(statement.closed_at),
                 statement.records_hash.chars().take(12).collect(),
             ]);
         }
@@ -273,8 +274,8 @@ impl Usage {
         if late.is_empty() {
             return Ok(());
         }
-        self.say("")?;
-        self.say(
+        self.print_line("")?;
+        self.print_line(
             "Adjustments: records that arrived after their month was closed; included in the sums above.",
         )?;
         let head = [
@@ -302,7 +303,7 @@ impl Usage {
     }
 
     async fn verify(&self, args: &VerifyArgs) -> anyhow::Result<Exit> {
-        let organisation = named(&self.store, args.org.as_deref()).await?;
+        let organisation = find_organisation(&self.store, args.org.as_deref()).await?;
         let organisation = organisation.map(|organisation| organisation.id);
         let head = args.head.read()?;
         let months = match args.month {
@@ -318,28 +319,28 @@ impl Usage {
             .verify_chains(ChainKind::Ledger, organisation, head.as_ref());
         let chains = chains.await?;
         let differs = found.iter().any(|found| !found.differences.is_empty());
-        let differs = differs || !chains::are_whole(&chains);
+        let differs = differs || !chains::are_intact(&chains);
         let exit = if differs {
             Exit::Differs
         } else {
             Exit::Success
         };
         if self.json {
-            self.print(&json!({
+            self.print_json(&json!({
                 "month": args.month, "verified": !differs, "organisations": found, "chains": chains,
             }))?;
             return Ok(exit);
         }
         match (found.is_empty(), args.month) {
-            (true, Some(month)) => self.say(&format!("no usage in {month}"))?,
-            (true, None) => self.say("no usage")?,
+            (true, Some(month)) => self.print_line(&format!("no usage in {month}"))?,
+            (true, None) => self.print_line("no usage")?,
             (false, _) => self.show_verifications(&found)?,
         }
         if args.month.is_none() {
-            self.say("")?;
-            chains::show(&self.context, &chains)?;
+            self.print_line("")?;
+            chains::print_chains(&self.context, &chains)?;
         } else {
-            chains::show_findings(&self.context, &chains)?;
+            chains::print_findings(&self.context, &chains)?;
         }
         Ok(exit)
     }
@@ -378,7 +379,7 @@ impl Usage {
                     "audit_trail" => "the statement",
                     _ => "the ledger",
                 };
-                self.say(&format!(
+                self.print_line(&format!(
                     "{}: {} of {} is {} in {}, and {} in {truth}",
                     of.organisation,
                     difference.what,
@@ -392,17 +393,17 @@ impl Usage {
         Ok(())
     }
 
-    pub fn print(&self, value: &serde_json::Value) -> anyhow::Result<()> {
+    pub fn print_json(&self, value: &serde_json::Value) -> anyhow::Result<()> {
         Ok(self.context.terminal.line(&value.to_string())?)
     }
 
-    pub fn say(&self, text: &str) -> anyhow::Result<()> {
+    pub fn print_line(&self, text: &str) -> anyhow::Result<()> {
         Ok(self.context.terminal.line(text)?)
     }
 }
 
 /// Returns a filter for the usage of these months, without a split by user, endpoint or day.
-pub(super) fn adjustments_of(
+pub(super) fn adjustments_filter(
     months: RangeInclusive<Month>,
     organisation: Option<crate::model::OrganisationId>,
 ) -> ReportFilter {

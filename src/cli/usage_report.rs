@@ -3,9 +3,9 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::org::named;
+use super::org::find_organisation;
 use super::output::{Table, csv, human};
-use super::usage::{Format, Months, Usage};
+use super::usage::{Format, Months, UsageCommand};
 use crate::clock;
 use crate::model::Month;
 use crate::store::{ReportBy, ReportFilter, ReportLine, UsageSums};
@@ -62,7 +62,7 @@ struct Column {
     name: &'static str,
     title: &'static str,
     value: fn(&UsageSums) -> u64,
-    look: fn(u64) -> String,
+    format: fn(u64) -> String,
     /// Whether the column is shown even if all its values are zero.
     always: bool,
 }
@@ -78,7 +78,7 @@ const fn column(
         name,
         title,
         value,
-        look,
+        format: look,
         always,
     }
 }
@@ -146,13 +146,13 @@ const FAILED: Column = column(
     false,
 );
 /// The minimum width of a terminal, in columns, that shows all columns.
-const WIDE: usize = 110;
+const MIN_WIDE_COLUMNS: usize = 110;
 
 /// Prints the report.
-pub(super) async fn run(usage: &Usage, args: ReportArgs) -> anyhow::Result<()> {
-    let now = Month::of(clock::now());
+pub(super) async fn run(usage: &UsageCommand, args: ReportArgs) -> anyhow::Result<()> {
+    let now = Month::containing(clock::now());
     let months = args.month.unwrap_or(Months(now..=now));
-    let organisation = named(&usage.store, args.org.as_deref()).await?;
+    let organisation = find_organisation(&usage.store, args.org.as_deref()).await?;
     let filter = ReportFilter {
         organisation: organisation.as_ref().map(|organisation| organisation.id),
         user: None,
@@ -172,19 +172,19 @@ pub(super) async fn run(usage: &Usage, args: ReportArgs) -> anyhow::Result<()> {
     if args.format == Format::Json || usage.json {
         let (first, last) = (months.0.start(), months.0.end());
         return usage
-            .print(&json!({"from": first, "to": last, "lines": lines, "adjustments": late}));
+            .print_json(&json!({"from": first, "to": last, "lines": lines, "adjustments": late}));
     }
     if lines.is_empty() {
         let whose = organisation.map_or_else(String::new, |organisation| {
             format!(" by {}", organisation.name)
         });
-        return usage.say(&format!("no usage{whose} in {months}"));
+        return usage.print_line(&format!("no usage{whose} in {months}"));
     }
     let is_wide = usage
         .context
         .terminal
         .width()
-        .is_none_or(|width| width >= WIDE);
+        .is_none_or(|width| width >= MIN_WIDE_COLUMNS);
     let columns: Vec<&Column> = match is_wide {
         true => COLUMNS.iter().collect(),
         false => COLUMNS.iter().take(6).chain([&FAILED]).collect(),
@@ -213,7 +213,7 @@ fn part(line: &ReportLine, by: By) -> String {
 fn table(
     lines: &[ReportLine],
     by: Option<By>,
-    is_of_one: bool,
+    is_single_organisation: bool,
     months: &Months,
     mut columns: Vec<&Column>,
 ) -> Table {
@@ -223,7 +223,7 @@ fn table(
     }
     columns.retain(|column| column.always || (column.value)(&total) > 0);
     let has_months = months.0.start() != months.0.end();
-    let has_names = !is_of_one || (by.is_none() && !has_months);
+    let has_names = !is_single_organisation || (by.is_none() && !has_months);
     let words = |name: &str, month: &str, part: &str| -> Vec<String> {
         let name = has_names.then(|| name.to_owned());
         let month = has_months.then(|| month.to_owned());
@@ -233,7 +233,7 @@ fn table(
     let numbers = |sums: &UsageSums| -> Vec<String> {
         let looks = columns.iter();
         looks
-            .map(|column| (column.look)((column.value)(sums)))
+            .map(|column| (column.format)((column.value)(sums)))
             .collect()
     };
     let mut head = words("organisation", "month", by.map_or("", By::name));

@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::administration::{minute, optional_minute, read_secret, yes};
-use super::office::{Office, ServerArgs, named, unexpected};
+use super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
+use super::administration::{format_minute, format_optional_minute, read_secret, yes_or_blank};
 use super::output::Table;
 use super::{Context, Exit, RunCommand};
-use crate::auth::{Order, Outcome, check_new_password};
+use crate::auth::{AdminCommand, AdminOutcome, check_new_password};
 use crate::model::{Email, Role};
 use crate::store::User;
 
@@ -141,22 +141,23 @@ enum Switch {
 }
 
 impl RunCommand for UserArgs {
-    fn json(&self) -> bool {
+    fn is_machine_output(&self) -> bool {
         self.json
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let mut own_password = None;
         let office = match &self.action {
-            Action::Passwd { email } if self.server.is_as(email) => {
-                let (office, password) = Office::open_as(&context, &self.server).await?;
+            Action::Passwd { email } if self.server.is_user(email) => {
+                let (office, password) =
+                    AdminTarget::open_with_password(&context, &self.server).await?;
                 own_password = Some(password);
                 office
             }
-            _ => Office::open(&context, &self.server).await?,
+            _ => AdminTarget::open(&context, &self.server).await?,
         };
         let command = Command {
-            office,
+            target: office,
             json: self.json,
             context,
         };
@@ -164,8 +165,8 @@ impl RunCommand for UserArgs {
             Action::Create(args) => command.create(args).await?,
             Action::List { org } => command.list(org).await?,
             Action::Passwd { email } => match own_password {
-                Some(current) => command.own_passwd(email, current).await?,
-                None => command.passwd(email).await?,
+                Some(current) => command.change_own_password(email, current).await?,
+                None => command.set_password(email).await?,
             },
             Action::Change(args) => command.change(args).await?,
             Action::Deactivate { email } => command.set_active(email, false).await?,
@@ -178,16 +179,16 @@ impl RunCommand for UserArgs {
 
 struct Command {
     context: Context,
-    office: Office,
+    target: AdminTarget,
     json: bool,
 }
 
 impl Command {
     async fn create(&self, args: CreateArgs) -> anyhow::Result<()> {
-        let email = Email::parse(&args.email).map_err(|error| Exit::Usage.because(error))?;
-        let organisation = named(args.org)?;
-        if organisation.is_none() && self.office.is_here() {
-            return Err(Exit::Usage.because(anyhow::anyhow!(
+        let email = Email::parse(&args.email).map_err(|error| Exit::Usage.wrap(error))?;
+        let organisation = check_name(args.org)?;
+        if organisation.is_none() && self.target.is_local() {
+            return Err(Exit::Usage.wrap(anyhow::anyhow!(
                 "no organisation is given; name it with --org"
             )));
         }
@@ -197,7 +198,7 @@ impl Command {
         } else {
             None
         };
-        let order = Order::CreateUser {
+        let order = AdminCommand::CreateUser {
             organisation,
             email: email.as_str().to_owned(),
             name: args.name,
@@ -210,7 +211,7 @@ impl Command {
             Role::Service => "; create a key with `plantlake key create`",
             _ => "",
         };
-        self.done(
+        self.print_result(
             &user,
             &format!(
                 "created {role} {} of {}{next}",
@@ -221,15 +222,18 @@ impl Command {
 
     async fn new_password(&self, what: &'static str, email: &str) -> anyhow::Result<String> {
         let password = read_secret(&self.context, what, true).await?;
-        check_new_password(&password, email).map_err(|error| Exit::Usage.because(error))?;
+        check_new_password(&password, email).map_err(|error| Exit::Usage.wrap(error))?;
         Ok(password)
     }
 
     async fn list(&self, org: Option<String>) -> anyhow::Result<()> {
-        let organisation = named(org)?;
-        let Outcome::Users { users } = self.office.carry_out(Order::Users { organisation }).await?
+        let organisation = check_name(org)?;
+        let AdminOutcome::Users { users } = self
+            .target
+            .run(AdminCommand::Users { organisation })
+            .await?
         else {
-            return Err(unexpected());
+            return Err(unexpected_outcome());
         };
         if self.json {
             return self.print(&serde_json::to_value(&users)?);
@@ -243,21 +247,21 @@ impl Command {
         Ok(self.context.terminal.table(&table(&users, true))?)
     }
 
-    async fn passwd(&self, email: String) -> anyhow::Result<()> {
+    async fn set_password(&self, email: String) -> anyhow::Result<()> {
         // Checked first, so that nobody types a password for a user who does not exist or has none.
-        let (user, _) = self.user(Order::User { email }).await?;
+        let (user, _) = self.user(AdminCommand::User { email }).await?;
         if !user.role.has_password() {
             anyhow::bail!(
                 "cannot set a password for {}: a service has API keys only",
                 user.email
             );
         }
-        let order = Order::SetPassword {
+        let order = AdminCommand::SetPassword {
             password: self.new_password("password", &user.email).await?,
             email: user.email,
         };
         let (user, _) = self.user(order).await?;
-        self.done(
+        self.print_result(
             &user,
             &format!(
                 "set the password of {}; older sessions have ended",
@@ -267,17 +271,19 @@ impl Command {
     }
 
     /// Changes the password of the user who is signed in.
-    async fn own_passwd(&self, email: String, current: String) -> anyhow::Result<()> {
+    async fn change_own_password(&self, email: String, current: String) -> anyhow::Result<()> {
         let new = self.new_password("new password", &email).await?;
-        let (user, _) = self.user(Order::ChangeOwnPassword { current, new }).await?;
-        self.done(
+        let (user, _) = self
+            .user(AdminCommand::ChangeOwnPassword { current, new })
+            .await?;
+        self.print_result(
             &user,
             &format!("set the password of {}; sign in again with it", user.email),
         )
     }
 
     async fn change(&self, args: ChangeArgs) -> anyhow::Result<()> {
-        let order = Order::ChangeUser {
+        let order = AdminCommand::ChangeUser {
             email: args.email,
             role: args.role.map(Role::from),
             name: args.name,
@@ -285,7 +291,7 @@ impl Command {
         };
         let (user, _) = self.user(order).await?;
         let ingest = if user.may_ingest { "may" } else { "may not" };
-        self.done(
+        self.print_result(
             &user,
             &format!(
                 "{} is {} now, and {ingest} send readings",
@@ -295,14 +301,16 @@ impl Command {
     }
 
     async fn set_active(&self, email: String, active: bool) -> anyhow::Result<()> {
-        let (user, changed) = self.user(Order::SetUserActive { email, active }).await?;
+        let (user, changed) = self
+            .user(AdminCommand::SetUserActive { email, active })
+            .await?;
         let state = if active { "active" } else { "deactivated" };
         let before = if changed { "" } else { " already" };
-        self.done(&user, &format!("{} is {state}{before}", user.email))
+        self.print_result(&user, &format!("{} is {state}{before}", user.email))
     }
 
     async fn remove(&self, email: String) -> anyhow::Result<()> {
-        let (user, _) = self.user(Order::RemoveUser { email }).await?;
+        let (user, _) = self.user(AdminCommand::RemoveUser { email }).await?;
         if self.json {
             return self.print(&json!({"id": user.id, "email": user.email, "removed": true}));
         }
@@ -313,14 +321,14 @@ impl Command {
     }
 
     /// Returns the user that the order concerns, and whether the order changed anything.
-    async fn user(&self, order: Order) -> anyhow::Result<(User, bool)> {
-        match self.office.carry_out(order).await? {
-            Outcome::User { user, changed } => Ok((user, changed)),
-            _ => Err(unexpected()),
+    async fn user(&self, order: AdminCommand) -> anyhow::Result<(User, bool)> {
+        match self.target.run(order).await? {
+            AdminOutcome::User { user, changed } => Ok((user, changed)),
+            _ => Err(unexpected_outcome()),
         }
     }
 
-    fn done(&self, user: &User, text: &str) -> anyhow::Result<()> {
+    fn print_result(&self, user: &User, text: &str) -> anyhow::Result<()> {
         if self.json {
             return self.print(&serde_json::to_value(user)?);
         }
@@ -352,10 +360,10 @@ pub(super) fn table(users: &[User], with_organisation: bool) -> Table {
             user.email.clone(),
             user.name.clone(),
             user.role.to_string(),
-            yes(user.may_ingest).to_owned(),
-            yes(!user.active).to_owned(),
-            optional_minute(user.last_sign_in_at),
-            minute(user.created_at),
+            yes_or_blank(user.may_ingest).to_owned(),
+            yes_or_blank(!user.active).to_owned(),
+            format_optional_minute(user.last_sign_in_at),
+            format_minute(user.created_at),
         ];
         if with_organisation {
             row.insert(1, user.organisation.clone());

@@ -77,7 +77,7 @@ impl DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact::shown(&self.text, false))
+        f.write_str(&redact::mask_value(&self.text, false))
     }
 }
 

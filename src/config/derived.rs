@@ -6,11 +6,11 @@ use url::Url;
 
 use super::raw::RawSettings;
 use super::table;
-use super::value::MOST_THREADS;
+use super::value::MAX_THREADS;
 
 /// Returns the folder of a lake on the local disk; `None` for other lakes.
 fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
-    let lake = settings.in_force(&table::LAKE.about).text;
+    let lake = settings.effective_value(&table::LAKE.spec).text;
     if !lake.contains("://") {
         return Some(PathBuf::from(lake));
     }
@@ -22,20 +22,20 @@ fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
 }
 
 pub(super) fn organisation_url(settings: &RawSettings) -> String {
-    format!("sqlite:{}", in_state(settings, "organisation.db"))
+    format!("sqlite:{}", state_path(settings, "organisation.db"))
 }
 
 pub(super) fn keys_dir(settings: &RawSettings) -> String {
-    in_state(settings, "keys")
+    state_path(settings, "keys")
 }
 
 pub(super) fn models(settings: &RawSettings) -> String {
-    in_state(settings, "models")
+    state_path(settings, "models")
 }
 
 /// Returns a path in the state folder.
-fn in_state(settings: &RawSettings, name: &str) -> String {
-    let state = settings.in_force(&table::STATE.about).text;
+fn state_path(settings: &RawSettings, name: &str) -> String {
+    let state = settings.effective_value(&table::STATE.spec).text;
     Path::new(&state).join(name).display().to_string()
 }
 
@@ -51,7 +51,7 @@ pub(super) fn state(settings: &RawSettings) -> String {
 }
 
 pub(super) fn raw(settings: &RawSettings) -> String {
-    let mut lake = settings.in_force(&table::LAKE.about).text;
+    let mut lake = settings.effective_value(&table::LAKE.spec).text;
     if lake.contains("://") {
         // The parameters of a URL are not part of the path.
         lake.truncate(lake.find(['?', '#']).unwrap_or(lake.len()));
@@ -67,13 +67,13 @@ pub(super) fn raw(settings: &RawSettings) -> String {
 pub(super) fn threads(_: &RawSettings) -> String {
     std::thread::available_parallelism()
         .map_or(1, usize::from)
-        .min(MOST_THREADS)
+        .min(MAX_THREADS)
         .to_string()
 }
 
 pub(super) fn queries(_: &RawSettings) -> String {
     std::thread::available_parallelism()
         .map_or(2, |cores| 1 + cores.get())
-        .min(MOST_THREADS)
+        .min(MAX_THREADS)
         .to_string()
 }

@@ -40,7 +40,9 @@ pub fn markdown() -> String {
     for about in SETTINGS {
         let default = match about.default {
             DefaultValue::Fixed(text) => format!("`{text}`"),
-            DefaultValue::Derived { words, .. } => words.to_owned(),
+            DefaultValue::Derived {
+                description: words, ..
+            } => words.to_owned(),
         };
         // Writing to a String cannot fail.
         let _ = write!(
@@ -70,7 +72,7 @@ pub fn markdown() -> String {
         "\n## `storage.*`\n{}\n\nIn the environment: `{example}` and so on.\n\n| setting | meaning |\n|---|---|\n",
         storage::DOC,
     );
-    for (name, meaning) in storage::KNOWN {
+    for (name, meaning) in storage::KNOWN_OPTIONS {
         let masked = if storage::is_secret(name) {
             " (masked)"
         } else {

@@ -8,7 +8,7 @@
 use std::io::ErrorKind;
 
 use super::error::{ConfigError, Origin};
-use super::original::{self, Parts};
+use super::legacy_variables::{self, LegacyVariables};
 use super::raw::RawSettings;
 use super::table::ENVIRONMENT_PREFIX;
 use super::{Inputs, environment};
@@ -17,7 +17,7 @@ use super::{Inputs, environment};
 pub(super) fn read(
     inputs: &Inputs,
     raw: &mut RawSettings,
-    parts: &mut Parts,
+    parts: &mut LegacyVariables,
 ) -> Result<(), ConfigError> {
     let path = inputs.folder.join(".env");
     let bytes = match std::fs::read(&path) {
@@ -37,7 +37,7 @@ pub(super) fn read(
         };
         match parse_line(line) {
             Ok(None) => {}
-            Ok(Some((name, value))) if original::is_known(name) => {
+            Ok(Some((name, value))) if legacy_variables::is_known(name) => {
                 parts.put(name, value, origin)?
             }
             Ok(Some((name, value))) => environment::put(name, value, origin, raw)?,
@@ -49,7 +49,7 @@ pub(super) fn read(
             }
         }
     }
-    parts.settle(raw, |origin| matches!(origin, Origin::DotEnv { .. }))
+    parts.assemble_urls(raw, |origin| matches!(origin, Origin::DotEnv { .. }))
 }
 
 /// Returns the variable on `line`, if it is one of ours.
@@ -60,7 +60,7 @@ fn parse_line(line: &str) -> Result<Option<(&str, String)>, &'static str> {
         _ => line,
     };
     let name = line.split('=').next().unwrap_or_default().trim_end();
-    if !line.starts_with(ENVIRONMENT_PREFIX) && !original::is_known(name) {
+    if !line.starts_with(ENVIRONMENT_PREFIX) && !legacy_variables::is_known(name) {
         return Ok(None);
     }
     if line.contains(char::REPLACEMENT_CHARACTER) {

@@ -3,27 +3,29 @@
 
 use super::Inputs;
 use super::error::{ConfigError, Origin};
-use super::original::{self, Parts};
-use super::raw::{self, RawSettings, known};
-use super::secret::{self, FILE};
+use super::legacy_variables::{self, LegacyVariables};
+use super::raw::{self, RawSettings, find_key};
+use super::secret::{self, FILE_SUFFIX};
 use super::table::{ENVIRONMENT_PREFIX, SETTINGS};
 
 /// The prefix of the variables that make debug builds fail on purpose. They are not settings.
-const FAILPOINTS: &str = "PLANTLAKE_FAILPOINT";
+const FAILPOINT_PREFIX: &str = "PLANTLAKE_FAILPOINT";
 /// The prefix of the variables for `storage.*`.
-const STORAGE: &str = "PLANTLAKE_STORAGE_";
+const STORAGE_PREFIX: &str = "PLANTLAKE_STORAGE_";
 
 /// Reads the variables of the process.
 pub(super) fn read(
     inputs: &Inputs,
     raw: &mut RawSettings,
-    parts: &mut Parts,
+    parts: &mut LegacyVariables,
 ) -> Result<(), ConfigError> {
     let mut variables: Vec<_> = inputs
         .environment
         .iter()
         .map(|(name, value)| (name.to_string_lossy(), value))
-        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) || original::is_known(name))
+        .filter(|(name, _)| {
+            name.starts_with(ENVIRONMENT_PREFIX) || legacy_variables::is_known(name)
+        })
         .collect();
     // The environment has no order. Sorting makes the error message deterministic.
     variables.sort();
@@ -33,13 +35,13 @@ pub(super) fn read(
             let message = "the value is not Unicode text".to_owned();
             return Err(ConfigError::Syntax { origin, message });
         };
-        if original::is_known(&name) {
+        if legacy_variables::is_known(&name) {
             parts.put(&name, value.to_owned(), origin)?;
         } else {
             put(&name, value.to_owned(), origin, raw)?;
         }
     }
-    parts.settle(raw, |origin| matches!(origin, Origin::Environment(_)))
+    parts.assemble_urls(raw, |origin| matches!(origin, Origin::Environment(_)))
 }
 
 /// Adds the variable `name`, which begins with the prefix.
@@ -49,13 +51,13 @@ pub(super) fn put(
     origin: Origin,
     raw: &mut RawSettings,
 ) -> Result<(), ConfigError> {
-    if name.starts_with(FAILPOINTS) {
+    if name.starts_with(FAILPOINT_PREFIX) {
         return Ok(());
     }
-    if let Some(key) = key_of(name) {
+    if let Some(key) = setting_key(name) {
         return raw.put(&key, value, origin);
     }
-    let in_file = name.strip_suffix(FILE).and_then(key_of);
+    let in_file = name.strip_suffix(FILE_SUFFIX).and_then(setting_key);
     match in_file.filter(|key| secret::may_be_secret(key)) {
         Some(key) => raw.put(&key, secret::read_file(&value, &origin)?, origin),
         None => Err(ConfigError::Unknown {
@@ -67,13 +69,16 @@ pub(super) fn put(
 }
 
 /// Returns the key of the setting that the variable `name` sets.
-fn key_of(name: &str) -> Option<String> {
+fn setting_key(name: &str) -> Option<String> {
     let about = SETTINGS
         .iter()
         .find(|about| about.environment_name() == name);
     if let Some(about) = about {
         return Some(about.key.to_owned());
     }
-    let key = format!("storage.{}", name.strip_prefix(STORAGE)?.to_lowercase());
-    known(&key).is_some().then_some(key)
+    let key = format!(
+        "storage.{}",
+        name.strip_prefix(STORAGE_PREFIX)?.to_lowercase()
+    );
+    find_key(&key).is_some().then_some(key)
 }

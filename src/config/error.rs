@@ -30,7 +30,7 @@ pub enum Origin {
 
 impl Origin {
     /// Whether both are the same source (file, `.env`, environment, flags), at any line or name.
-    pub(super) fn same_source(&self, other: &Self) -> bool {
+    pub(super) fn is_same_source(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
@@ -48,7 +48,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why the settings cannot be used.
+/// The reason for which the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
@@ -78,9 +78,9 @@ pub enum ConfigError {
         message: String,
     },
     /// No setting has this name.
-    #[error("{origin}: unknown setting `{name}`; {}", or_nearest(nearest.as_deref()))]
+    #[error("{origin}: unknown setting `{name}`; {}", suggestion(nearest.as_deref()))]
     Unknown {
-        /// Where it was found.
+        /// The place where it was found.
         origin: Origin,
         /// The name in that source.
         name: String,
@@ -89,7 +89,7 @@ pub enum ConfigError {
     },
     /// One source sets the same setting twice.
     #[error("{origin}: `{name}` is already set by {first}")]
-    Twice {
+    Duplicate {
         /// The second place.
         origin: Origin,
         /// The setting.
@@ -99,10 +99,10 @@ pub enum ConfigError {
     },
     /// The value is of the wrong type or out of range.
     #[error("{0}")]
-    Value(Box<WrongValue>),
+    Value(Box<InvalidValue>),
 }
 
-fn or_nearest(nearest: Option<&str>) -> String {
+fn suggestion(nearest: Option<&str>) -> String {
     match nearest {
         Some(nearest) => format!("the nearest known one is `{nearest}`"),
         None => "`plantlake config --docs` lists all settings".to_owned(),
@@ -111,8 +111,8 @@ fn or_nearest(nearest: Option<&str>) -> String {
 
 /// A value that a setting cannot have.
 #[derive(Debug)]
-pub struct WrongValue {
-    /// Where the value came from.
+pub struct InvalidValue {
+    /// The origin of the value.
     pub origin: Origin,
     /// The setting.
     pub key: String,
@@ -124,7 +124,7 @@ pub struct WrongValue {
     pub expected: &'static str,
 }
 
-impl fmt::Display for WrongValue {
+impl fmt::Display for InvalidValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             origin,
@@ -140,8 +140,8 @@ impl fmt::Display for WrongValue {
     }
 }
 
-impl From<WrongValue> for ConfigError {
-    fn from(wrong: WrongValue) -> Self {
+impl From<InvalidValue> for ConfigError {
+    fn from(wrong: InvalidValue) -> Self {
         Self::Value(Box::new(wrong))
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Origin, WrongValue};
-use super::raw::{Known, RawSettings, known};
+use super::error::{ConfigError, InvalidValue, Origin};
+use super::raw::{KnownKey, RawSettings, find_key};
 use super::table::Type;
 use super::{Inputs, SETTINGS_FILE, redact, secret, storage};
 
@@ -66,7 +66,7 @@ fn flatten(
     for (name, value) in entries {
         let key = format!("{prefix}{}", name.get_ref());
         let origin = source.origin(name.span().start);
-        match (known(&key), value.get_ref()) {
+        match (find_key(&key), value.get_ref()) {
             // A table is a group, unless a setting has the same name.
             (None, DeValue::Table(group)) if !group.is_empty() => {
                 flatten(source, &format!("{key}."), group, raw)?;
@@ -79,11 +79,11 @@ fn flatten(
                 let text = match meaning {
                     // `put` returns an error with the nearest name.
                     None => Some(String::new()),
-                    Some(Known::Storage(_)) => free_text(value),
-                    Some(Known::Setting(about)) => typed_text(value, about.types),
+                    Some(KnownKey::Storage(_)) => scalar_text(value),
+                    Some(KnownKey::Setting(about)) => typed_text(value, about.types),
                 };
-                let expected = match known(&key) {
-                    Some(Known::Setting(about)) => about.expected,
+                let expected = match find_key(&key) {
+                    Some(KnownKey::Setting(about)) => about.expected,
                     _ => STORAGE_EXPECTED,
                 };
                 let text = text.ok_or_else(|| wrong_type(&key, value, origin.clone(), expected))?;
@@ -118,7 +118,7 @@ fn typed_text(value: &Spanned<DeValue<'_>>, types: &[Type]) -> Option<String> {
     }
 }
 
-fn free_text(value: &Spanned<DeValue<'_>>) -> Option<String> {
+fn scalar_text(value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref() {
         value @ (DeValue::String(_) | DeValue::Integer(_) | DeValue::Boolean(_)) => text_of(value),
         _ => None,
@@ -158,13 +158,13 @@ fn wrong_type(
     };
     let found = match (value.get_ref(), text_of(value.get_ref())) {
         (DeValue::String(_), Some(text)) => {
-            format!("{:?}", redact::shown(&text, secret::is_secret(key)))
+            format!("{:?}", redact::mask_value(&text, secret::is_secret(key)))
         }
-        (_, Some(text)) => redact::shown(&text, secret::is_secret(key)),
+        (_, Some(text)) => redact::mask_value(&text, secret::is_secret(key)),
         (DeValue::Array(_), None) => "[…]".to_owned(),
         (_, None) => "{…}".to_owned(),
     };
-    WrongValue {
+    InvalidValue {
         origin,
         key: key.to_owned(),
         found,

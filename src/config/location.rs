@@ -19,20 +19,20 @@ impl std::ops::Deref for Location {
 
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&redact::shown(&self.0, false))
+        f.write_str(&redact::mask_value(&self.0, false))
     }
 }
 
 impl std::fmt::Debug for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", redact::shown(&self.0, false))
+        write!(f, "{:?}", redact::mask_value(&self.0, false))
     }
 }
 
 impl Location {
     /// Parses the name of a folder, or a URL.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        value::not_empty(text)?;
+        value::check_not_empty(text)?;
         if text.contains("://") {
             Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
         }

@@ -11,10 +11,10 @@ mod dotenv;
 mod environment;
 mod error;
 mod file;
+mod legacy_variables;
 mod location;
 mod money;
 mod networks;
-mod original;
 mod raw;
 mod redact;
 mod report;
@@ -29,22 +29,22 @@ use std::path::PathBuf;
 
 pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use docs::markdown;
-pub use error::{ConfigError, Origin, WrongValue};
+pub use error::{ConfigError, InvalidValue, Origin};
 pub use location::Location;
 pub use networks::Networks;
 pub use redact::redact;
-pub use report::InForce;
+pub use report::EffectiveSetting;
 pub use secret::Secret;
 pub use settings::{
     AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MetricsSettings,
     MirrorSettings, QdrantSettings, ResampleSettings, Retention, RetentionSettings,
-    ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFE,
+    ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFETIME,
 };
 pub use storage::StorageSettings;
-pub use table::{About, DefaultValue, SETTINGS, Type};
+pub use table::{DefaultValue, SETTINGS, SettingSpec, Type};
 pub use value::{
-    JournalFull, LONGEST_TOKEN, LogFormat, Then, TimeBound, WebhookUrl, duration as parse_duration,
-    size as parse_size, timezone as parse_timezone,
+    ExpiryAction, JournalFullAction, LogFormat, MAX_TOKEN_LIFETIME, TimeBound, WebhookUrl,
+    duration as parse_duration, size as parse_size, timezone as parse_timezone,
 };
 
 use raw::RawSettings;
@@ -93,7 +93,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// Returns the inputs of this process: its working folder and its environment.
-    pub fn of_process(file: Option<PathBuf>, overrides: Vec<Override>) -> Self {
+    pub fn from_process(file: Option<PathBuf>, overrides: Vec<Override>) -> Self {
         Self {
             folder: PathBuf::new(),
             file,
@@ -109,24 +109,24 @@ pub struct Loaded {
     /// The validated settings.
     pub settings: Settings,
     /// The values in force with their origins, in the table's order.
-    pub in_force: Vec<InForce>,
+    pub effective: Vec<EffectiveSetting>,
 }
 
 /// Reads every source and validates the result.
 pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     let mut raw = RawSettings::default();
     file::read(inputs, &mut raw)?;
-    let mut parts = original::Parts::default();
+    let mut parts = legacy_variables::LegacyVariables::default();
     dotenv::read(inputs, &mut raw, &mut parts)?;
     environment::read(inputs, &mut raw, &mut parts)?;
     for given in &inputs.overrides {
         raw.put(given.key, given.value.clone(), Origin::Flag(given.flag))?;
     }
     // Secrets are registered first, so that no error message about another setting reveals one.
-    redact::remember_secrets(&raw);
+    redact::register_secrets(&raw);
     let settings = Settings::from_raw(&raw)?;
     Ok(Loaded {
-        in_force: report::in_force(&raw),
+        effective: report::effective_settings(&raw),
         settings,
     })
 }

@@ -5,10 +5,10 @@ use rust_decimal::Decimal;
 use crate::model::Currency;
 
 pub(super) fn currency(text: &str) -> Result<Currency, String> {
-    Currency::of(text.trim()).ok_or_else(|| "is not a currency code".to_owned())
+    Currency::from_code(text.trim()).ok_or_else(|| "is not a currency code".to_owned())
 }
 
-pub(super) fn whole(text: &str) -> Result<u64, String> {
+pub(super) fn whole_number(text: &str) -> Result<u64, String> {
     let number = text.trim().parse();
     number.map_err(|_| "is not a whole number".to_owned())
 }
@@ -22,7 +22,7 @@ pub(super) fn quantity(text: &str) -> Result<Decimal, String> {
 }
 
 /// Parses a decimal number such as `12.50` exactly, with at most `decimals` decimals.
-fn decimal(text: &str, decimals: u32, most: u64) -> Result<Decimal, String> {
+fn decimal(text: &str, decimals: u32, max: u64) -> Result<Decimal, String> {
     let text = text.trim();
     let is_plain = text
         .bytes()
@@ -32,7 +32,7 @@ fn decimal(text: &str, decimals: u32, most: u64) -> Result<Decimal, String> {
     if number.scale() > decimals {
         return Err("has too many decimals".to_owned());
     }
-    if number > Decimal::from(most) {
+    if number > Decimal::from(max) {
         return Err("is above the maximum".to_owned());
     }
     Ok(number)

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{ConfigError, Origin, WrongValue};
+use super::error::{ConfigError, InvalidValue, Origin};
 use super::redact;
 use super::secret;
 use super::storage;
-use super::table::{About, DefaultValue, ENVIRONMENT_PREFIX, SETTINGS, Setting, environment_name};
+use super::table::{
+    DefaultValue, ENVIRONMENT_PREFIX, SETTINGS, Setting, SettingSpec, environment_name,
+};
 
 /// A value with its origin.
 #[derive(Debug, Clone)]
@@ -20,30 +22,30 @@ pub(super) struct RawValue {
 /// The merged values of all sources.
 #[derive(Debug, Clone, Default)]
 pub struct RawSettings {
-    /// By canonical key.
+    /// The values by canonical key.
     values: BTreeMap<String, RawValue>,
 }
 
 /// The meaning of a key.
-pub(super) enum Known {
+pub(super) enum KnownKey {
     /// A setting in the table.
-    Setting(&'static About),
+    Setting(&'static SettingSpec),
     /// One of `storage.*`, by its canonical key.
     Storage(String),
 }
 
 /// Returns the meaning of `key`; `None` if no setting has this name.
-pub(super) fn known(key: &str) -> Option<Known> {
+pub(super) fn find_key(key: &str) -> Option<KnownKey> {
     if let Some(about) = SETTINGS.iter().find(|about| about.key == key) {
-        return Some(Known::Setting(about));
+        return Some(KnownKey::Setting(about));
     }
     let name = storage::canonical(key.strip_prefix(storage::PREFIX)?)?;
-    Some(Known::Storage(format!("{}{name}", storage::PREFIX)))
+    Some(KnownKey::Storage(format!("{}{name}", storage::PREFIX)))
 }
 
 /// Returns the keys that are suggested for a misspelled one.
 pub(super) fn all_keys() -> impl Iterator<Item = String> {
-    let storage = storage::KNOWN
+    let storage = storage::KNOWN_OPTIONS
         .iter()
         .map(|(name, _)| format!("{}{name}", storage::PREFIX));
     SETTINGS
@@ -53,7 +55,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = String> {
 }
 
 /// The minimum similarity of a misspelled name and its suggestion, from 0 to 1.
-const ALIKE: f64 = 0.5;
+const MIN_SIMILARITY: f64 = 0.5;
 
 /// Returns the candidate with the spelling most similar to `name`, if any is similar enough.
 ///
@@ -64,16 +66,16 @@ pub(super) fn nearest(
     candidates: impl Iterator<Item = String>,
 ) -> Option<String> {
     let last = |text: &str| text.rsplit(separator).next().unwrap_or_default().to_owned();
-    let likeness = |candidate: &str| {
+    let similarity = |candidate: &str| {
         let whole = strsim::normalized_damerau_levenshtein(name, candidate);
         let end = strsim::normalized_damerau_levenshtein(&last(name), &last(candidate));
         // A match of the last part alone counts slightly less than one of the whole.
         whole.max(0.9 * end)
     };
-    let likenesses = candidates.map(|candidate| (likeness(&candidate), candidate));
-    likenesses
+    let similarities = candidates.map(|candidate| (similarity(&candidate), candidate));
+    similarities
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(likeness, _)| *likeness >= MIN_SIMILARITY)
         .map(|(_, candidate)| candidate)
 }
 
@@ -98,9 +100,9 @@ impl RawSettings {
         text: String,
         origin: Origin,
     ) -> Result<(), ConfigError> {
-        let canonical = match known(key) {
-            Some(Known::Setting(about)) => about.key.to_owned(),
-            Some(Known::Storage(canonical)) => canonical,
+        let canonical = match find_key(key) {
+            Some(KnownKey::Setting(about)) => about.key.to_owned(),
+            Some(KnownKey::Storage(canonical)) => canonical,
             None => {
                 let nearest = nearest(key, '.', all_keys());
                 return Err(ConfigError::Unknown {
@@ -111,10 +113,10 @@ impl RawSettings {
             }
         };
         if let Some(first) = self.values.get(&canonical)
-            && first.origin.same_source(&origin)
+            && first.origin.is_same_source(&origin)
         {
             let (name, first) = (key.to_owned(), first.origin.clone());
-            return Err(ConfigError::Twice {
+            return Err(ConfigError::Duplicate {
                 origin,
                 name,
                 first,
@@ -137,7 +139,7 @@ impl RawSettings {
     }
 
     /// Returns the value in force; the default if it is not set.
-    pub(super) fn in_force(&self, about: &About) -> RawValue {
+    pub(super) fn effective_value(&self, about: &SettingSpec) -> RawValue {
         self.values
             .get(about.key)
             .cloned()
@@ -153,17 +155,17 @@ impl RawSettings {
 
     /// Returns the value in force, validated.
     pub(super) fn get<T>(&self, setting: &Setting<T>) -> Result<T, ConfigError> {
-        let value = self.in_force(&setting.about);
+        let value = self.effective_value(&setting.spec);
         (setting.parse)(&value.text).map_err(|problem| {
-            ConfigError::from(WrongValue {
+            ConfigError::from(InvalidValue {
                 origin: value.origin,
                 key: value.key,
                 found: format!(
                     "{:?}",
-                    redact::shown(&value.text, secret::is_secret(setting.about.key))
+                    redact::mask_value(&value.text, secret::is_secret(setting.spec.key))
                 ),
                 problem,
-                expected: setting.about.expected,
+                expected: setting.spec.expected,
             })
         })
     }

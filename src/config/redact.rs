@@ -23,7 +23,7 @@ const COMMON_WORDS: [&str; 4] = ["password", "plantlake", "postgres", "postgresq
 /// Schemes of databases, where a user name without a password is not a credential.
 const DATABASE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// Parameters of URLs whose values are not credentials. The values of all others are masked.
-const OPEN_PARAMETERS: [&str; 16] = [
+const PUBLIC_PARAMETERS: [&str; 16] = [
     "application_name",
     "connect_timeout",
     "dbname",
@@ -55,7 +55,7 @@ static KNOWN_SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// ```
 pub fn redact(text: &str) -> Cow<'_, str> {
     let mut redacted = match text.contains("://") {
-        true => Cow::Owned(without_credentials(text)),
+        true => Cow::Owned(mask_credentials(text)),
         false => Cow::Borrowed(text),
     };
     let secrets = KNOWN_SECRETS.read().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns the value of a setting as it may be shown: secrets are masked, URLs lose their credentials.
-pub(super) fn shown(text: &str, secret: bool) -> String {
+pub(super) fn mask_value(text: &str, secret: bool) -> String {
     match secret {
         true => MASK.to_owned(),
         false => redact_url(text),
@@ -76,7 +76,7 @@ pub(super) fn shown(text: &str, secret: bool) -> String {
 }
 
 /// Masks the credentials of each URL in `text`.
-fn without_credentials(text: &str) -> String {
+fn mask_credentials(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, url)) = split_at_scheme(rest) {
@@ -172,7 +172,7 @@ fn redact_query(after: &str) -> String {
     let shown: Vec<String> = query
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
-            Some((name, _)) if OPEN_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => {
+            Some((name, _)) if PUBLIC_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => {
                 parameter.to_owned()
             }
             Some((name, _)) => format!("{name}={MASK}"),
@@ -183,10 +183,10 @@ fn redact_query(after: &str) -> String {
 }
 
 /// Registers the secrets of `settings`, which [`redact`] masks from then on.
-pub(super) fn remember_secrets(settings: &RawSettings) {
+pub(super) fn register_secrets(settings: &RawSettings) {
     let table = SETTINGS.iter().map(|about| {
         let secret = is_secret(about.key);
-        (settings.in_force(about).text, secret)
+        (settings.effective_value(about).text, secret)
     });
     let storage = settings
         .storage()
@@ -198,7 +198,7 @@ pub(super) fn remember_secrets(settings: &RawSettings) {
                 secrets.insert(text);
             }
             false => {
-                credentials_of(&text, &mut secrets);
+                collect_credentials(&text, &mut secrets);
                 open.push(redact_url(&text));
             }
         }
@@ -220,7 +220,7 @@ pub(super) fn remember_secrets(settings: &RawSettings) {
 }
 
 /// Adds the credentials of a URL, both as written and unescaped.
-fn credentials_of(text: &str, credentials: &mut BTreeSet<String>) {
+fn collect_credentials(text: &str, credentials: &mut BTreeSet<String>) {
     let Some((scheme, rest)) = text.split_once("://") else {
         return;
     };
@@ -242,7 +242,7 @@ fn credentials_of(text: &str, credentials: &mut BTreeSet<String>) {
     let query = after.split_once('?').map_or("", |(_, query)| query);
     for parameter in query.split(['&', '#']) {
         match parameter.split_once('=') {
-            Some((name, _)) if OPEN_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => {}
+            Some((name, _)) if PUBLIC_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => {}
             Some((_, value)) => add(value),
             None => add(parameter),
         }
@@ -303,13 +303,13 @@ mod tests {
             ),
             ("http://[::1]:5/a@b", "http://[::1]:5/a@b"),
         ] {
-            assert_eq!(shown(text, false), expected);
+            assert_eq!(mask_value(text, false), expected);
             assert!(!redact(text).contains("hush"), "{}", redact(text));
         }
-        assert_eq!(shown("", true), MASK);
+        assert_eq!(mask_value("", true), MASK);
         // The scheme is missing.
-        assert_eq!(shown("me:hush@host/db", false), "******@host/db");
-        assert_eq!(shown("folder/a@b", false), "folder/a@b");
+        assert_eq!(mask_value("me:hush@host/db", false), "******@host/db");
+        assert_eq!(mask_value("folder/a@b", false), "folder/a@b");
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use super::error::Origin;
 use super::raw::RawSettings;
-use super::redact::shown;
+use super::redact::mask_value;
 use super::secret::is_secret;
 use super::storage;
 use super::table::SETTINGS;
 
 /// A setting in force.
 #[derive(Debug, Clone)]
-pub struct InForce {
+pub struct EffectiveSetting {
     /// The setting.
     pub key: String,
     /// Its value as text, masked if it is a secret.
@@ -21,9 +21,9 @@ pub struct InForce {
 }
 
 /// Returns every setting in the table's order, then those of `storage.*` that are set.
-pub(super) fn in_force(raw: &RawSettings) -> Vec<InForce> {
+pub(super) fn effective_settings(raw: &RawSettings) -> Vec<EffectiveSetting> {
     let table = SETTINGS.iter().map(|about| {
-        let value = raw.in_force(about);
+        let value = raw.effective_value(about);
         // An unset secret is not masked.
         let secret = is_secret(about.key) && !value.text.is_empty();
         (value, secret)
@@ -33,8 +33,8 @@ pub(super) fn in_force(raw: &RawSettings) -> Vec<InForce> {
         .map(|(name, value)| (value.clone(), storage::is_secret(name)));
     table
         .chain(storage)
-        .map(|(value, secret)| InForce {
-            value: shown(&value.text, secret),
+        .map(|(value, secret)| EffectiveSetting {
+            value: mask_value(&value.text, secret),
             key: value.key,
             origin: value.origin,
             secret,

@@ -8,7 +8,7 @@ use super::redact;
 use super::storage;
 
 /// The suffix of a variable that names the file of a secret, as container engines provide them.
-pub(super) const FILE: &str = "_FILE";
+pub(super) const FILE_SUFFIX: &str = "_FILE";
 
 /// A secret. `Debug` masks it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact::shown(&self.0, true))
+        f.write_str(&redact::mask_value(&self.0, true))
     }
 }
 

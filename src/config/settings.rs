@@ -10,14 +10,14 @@ use rust_decimal::Decimal;
 use url::Url;
 
 use super::database_url::DatabaseUrl;
-use super::error::{ConfigError, WrongValue};
+use super::error::{ConfigError, InvalidValue};
 use super::location::Location;
 use super::networks::Networks;
 use super::raw::RawSettings;
 use super::secret::Secret;
 use super::storage::StorageSettings;
 use super::table;
-use super::value::{JournalFull, LogFormat, Then, TimeBound, WebhookUrl};
+use super::value::{ExpiryAction, JournalFullAction, LogFormat, TimeBound, WebhookUrl};
 use crate::model::{Price, PriceList, Resolution};
 
 /// All settings.
@@ -116,7 +116,7 @@ pub struct ResampleSettings {
 
 impl ResampleSettings {
     /// Returns the plausible times in microseconds since the epoch, both ends included, if the current time is `now`.
-    pub fn plausible(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
+    pub fn plausible_times(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
         self.earliest.micros(now)..=self.latest.micros(now)
     }
 }
@@ -124,13 +124,13 @@ impl ResampleSettings {
 /// The retention times.
 #[derive(Debug, Clone)]
 pub struct RetentionSettings {
-    /// Of raw files.
+    /// Retention of raw files.
     pub raw: Retention,
-    /// Of minutes.
+    /// Retention of minutes.
     pub minute: Retention,
-    /// Of hours.
+    /// Retention of hours.
     pub hour: Retention,
-    /// Of days.
+    /// Retention of days.
     pub day: Retention,
 }
 
@@ -138,14 +138,14 @@ pub struct RetentionSettings {
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// The retention time; `None` keeps the data for ever.
-    pub keep: Option<TimeDelta>,
+    pub period: Option<TimeDelta>,
     /// The action on expired data.
-    pub then: Then,
+    pub action: ExpiryAction,
 }
 
 impl RetentionSettings {
     /// Returns the retention time of a table.
-    pub const fn of(&self, resolution: Resolution) -> Retention {
+    pub const fn for_resolution(&self, resolution: Resolution) -> Retention {
         match resolution {
             Resolution::Minute => self.minute,
             Resolution::Hour => self.hour,
@@ -159,8 +159,8 @@ impl RetentionSettings {
 pub struct MaintainSettings {
     /// The size of the files that compaction writes, in bytes.
     pub target_file_size: u64,
-    /// How long files stay that no published version references. It is at least the longest time of a query, from its
-    /// ticket to its last row.
+    /// The time for which files stay that no published version references. It is at least the longest time of a query,
+    /// from its ticket to its last row.
     pub grace: TimeDelta,
 }
 
@@ -175,7 +175,7 @@ pub struct MirrorSettings {
     pub window_d: TimeDelta,
     /// The timeout of one statement.
     pub timeout: TimeDelta,
-    /// How long a failure is retried.
+    /// The time for which failures are retried.
     pub retry_for: TimeDelta,
 }
 
@@ -215,7 +215,7 @@ pub struct ServeSettings {
     pub queue_timeout: TimeDelta,
     /// The maximum time that a result waits for its client to read on.
     pub unread_timeout: TimeDelta,
-    /// How long responses in progress may continue when the server shuts down.
+    /// The time for which responses in progress may continue when the server shuts down.
     pub shutdown_timeout: TimeDelta,
     /// The maximum size of one ingest of readings, in bytes.
     pub largest_ingest: u64,
@@ -232,11 +232,11 @@ pub struct ConnectionSettings {
     pub total: usize,
     /// The maximum number of connections from one address.
     pub per_address: usize,
-    /// How long a client may take for the TLS handshake, and again for the headers of its first request.
+    /// The time limit for the TLS handshake, and again for the headers of the first request.
     pub handshake_timeout: TimeDelta,
-    /// How long a connection may stay open without a valid credential.
+    /// The time limit for a connection to present a valid credential.
     pub unauthenticated_timeout: TimeDelta,
-    /// How long one message of a request may take to arrive.
+    /// The time limit for a message of a request to arrive.
     pub message_timeout: TimeDelta,
     /// The maximum memory for messages that are being received, in bytes.
     pub message_memory: u64,
@@ -254,7 +254,7 @@ pub struct MeteringSettings {
     /// The maximum size of the journal, in bytes.
     pub journal_size: u64,
     /// The behaviour when the journal is full.
-    pub journal_full: JournalFull,
+    pub journal_full: JournalFullAction,
     /// Whether a response waits until its record is synchronised to the disk.
     pub journal_sync: bool,
 }
@@ -273,11 +273,11 @@ pub struct SearchSettings {
 /// Settings of the scheduler.
 #[derive(Debug, Clone)]
 pub struct ScheduleSettings {
-    /// How long runs stay in the history.
+    /// The time for which runs stay in the history.
     pub history: TimeDelta,
     /// The URL that failures are reported to.
     pub webhook_url: Option<WebhookUrl>,
-    /// How long running jobs may continue when their process shuts down.
+    /// The time for which running jobs may continue when their process shuts down.
     pub shutdown_timeout: TimeDelta,
 }
 
@@ -287,7 +287,7 @@ pub struct MetricsSettings {
     /// The address; `None` for no metrics.
     pub listen: Option<SocketAddr>,
     /// Whether the address was set, rather than the default.
-    pub is_chosen: bool,
+    pub is_explicit: bool,
     /// Whether other machines may connect.
     pub allow_remote: bool,
 }
@@ -304,12 +304,12 @@ pub struct LogSettings {
 }
 
 /// The lifetime of a ticket: the maximum time between the announcement of a result and its retrieval.
-pub const TICKET_LIFE: TimeDelta = TimeDelta::hours(1);
+pub const TICKET_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 /// The maximum time between the announcement of a result and the end of its query.
-fn longest_answer(raw: &RawSettings) -> Result<TimeDelta, ConfigError> {
+fn max_query_lifetime(raw: &RawSettings) -> Result<TimeDelta, ConfigError> {
     let waits = raw.get(&table::SERVE_QUEUE_TIMEOUT)?;
-    Ok(TICKET_LIFE + waits + raw.get(&table::SERVE_QUERY_TIMEOUT)?)
+    Ok(TICKET_LIFETIME + waits + raw.get(&table::SERVE_QUERY_TIMEOUT)?)
 }
 
 fn connection_settings(raw: &RawSettings) -> Result<ConnectionSettings, ConfigError> {
@@ -372,25 +372,27 @@ impl Settings {
             },
             retention: RetentionSettings {
                 raw: Retention {
-                    keep: raw.get(&table::RETENTION_RAW_KEEP)?,
-                    then: raw.get(&table::RETENTION_RAW_THEN)?,
+                    period: raw.get(&table::RETENTION_RAW_KEEP)?,
+                    action: raw.get(&table::RETENTION_RAW_THEN)?,
                 },
                 minute: Retention {
-                    keep: raw.get(&table::RETENTION_MINUTE_KEEP)?,
-                    then: raw.get(&table::RETENTION_MINUTE_THEN)?,
+                    period: raw.get(&table::RETENTION_MINUTE_KEEP)?,
+                    action: raw.get(&table::RETENTION_MINUTE_THEN)?,
                 },
                 hour: Retention {
-                    keep: raw.get(&table::RETENTION_HOUR_KEEP)?,
-                    then: raw.get(&table::RETENTION_HOUR_THEN)?,
+                    period: raw.get(&table::RETENTION_HOUR_KEEP)?,
+                    action: raw.get(&table::RETENTION_HOUR_THEN)?,
                 },
                 day: Retention {
-                    keep: raw.get(&table::RETENTION_DAY_KEEP)?,
-                    then: raw.get(&table::RETENTION_DAY_THEN)?,
+                    period: raw.get(&table::RETENTION_DAY_KEEP)?,
+                    action: raw.get(&table::RETENTION_DAY_THEN)?,
                 },
             },
             maintain: MaintainSettings {
                 target_file_size: raw.get(&table::MAINTAIN_TARGET_FILE_SIZE)?,
-                grace: raw.get(&table::MAINTAIN_GRACE)?.max(longest_answer(raw)?),
+                grace: raw
+                    .get(&table::MAINTAIN_GRACE)?
+                    .max(max_query_lifetime(raw)?),
             },
             serve: ServeSettings {
                 listen: raw.get(&table::SERVE_LISTEN)?,
@@ -427,7 +429,7 @@ impl Settings {
             },
             metrics: MetricsSettings {
                 listen: raw.get(&table::METRICS_LISTEN)?,
-                is_chosen: raw.origin(table::METRICS_LISTEN.about.key).is_some(),
+                is_explicit: raw.origin(table::METRICS_LISTEN.spec.key).is_some(),
                 allow_remote: raw.get(&table::METRICS_ALLOW_REMOTE)?,
             },
             billing: PriceList {
@@ -456,12 +458,12 @@ impl Settings {
                 sql: raw.get(&table::LOG_SQL)?,
             },
         };
-        settings.check_together(raw)?;
+        settings.check_consistency(raw)?;
         Ok(settings)
     }
 
     /// Checks the conditions between settings.
-    fn check_together(&self, raw: &RawSettings) -> Result<(), ConfigError> {
+    fn check_consistency(&self, raw: &RawSettings) -> Result<(), ConfigError> {
         let backwards = match (self.resample.earliest, self.resample.latest) {
             (TimeBound::At(earliest), TimeBound::At(latest))
             | (TimeBound::FromNow(earliest), TimeBound::FromNow(latest)) => earliest > latest,
@@ -471,9 +473,9 @@ impl Settings {
         if !backwards {
             return Ok(());
         }
-        let latest = raw.in_force(&table::RESAMPLE_LATEST.about);
-        let earliest = raw.in_force(&table::RESAMPLE_EARLIEST.about);
-        Err(WrongValue {
+        let latest = raw.effective_value(&table::RESAMPLE_LATEST.spec);
+        let earliest = raw.effective_value(&table::RESAMPLE_EARLIEST.spec);
+        Err(InvalidValue {
             origin: latest.origin,
             key: latest.key,
             found: format!("{:?}", latest.text),

@@ -15,7 +15,7 @@ pub(super) const DOC: &str = "Settings of the object store, for lakes and raw fi
 
 /// The documented names under `storage.`, which are also suggested for misspelled ones. `object_store` accepts a few
 /// more synonyms.
-pub(super) const KNOWN: &[(&str, &str)] = &[
+pub(super) const KNOWN_OPTIONS: &[(&str, &str)] = &[
     (
         "aws_endpoint",
         "URL of the S3 service, such as `https://minio.example:9000`",
@@ -161,7 +161,10 @@ impl StorageSettings {
 impl fmt::Debug for StorageSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |(name, value): (&String, &String)| {
-            (name.clone(), super::redact::shown(value, is_secret(name)))
+            (
+                name.clone(),
+                super::redact::mask_value(value, is_secret(name)),
+            )
         };
         f.debug_map()
             .entries(self.options.iter().map(shown))

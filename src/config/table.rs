@@ -15,7 +15,7 @@ use super::money;
 use super::networks::Networks;
 use super::raw::RawSettings;
 use super::secret::Secret;
-use super::value::{self, JournalFull, LogFormat, Then, TimeBound, WebhookUrl};
+use super::value::{self, ExpiryAction, JournalFullAction, LogFormat, TimeBound, WebhookUrl};
 use crate::model::Currency;
 
 /// The prefix of the environment variables.
@@ -42,7 +42,7 @@ pub enum DefaultValue {
     /// A value that depends on other settings or on the machine.
     Derived {
         /// The description of the rule.
-        words: &'static str,
+        description: &'static str,
         /// The rule.
         rule: fn(&RawSettings) -> String,
     },
@@ -50,7 +50,7 @@ pub enum DefaultValue {
 
 /// The description of a setting, without its Rust type.
 #[derive(Clone, Copy)]
-pub struct About {
+pub struct SettingSpec {
     /// The name in the settings file; a dot separates a table from its key.
     pub key: &'static str,
     /// The types that it may have in the settings file.
@@ -67,7 +67,7 @@ pub struct About {
     pub doc: &'static str,
 }
 
-impl About {
+impl SettingSpec {
     /// Returns the environment variable that sets it: `resample.memory` is `PLANTLAKE_RESAMPLE_MEMORY`.
     pub fn environment_name(&self) -> String {
         environment_name(self.key)
@@ -84,7 +84,7 @@ pub(super) fn environment_name(key: &str) -> String {
 
 /// A setting together with its Rust type.
 pub(super) struct Setting<T> {
-    pub(super) about: About,
+    pub(super) spec: SettingSpec,
     /// Parses the text, or returns the problem with it ("is below the minimum of 64MiB").
     pub(super) parse: fn(&str) -> Result<T, String>,
 }
@@ -93,23 +93,23 @@ pub(super) struct Setting<T> {
 macro_rules! settings {
     ($($name:ident: $type:ty, $parse:path { $($field:ident: $value:expr),* $(,)? })*) => {
         $(pub(super) const $name: Setting<$type> =
-            Setting { about: About { $($field: $value),* }, parse: $parse };)*
+            Setting { spec: SettingSpec { $($field: $value),* }, parse: $parse };)*
 
         /// Every setting, in the order in which they are shown. Those of `storage.*` are not included: their names
         /// are `object_store`'s.
-        pub const SETTINGS: &[About] = &[$($name.about),*];
+        pub const SETTINGS: &[SettingSpec] = &[$($name.spec),*];
     };
 }
 
-const PLACE: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
-const CAP: &str = "a whole number from 1 to 1000000";
+const LOCATION: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
+const COUNT_LIMIT: &str = "a whole number from 1 to 1000000";
 const DATABASE: &str =
     "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
 const PRICE: &str =
     "a number from 0 to 1000000 with at most 6 decimals, in quotes if it has any: \"0.40\"";
 const MODEL: &str = "a model's name on the hub: organisation/name";
 const WINDOW: &str = "a duration from 1h to 36500d, such as 36h or 90d";
-const KEEP: &str = "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
+const RETENTION_TIME: &str = "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
 const CONNECTIONS: &str = "a whole number from 8 to 1000000";
 const TIMEOUT: &str = "a duration from 1s to 1d, such as 30s, 10min or 2h";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
@@ -117,14 +117,14 @@ const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T
 
 settings! {
     LAKE: Location, Location::parse {
-        key: "lake", types: &[Type::Text], expected: PLACE,
+        key: "lake", types: &[Type::Text], expected: LOCATION,
         default: DefaultValue::Fixed("lake"), example: "\"s3://plant/lake\"", flag: Some("--lake"),
         doc: "The root of the lake: raw files, the Delta tables and the record of runs.",
     }
     STATE: PathBuf, value::folder {
         key: "state", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Derived {
-            words: "`<lake>/.state` for a lake on the local disk, else `state`",
+            description: "`<lake>/.state` for a lake on the local disk, else `state`",
             rule: derived::state,
         },
         example: "\"/var/lib/plantlake\"", flag: Some("--state"),
@@ -138,7 +138,7 @@ settings! {
     ORGANISATION_URL: DatabaseUrl, DatabaseUrl::parse_organisation {
         key: "organisation_url", types: &[Type::Text], expected: DATABASE,
         default: DefaultValue::Derived {
-            words: "`sqlite:<state>/organisation.db`",
+            description: "`sqlite:<state>/organisation.db`",
             rule: derived::organisation_url,
         },
         example: "\"postgres://plantlake@db.example/organisation?sslmode=verify-full\"", flag: None,
@@ -149,7 +149,7 @@ settings! {
     }
     MIRROR_URL: Option<DatabaseUrl>, DatabaseUrl::parse_mirror {
         key: "mirror_url", types: &[Type::Text], expected: "a URL such as postgres://user@host/chemical",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
         doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, `DB_NAME`, \
               `DB_USER` and `DB_PASSWORD` (or `DB_PASSWORD_FILE`) are an alternative to the URL. As with \
@@ -179,7 +179,7 @@ settings! {
         doc: "The maximum time of one statement in the mirror's Postgres (of up to a million rows). After it, Postgres \
               counts as unavailable.",
     }
-    MIRROR_RETRY_FOR: TimeDelta, value::patience {
+    MIRROR_RETRY_FOR: TimeDelta, value::retry_time {
         key: "mirror.retry_for", types: &[Type::Text],
         expected: "a duration from 0s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("2min"), example: "\"10min\"", flag: None,
@@ -189,7 +189,7 @@ settings! {
     QDRANT_URL: Option<Url>, value::qdrant_url {
         key: "qdrant_url", types: &[Type::Text],
         expected: "the URL of gRPC, not of REST, such as https://qdrant.example:6334",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"https://qdrant.example:6334\"", flag: None,
         doc: "The Qdrant server (1.19 or newer) that stores the search index. Without it, the index is stored in \
               `<state>/search`, which one process at a time can use. The server's certificate is verified with the \
@@ -197,7 +197,7 @@ settings! {
     }
     QDRANT_API_KEY: Option<Secret>, value::api_key {
         key: "qdrant_api_key", types: &[Type::Text], expected: "visible ASCII characters without spaces",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"k3y\"", flag: None,
         doc: "The API key of the Qdrant server. It is masked wherever settings are shown, and sent to a server on another \
               machine by `https` only.",
@@ -217,7 +217,7 @@ settings! {
     }
     KEYS_DIR: PathBuf, value::folder {
         key: "keys_dir", types: &[Type::Text], expected: "a folder on this machine",
-        default: DefaultValue::Derived { words: "`<state>/keys`", rule: derived::keys_dir },
+        default: DefaultValue::Derived { description: "`<state>/keys`", rule: derived::keys_dir },
         example: "\"/etc/plantlake/keys\"", flag: None,
         doc: "The folder of the keys that sign access tokens; readable by their owner only. Replicas of a server share one \
               folder.",
@@ -238,19 +238,19 @@ settings! {
         default: DefaultValue::Fixed("plantlake"), example: "\"plantlake-production\"", flag: None,
         doc: "The audience of access tokens (their `aud`); tokens for other audiences are refused.",
     }
-    AUTH_KEYS_PER_ORGANISATION: u64, value::cap {
-        key: "auth.keys_per_organisation", types: &[Type::Integer], expected: CAP,
+    AUTH_KEYS_PER_ORGANISATION: u64, value::count_limit {
+        key: "auth.keys_per_organisation", types: &[Type::Integer], expected: COUNT_LIMIT,
         default: DefaultValue::Fixed("1000"), example: "5000", flag: None,
         doc: "The maximum number of API keys of an organisation that are neither revoked nor expired. An organisation that \
               has reached it cannot create another.",
     }
-    AUTH_SESSIONS_PER_USER: u64, value::cap {
-        key: "auth.sessions_per_user", types: &[Type::Integer], expected: CAP,
+    AUTH_SESSIONS_PER_USER: u64, value::count_limit {
+        key: "auth.sessions_per_user", types: &[Type::Integer], expected: COUNT_LIMIT,
         default: DefaultValue::Fixed("1000"), example: "200", flag: None,
         doc: "The maximum number of sessions of a user. A sign-in beyond it ends the oldest session.",
     }
-    AUTH_CHANGES_PER_DAY: u64, value::cap {
-        key: "auth.changes_per_day", types: &[Type::Integer], expected: CAP,
+    AUTH_CHANGES_PER_DAY: u64, value::count_limit {
+        key: "auth.changes_per_day", types: &[Type::Integer], expected: COUNT_LIMIT,
         default: DefaultValue::Fixed("5000"), example: "500", flag: None,
         doc: "The maximum number of changes that a user of an organisation makes within 24 hours: changes of users and \
               keys by its admins, and of their own passwords. Revoking keys, and deactivating and removing users, is \
@@ -262,8 +262,8 @@ settings! {
         doc: "The folder of job files, `<job>.toml`.",
     }
     RAW: Location, Location::parse {
-        key: "raw", types: &[Type::Text], expected: PLACE,
-        default: DefaultValue::Derived { words: "`<lake>/raw`", rule: derived::raw },
+        key: "raw", types: &[Type::Text], expected: LOCATION,
+        default: DefaultValue::Derived { description: "`<lake>/raw`", rule: derived::raw },
         example: "\"s3://plant/raw\"", flag: Some("--raw (of `plantlake resample`)"),
         doc: "The location of the raw Parquet files that `plantlake resample` reads, including subfolders.",
     }
@@ -276,7 +276,7 @@ settings! {
     RESAMPLE_THREADS: usize, value::threads {
         key: "resample.threads", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
-        default: DefaultValue::Derived { words: "the number of cores", rule: derived::threads },
+        default: DefaultValue::Derived { description: "the number of cores", rule: derived::threads },
         example: "4", flag: None,
         doc: "The number of threads on which `plantlake resample` computes.",
     }
@@ -299,49 +299,49 @@ settings! {
         doc: "The last plausible time: readings after it are left out and counted. \
               A date means its last instant, UTC.",
     }
-    RETENTION_RAW_KEEP: Option<TimeDelta>, value::keep {
-        key: "retention.raw.keep", types: &[Type::Text], expected: KEEP,
+    RETENTION_RAW_KEEP: Option<TimeDelta>, value::retention_time {
+        key: "retention.raw.keep", types: &[Type::Text], expected: RETENTION_TIME,
         default: DefaultValue::Fixed("forever"), example: "\"400d\"", flag: None,
         doc: "How long raw files stay where `plantlake resample` reads them, counted back from now in whole UTC dates. A \
               file expires as a whole, when all its dates have expired and are in the averages.",
     }
-    RETENTION_RAW_THEN: Then, value::then {
+    RETENTION_RAW_THEN: ExpiryAction, value::expiry_action {
         key: "retention.raw.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
         doc: "The action of `plantlake maintain` on expired raw files: move them to `<lake>/archive/raw`, where late \
               readings can still be combined with them; or delete them, which seals their dates: readings that arrive \
               later are quarantined.",
     }
-    RETENTION_MINUTE_KEEP: Option<TimeDelta>, value::keep {
-        key: "retention.minute.keep", types: &[Type::Text], expected: KEEP,
+    RETENTION_MINUTE_KEEP: Option<TimeDelta>, value::retention_time {
+        key: "retention.minute.keep", types: &[Type::Text], expected: RETENTION_TIME,
         default: DefaultValue::Fixed("forever"), example: "\"90d\"", flag: None,
         doc: "How long minutes stay in `data_min`, counted back from now in whole UTC dates. Hours and days do not depend on it.",
     }
-    RETENTION_MINUTE_THEN: Then, value::then {
+    RETENTION_MINUTE_THEN: ExpiryAction, value::expiry_action {
         key: "retention.minute.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
         doc: "The action of `plantlake maintain` on expired minutes: move them to the table `archive.data_min`, or delete \
               them. Minutes that are already in the archive stay there.",
     }
-    RETENTION_HOUR_KEEP: Option<TimeDelta>, value::keep {
-        key: "retention.hour.keep", types: &[Type::Text], expected: KEEP,
+    RETENTION_HOUR_KEEP: Option<TimeDelta>, value::retention_time {
+        key: "retention.hour.keep", types: &[Type::Text], expected: RETENTION_TIME,
         default: DefaultValue::Fixed("forever"), example: "\"1826d\"", flag: None,
         doc: "How long hours stay in `data_h`, counted back from now in whole UTC dates. A month expires as a whole, when \
               its last date has expired.",
     }
-    RETENTION_HOUR_THEN: Then, value::then {
+    RETENTION_HOUR_THEN: ExpiryAction, value::expiry_action {
         key: "retention.hour.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
         doc: "The action of `plantlake maintain` on expired hours: move them to the table `archive.data_h`, or delete \
               them.",
     }
-    RETENTION_DAY_KEEP: Option<TimeDelta>, value::keep {
-        key: "retention.day.keep", types: &[Type::Text], expected: KEEP,
+    RETENTION_DAY_KEEP: Option<TimeDelta>, value::retention_time {
+        key: "retention.day.keep", types: &[Type::Text], expected: RETENTION_TIME,
         default: DefaultValue::Fixed("forever"), example: "\"7305d\"", flag: None,
         doc: "How long days stay in `data_d`, counted back from now in whole UTC dates. A year expires as a whole, when \
               its last date has expired.",
     }
-    RETENTION_DAY_THEN: Then, value::then {
+    RETENTION_DAY_THEN: ExpiryAction, value::expiry_action {
         key: "retention.day.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
         doc: "The action of `plantlake maintain` on expired days: move them to the table `archive.data_d`, or delete them.",
@@ -353,7 +353,7 @@ settings! {
         doc: "The size of the files to which `plantlake maintain` compacts small files. Files of at least three quarters \
               of it are not compacted.",
     }
-    MAINTAIN_GRACE: TimeDelta, value::grace {
+    MAINTAIN_GRACE: TimeDelta, value::grace_period {
         key: "maintain.grace", types: &[Type::Text],
         expected: "a duration from 1h to 5d, such as 12h or 2d",
         default: DefaultValue::Fixed("24h"), example: "\"48h\"", flag: None,
@@ -370,17 +370,17 @@ settings! {
     }
     SERVE_TLS_CERT: Option<PathBuf>, value::optional_file {
         key: "serve.tls_cert", types: &[Type::Text], expected: "a file on this machine",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"/etc/plantlake/server.pem\"", flag: Some("--tls-cert (of `plantlake serve`)"),
         doc: "The server's certificate and the intermediate certificates, PEM. A changed file is loaded without a restart.",
     }
     SERVE_TLS_KEY: Option<PathBuf>, value::optional_file {
         key: "serve.tls_key", types: &[Type::Text], expected: "a file on this machine",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"/etc/plantlake/server.key\"", flag: Some("--tls-key (of `plantlake serve`)"),
         doc: "The private key of the certificate, PEM.",
     }
-    SERVE_ALLOW_PLAINTEXT: bool, value::yes_or_no {
+    SERVE_ALLOW_PLAINTEXT: bool, value::boolean {
         key: "serve.allow_plaintext", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true",
         flag: Some("--allow-plaintext (of `plantlake serve`)"),
@@ -390,7 +390,7 @@ settings! {
     SERVE_QUERIES: usize, value::threads {
         key: "serve.queries", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
-        default: DefaultValue::Derived { words: "one more than the number of cores", rule: derived::queries },
+        default: DefaultValue::Derived { description: "one more than the number of cores", rule: derived::queries },
         example: "8", flag: None,
         doc: "The maximum number of long queries that `plantlake serve` runs at the same time. Others wait, and \
               organisations take turns; short queries do not wait. Each query uses all cores, so more of them take more \
@@ -449,8 +449,8 @@ settings! {
         default: DefaultValue::Fixed("1GiB"), example: "\"4GiB\"", flag: None,
         doc: "The maximum size of one ingest of readings, in bytes of Arrow data.",
     }
-    SERVE_OLDEST_INGEST: Option<TimeDelta>, value::keep {
-        key: "serve.oldest_ingest", types: &[Type::Text], expected: KEEP,
+    SERVE_OLDEST_INGEST: Option<TimeDelta>, value::retention_time {
+        key: "serve.oldest_ingest", types: &[Type::Text], expected: RETENTION_TIME,
         default: DefaultValue::Fixed("3650d"), example: "\"30d\"", flag: None,
         doc: "The maximum age of a reading that a client sends, counted back from now. An ingest with an older one is \
               refused, as is one with readings of more than 4,000 days (UTC), because the next run recomputes each of \
@@ -499,19 +499,19 @@ settings! {
     SERVE_TRUSTED_PROXIES: Networks, Networks::parse {
         key: "serve.trusted_proxies", types: &[Type::Text],
         expected: "addresses and networks in CIDR notation, separated by commas",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"10.0.0.0/8, 192.0.2.7\"", flag: None,
         doc: "Proxies and load balancers that are trusted to report a client's address: by the header `x-forwarded-for`, \
               and by the PROXY protocol if `serve.proxy_protocol` is set. From other addresses both are ignored. Sign-ins \
               are throttled by the client's address, which is also recorded and logged.",
     }
-    SERVE_PROXY_PROTOCOL: bool, value::yes_or_no {
+    SERVE_PROXY_PROTOCOL: bool, value::boolean {
         key: "serve.proxy_protocol", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether each connection from `serve.trusted_proxies` begins with a PROXY protocol header (version 1 or 2), before TLS. \
               A connection from them without one is closed.",
     }
-    METERING_SQL: bool, value::yes_or_no {
+    METERING_SQL: bool, value::boolean {
         key: "metering.sql", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the ledger of requests stores the text of statements, in addition to their fingerprint.",
@@ -523,13 +523,13 @@ settings! {
         doc: "The maximum size of the journal in `<state>/journal`, which stores requests until the organisation database \
               has them. A request takes about 1 KiB.",
     }
-    METERING_JOURNAL_FULL: JournalFull, value::journal_full {
+    METERING_JOURNAL_FULL: JournalFullAction, value::journal_full {
         key: "metering.journal_full", types: &[Type::Text], expected: "`refuse` or `go-on`",
         default: DefaultValue::Fixed("refuse"), example: "\"go-on\"", flag: None,
         doc: "The behaviour while requests cannot be recorded, because the journal has reached its size or the disk is \
               full: refuse new requests, or answer them and count those that are in no invoice.",
     }
-    METERING_JOURNAL_SYNC: bool, value::yes_or_no {
+    METERING_JOURNAL_SYNC: bool, value::boolean {
         key: "metering.journal_sync", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the last message of a response waits until its record is synchronised to disk, and survives a power \
@@ -538,7 +538,7 @@ settings! {
     }
     SEARCH_MODELS: PathBuf, value::folder {
         key: "search.models", types: &[Type::Text], expected: "a folder on this machine",
-        default: DefaultValue::Derived { words: "`<state>/models`", rule: derived::models },
+        default: DefaultValue::Derived { description: "`<state>/models`", rule: derived::models },
         example: "\"/var/lib/plantlake/models\"", flag: None,
         doc: "The folder of the models of search, each in its own subfolder; `plantlake models fetch` fetches them.",
     }
@@ -555,7 +555,7 @@ settings! {
         doc: "The model that re-ranks the best results by reading the query together with each of them: a BERT sequence \
               classifier with one output.",
     }
-    SCHEDULE_HISTORY: TimeDelta, value::history {
+    SCHEDULE_HISTORY: TimeDelta, value::history_time {
         key: "schedule.history", types: &[Type::Text],
         expected: "a duration from 1d to 3650d, such as 30d or 365d",
         default: DefaultValue::Fixed("90d"), example: "\"365d\"", flag: None,
@@ -564,7 +564,7 @@ settings! {
     SCHEDULE_WEBHOOK_URL: Option<WebhookUrl>, WebhookUrl::parse {
         key: "schedule.webhook_url", types: &[Type::Text],
         expected: "a URL that begins with https:// or http://",
-        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        default: DefaultValue::Derived { description: "none", rule: derived::none },
         example: "\"https://alerts.example/hooks/plantlake\"", flag: None,
         doc: "The URL to which failed jobs are reported, by a POST of JSON with `job`, `kind`, `status`, `error`, \
               `attempts`, `host`, `pid`, `run`, `scheduled_for`, `started_at` and `ended_at`. It is not shown, because \
@@ -584,7 +584,7 @@ settings! {
         doc: "The address on which `plantlake serve` and `plantlake schedule` serve `/metrics`, `/healthz` and `/readyz` \
               over HTTP; port 0 picks a free port. If the address is in use, that is an error only if it was set.",
     }
-    METRICS_ALLOW_REMOTE: bool, value::yes_or_no {
+    METRICS_ALLOW_REMOTE: bool, value::boolean {
         key: "metrics.allow_remote", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the metrics may be served to other machines, to everyone and without encryption.",
@@ -601,7 +601,7 @@ settings! {
         default: DefaultValue::Fixed("0"), example: "\"0.40\"", flag: None,
         doc: "The price of 1,000 billable requests; other numbers are billed in proportion.",
     }
-    BILLING_FREE_REQUESTS: u64, money::whole {
+    BILLING_FREE_REQUESTS: u64, money::whole_number {
         key: "billing.free_requests", types: &[Type::Integer], expected: "a whole number",
         default: DefaultValue::Fixed("0"), example: "10000", flag: None,
         doc: "Billable requests of an organisation that are free in each month.",
@@ -640,7 +640,7 @@ settings! {
         default: DefaultValue::Fixed("text"), example: "\"json\"", flag: None,
         doc: "The format of log lines: text for people, or one JSON object per line.",
     }
-    LOG_SQL: bool, value::yes_or_no {
+    LOG_SQL: bool, value::boolean {
         key: "log_sql", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the log contains the text of queries (level info), which may be confidential.",

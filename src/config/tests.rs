@@ -87,7 +87,7 @@ fn examples_are_valid() {
         };
         let loaded = load(&inputs).unwrap();
         let shown = loaded
-            .in_force
+            .effective
             .iter()
             .find(|shown| shown.key == about.key)
             .unwrap();
@@ -98,7 +98,7 @@ fn examples_are_valid() {
 #[test]
 fn environment_names_are_unambiguous() {
     let names: std::collections::BTreeSet<_> =
-        SETTINGS.iter().map(About::environment_name).collect();
+        SETTINGS.iter().map(SettingSpec::environment_name).collect();
     assert_eq!(names.len(), SETTINGS.len());
     assert!(
         !names
@@ -110,7 +110,7 @@ fn environment_names_are_unambiguous() {
 #[test]
 fn storage_names_are_known_to_object_store() {
     let mut canonical = std::collections::BTreeSet::new();
-    for (name, _) in storage::KNOWN {
+    for (name, _) in storage::KNOWN_OPTIONS {
         assert!(
             canonical.insert(storage::canonical(name).expect(name)),
             "{name} twice"
@@ -408,7 +408,7 @@ fn load_merges_synonyms_of_storage_settings() {
     // It is shown as written.
     assert!(
         loaded
-            .in_force
+            .effective
             .iter()
             .any(|shown| shown.key == "storage.aws_allow_http")
     );
@@ -491,7 +491,7 @@ fn load_assembles_urls_from_original_variables() {
     let own = Some("postgres://own/name".to_owned());
     let expected = "postgres://postgres:x@10.0.0.7/organisation".to_owned();
     assert_eq!(url(&mixed), (expected, own));
-    let shown = mixed.load().unwrap().in_force;
+    let shown = mixed.load().unwrap().effective;
     let shown = shown
         .iter()
         .find(|shown| shown.key == "organisation_url")

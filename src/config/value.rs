@@ -14,13 +14,13 @@ use super::secret::Secret;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
 /// The minimum memory of resampling, in bytes.
-const LEAST_MEMORY: u64 = 64 << 20;
+const MIN_MEMORY_BYTES: u64 = 64 << 20;
 /// The maximum number of threads.
-pub(super) const MOST_THREADS: usize = 1024;
+pub(super) const MAX_THREADS: usize = 1024;
 /// The maximum lifetime of an access token.
-pub const LONGEST_TOKEN: TimeDelta = TimeDelta::days(30);
+pub const MAX_TOKEN_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Plain text.
@@ -31,16 +31,16 @@ pub enum LogFormat {
 
 /// The behaviour while requests cannot be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JournalFull {
+pub enum JournalFullAction {
     /// New requests are refused.
     Refuse,
     /// New requests are answered; the unrecorded ones are counted.
-    GoOn,
+    Continue,
 }
 
 /// The treatment of expired data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum ExpiryAction {
     /// Expired data is moved to the archive.
     Archive,
     /// Expired data is deleted.
@@ -66,7 +66,7 @@ impl TimeBound {
     }
 }
 
-pub(super) fn not_empty(text: &str) -> Result<(), String> {
+pub(super) fn check_not_empty(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         Err("is empty".to_owned())
     } else {
@@ -75,7 +75,7 @@ pub(super) fn not_empty(text: &str) -> Result<(), String> {
 }
 
 pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     if text.contains("://") {
         return Err("is a URL".to_owned());
     }
@@ -118,7 +118,7 @@ impl WebhookUrl {
     }
 
     /// Returns the URL in clear text.
-    pub fn reveal(&self) -> &str {
+    pub fn expose(&self) -> &str {
         self.0.as_str()
     }
 }
@@ -129,7 +129,7 @@ impl std::fmt::Debug for WebhookUrl {
     }
 }
 
-pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim() {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -139,7 +139,7 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
 
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let bytes = bytes(text)?;
-    if bytes < LEAST_MEMORY {
+    if bytes < MIN_MEMORY_BYTES {
         Err("is below the minimum".to_owned())
     } else {
         Ok(bytes)
@@ -147,11 +147,11 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
 }
 
 /// The minimum size of the journal, in bytes. A smaller one would be full after a few requests.
-const LEAST_JOURNAL: u64 = 1 << 20;
+const MIN_JOURNAL_BYTES: u64 = 1 << 20;
 
 pub(super) fn journal_size(text: &str) -> Result<u64, String> {
     let bytes = bytes(text)?;
-    match bytes < LEAST_JOURNAL {
+    match bytes < MIN_JOURNAL_BYTES {
         true => Err("is below the minimum".to_owned()),
         false => Ok(bytes),
     }
@@ -172,7 +172,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 
 /// Parses `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused, because it is ambiguous.
 fn bytes(text: &str) -> Result<u64, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
@@ -207,7 +207,7 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
         .trim()
         .parse()
         .map_err(|_| "is not a whole number above zero".to_owned())?;
-    if (1..=MOST_THREADS).contains(&number) {
+    if (1..=MAX_THREADS).contains(&number) {
         Ok(number)
     } else {
         Err("is out of range".to_owned())
@@ -227,7 +227,7 @@ pub(super) fn connections(text: &str) -> Result<usize, String> {
 }
 
 /// Parses a limit from 1 to 1,000,000.
-pub(super) fn cap(text: &str) -> Result<u64, String> {
+pub(super) fn count_limit(text: &str) -> Result<u64, String> {
     let number: u64 = text
         .trim()
         .parse()
@@ -240,7 +240,7 @@ pub(super) fn cap(text: &str) -> Result<u64, String> {
 
 /// Parses the IANA name of a time zone; the error describes the problem.
 pub fn timezone(text: &str) -> Result<Tz, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     text.trim().parse().map_err(|_| {
         let names = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned());
         match raw::nearest(text, '/', names) {
@@ -260,7 +260,7 @@ pub(super) fn latest(text: &str) -> Result<TimeBound, String> {
 
 /// Parses a bound of the time range. A date stands for the microsecond `within_day` of its day.
 fn time_bound(text: &str, within_day: i64) -> Result<TimeBound, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     let text = text.trim();
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(TimeBound::At(
@@ -270,13 +270,13 @@ fn time_bound(text: &str, within_day: i64) -> Result<TimeBound, String> {
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         return Ok(TimeBound::At(instant.timestamp_micros()));
     }
-    distance(text)
+    offset_micros(text)
         .map(TimeBound::FromNow)
         .ok_or_else(|| "is not a time".to_owned())
 }
 
 /// Parses `+1d` or `-12h` into microseconds.
-fn distance(text: &str) -> Option<i64> {
+fn offset_micros(text: &str) -> Option<i64> {
     let (sign, rest) = match text.as_bytes().first()? {
         b'+' => (1, text.get(1..)?),
         b'-' => (-1, text.get(1..)?),
@@ -300,7 +300,7 @@ fn distance(text: &str) -> Option<i64> {
 
 /// Parses `15min`, `12h` or `7d`.
 pub(super) fn token_lifetime(text: &str) -> Result<TimeDelta, String> {
-    duration(text, TimeDelta::minutes(1)..=LONGEST_TOKEN)
+    duration(text, TimeDelta::minutes(1)..=MAX_TOKEN_LIFETIME)
 }
 
 pub(super) fn timeout(text: &str) -> Result<TimeDelta, String> {
@@ -308,7 +308,7 @@ pub(super) fn timeout(text: &str) -> Result<TimeDelta, String> {
 }
 
 /// Parses a duration like [`timeout`], but accepts zero too.
-pub(super) fn patience(text: &str) -> Result<TimeDelta, String> {
+pub(super) fn retry_time(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::zero()..=TimeDelta::days(1))
 }
 
@@ -318,28 +318,28 @@ pub(super) fn window(text: &str) -> Result<TimeDelta, String> {
 }
 
 /// Parses a retention time; `None` for `forever`.
-pub(super) fn keep(text: &str) -> Result<Option<TimeDelta>, String> {
+pub(super) fn retention_time(text: &str) -> Result<Option<TimeDelta>, String> {
     match text.trim() {
         "forever" => Ok(None),
         text => duration(text, TimeDelta::days(1)..=TimeDelta::days(36_500)).map(Some),
     }
 }
 
-pub(super) fn then(text: &str) -> Result<Then, String> {
+pub(super) fn expiry_action(text: &str) -> Result<ExpiryAction, String> {
     match text.trim() {
-        "archive" => Ok(Then::Archive),
-        "delete" => Ok(Then::Delete),
+        "archive" => Ok(ExpiryAction::Archive),
+        "delete" => Ok(ExpiryAction::Delete),
         _ => Err("is not one of the accepted values".to_owned()),
     }
 }
 
 /// Parses the grace time of unreferenced files. It is at most 5 days, because the Delta log forgets after 7 days
 /// which files were removed.
-pub(super) fn grace(text: &str) -> Result<TimeDelta, String> {
+pub(super) fn grace_period(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::hours(1)..=TimeDelta::days(5))
 }
 
-pub(super) fn history(text: &str) -> Result<TimeDelta, String> {
+pub(super) fn history_time(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::days(1)..=TimeDelta::days(3_650))
 }
 
@@ -366,7 +366,7 @@ pub fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDel
 }
 
 pub(super) fn name(text: &str) -> Result<String, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     Ok(text.trim().to_owned())
 }
 
@@ -396,13 +396,13 @@ pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
     }
 }
 
-const LONGEST_COLLECTION: usize = 64;
+const MAX_COLLECTION_NAME_BYTES: usize = 64;
 
 /// Parses the name of a collection. It has no hyphen, because a hyphen ends it in the names of collections.
 pub(super) fn collection(text: &str) -> Result<String, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    match text.chars().all(is_plain) && text.len() <= LONGEST_COLLECTION {
+    match text.chars().all(is_plain) && text.len() <= MAX_COLLECTION_NAME_BYTES {
         true => Ok(text.to_owned()),
         false => Err("is too long, or contains other characters".to_owned()),
     }
@@ -410,7 +410,7 @@ pub(super) fn collection(text: &str) -> Result<String, String> {
 
 /// Parses the name of a model on the hub. The name becomes a path, so it must not lead out of its folder.
 pub(super) fn model(text: &str) -> Result<String, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     let text = text.trim();
     let is_part = |part: &str| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -423,7 +423,7 @@ pub(super) fn model(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    not_empty(text)?;
+    check_not_empty(text)?;
     EnvFilter::builder()
         .parse(text)
         .map_err(|error| format!("is not a filter ({error})"))?;
@@ -448,10 +448,10 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-pub(super) fn journal_full(text: &str) -> Result<JournalFull, String> {
+pub(super) fn journal_full(text: &str) -> Result<JournalFullAction, String> {
     match text.trim() {
-        "refuse" => Ok(JournalFull::Refuse),
-        "go-on" => Ok(JournalFull::GoOn),
+        "refuse" => Ok(JournalFullAction::Refuse),
+        "go-on" => Ok(JournalFullAction::Continue),
         _ => Err("is not one of the accepted values".to_owned()),
     }
 }
@@ -554,7 +554,7 @@ mod tests {
     #[test]
     fn token_lifetime_requires_unit_and_bounds() {
         assert_eq!(token_lifetime("15min"), Ok(TimeDelta::minutes(15)));
-        assert_eq!(token_lifetime("30 d"), Ok(LONGEST_TOKEN));
+        assert_eq!(token_lifetime("30 d"), Ok(MAX_TOKEN_LIFETIME));
         for bad in ["", "12", "0min", "31d", "1.5h", "-1h", "99999999999999999d"] {
             assert!(token_lifetime(bad).is_err(), "{bad}");
         }

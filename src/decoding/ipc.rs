@@ -8,7 +8,7 @@ use arrow::datatypes::Schema;
 use arrow::ipc;
 use flatbuffers::VerifierOptions;
 
-use super::Implausible;
+use super::DecodingError;
 
 /// The maximum number of fields of a schema, nested fields included.
 pub const MAX_FIELDS: usize = 4_096;
@@ -25,9 +25,9 @@ const MAX_TABLES: usize = 64_000;
 ///
 /// # Errors
 /// Fails if `header` is not a valid message, or describes more than the limits allow.
-pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
+pub fn parse_message(header: &[u8]) -> Result<ipc::Message<'_>, DecodingError> {
     if header.len() > MAX_HEADER_BYTES {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "the header of a message has {} bytes, more than {MAX_HEADER_BYTES}",
             header.len()
         )));
@@ -39,7 +39,7 @@ pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
         ..VerifierOptions::default()
     };
     ipc::root_as_message_with_opts(&options, header)
-        .map_err(|error| Implausible::new(format!("invalid Arrow IPC message: {error}")))
+        .map_err(|error| DecodingError::new(format!("invalid Arrow IPC message: {error}")))
 }
 
 /// Converts a schema.
@@ -47,10 +47,10 @@ pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
 /// # Errors
 /// Fails if the schema is nested more than [`MAX_DEPTH`] levels deep, has more than [`MAX_FIELDS`] fields, or has a type of
 /// an impossible fixed size.
-pub fn schema(schema: ipc::Schema<'_>) -> Result<Schema, Implausible> {
+pub fn convert_schema(schema: ipc::Schema<'_>) -> Result<Schema, DecodingError> {
     let fields = schema
         .fields()
-        .ok_or_else(|| Implausible::new("a schema has no fields"))?;
+        .ok_or_else(|| DecodingError::new("a schema has no fields"))?;
     let mut count = 0;
     for field in fields {
         check_field(field, 1, &mut count)?;
@@ -58,15 +58,19 @@ pub fn schema(schema: ipc::Schema<'_>) -> Result<Schema, Implausible> {
     Ok(ipc::convert::fb_to_schema(schema))
 }
 
-fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result<(), Implausible> {
+fn check_field(
+    field: ipc::Field<'_>,
+    depth: usize,
+    count: &mut usize,
+) -> Result<(), DecodingError> {
     *count += 1;
     if *count > MAX_FIELDS {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "the schema has more than {MAX_FIELDS} fields"
         )));
     }
     if depth > MAX_DEPTH {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "the schema has types nested more than {MAX_DEPTH} levels deep"
         )));
     }
@@ -76,9 +80,9 @@ fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result
         _ => None,
     };
     if let Some(size) = size.filter(|size| !(0..=MAX_FIXED_SIZE).contains(size)) {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "the field {:?} has values of the fixed size {size}; it must be between 0 and {MAX_FIXED_SIZE}",
-            shown(field.name().unwrap_or_default())
+            truncated_name(field.name().unwrap_or_default())
         )));
     }
     for child in field.children().into_iter().flatten() {
@@ -88,7 +92,7 @@ fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result
 }
 
 /// Returns the part of a name that an error quotes: up to 64 characters.
-fn shown(name: &str) -> String {
+fn truncated_name(name: &str) -> String {
     name.chars().take(64).collect()
 }
 
@@ -134,8 +138,8 @@ mod tests {
         builder.finished_data().to_vec()
     }
 
-    fn converted(bytes: &[u8]) -> Result<Schema, Implausible> {
-        schema(message(bytes)?.header_as_schema().unwrap())
+    fn converted(bytes: &[u8]) -> Result<Schema, DecodingError> {
+        convert_schema(parse_message(bytes)?.header_as_schema().unwrap())
     }
 
     #[test]
@@ -156,7 +160,7 @@ mod tests {
             let mut encoder = IpcSchemaEncoder::new();
             let built = encoder.schema_to_fb(&Schema::new(vec![field]));
             let root = flatbuffers::root::<ipc::Schema<'_>>(built.finished_data()).unwrap();
-            assert_eq!(schema(root).is_ok(), is_good, "{size}");
+            assert_eq!(convert_schema(root).is_ok(), is_good, "{size}");
         }
     }
 }

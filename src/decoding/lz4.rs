@@ -3,7 +3,7 @@
 //! An LZ4 block is a sequence of tokens. Each token declares how many bytes are literals, and how many are copied from
 //! earlier output. Adding them up takes no memory, and less time than decompressing.
 
-use super::Implausible;
+use super::DecodingError;
 
 /// The magic number at the start of a frame.
 const MAGIC: u32 = 0x184D_2204;
@@ -20,11 +20,11 @@ const MIN_MATCH: u64 = 4;
 ///
 /// # Errors
 /// Fails if `bytes` do not start with a frame, or the frame is truncated.
-pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
-    let cut_off = || Implausible::new("truncated LZ4 frame");
+pub fn frame_content_length(bytes: &[u8]) -> Result<u64, DecodingError> {
+    let cut_off = || DecodingError::new("truncated LZ4 frame");
     let mut rest = bytes;
     if read_u32(&mut rest).ok_or_else(cut_off)? != MAGIC {
-        return Err(Implausible::new("compressed data is not an LZ4 frame"));
+        return Err(DecodingError::new("compressed data is not an LZ4 frame"));
     }
     let flags = *rest.first().ok_or_else(cut_off)?;
     let mut descriptor = 3;
@@ -56,13 +56,14 @@ pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
 ///
 /// # Errors
 /// Fails if the block is truncated.
-pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
-    let cut_off = || Implausible::new("truncated LZ4 block");
+pub fn block_content_length(block: &[u8]) -> Result<u64, DecodingError> {
+    let cut_off = || DecodingError::new("truncated LZ4 block");
     let mut rest = block;
     let mut length: u64 = 0;
     while let Some((&token, after)) = rest.split_first() {
         rest = after;
-        let literals = extended(u64::from(token >> 4), &mut rest).ok_or_else(cut_off)?;
+        let literals =
+            read_extended_length(u64::from(token >> 4), &mut rest).ok_or_else(cut_off)?;
         let skipped = usize::try_from(literals).map_err(|_| cut_off())?;
         rest = rest.get(skipped..).ok_or_else(cut_off)?;
         length = length.saturating_add(literals);
@@ -71,7 +72,7 @@ pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
         }
         // The offset of the match.
         rest = rest.get(2..).ok_or_else(cut_off)?;
-        let copied = extended(u64::from(token & 15), &mut rest).ok_or_else(cut_off)?;
+        let copied = read_extended_length(u64::from(token & 15), &mut rest).ok_or_else(cut_off)?;
         length = length.saturating_add(copied + MIN_MATCH);
     }
     Ok(length)
@@ -79,7 +80,7 @@ pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
 
 /// Reads a length whose first 4 bits are `nibble`. If all 4 bits are set, the following bytes are added, up to and
 /// including the first that is not 255. Returns none if `rest` ends before that byte.
-fn extended(nibble: u64, rest: &mut &[u8]) -> Option<u64> {
+fn read_extended_length(nibble: u64, rest: &mut &[u8]) -> Option<u64> {
     if nibble < 15 {
         return Some(nibble);
     }

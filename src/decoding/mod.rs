@@ -11,9 +11,9 @@ pub mod lz4;
 /// The error that a declared size is implausible. Its text has no initial capital and no full stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Implausible(pub String);
+pub struct DecodingError(pub String);
 
-impl Implausible {
+impl DecodingError {
     /// Creates an error with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())

@@ -42,7 +42,7 @@ pub(super) struct AccountSchema(pub Account);
 impl SchemaProvider for AccountSchema {
     fn table_names(&self) -> Vec<String> {
         let tables = AccountTable::ALL.into_iter();
-        let tables = tables.filter(|table| table.is_for(&self.0));
+        let tables = tables.filter(|table| table.is_visible_to(&self.0));
         let names = tables.map(AccountTable::name).chain([UsageTable::NAME]);
         names.map(str::to_owned).collect()
     }
@@ -53,7 +53,7 @@ impl SchemaProvider for AccountSchema {
         }
         let found = AccountTable::ALL
             .into_iter()
-            .find(|table| table.name() == name && table.is_for(&self.0));
+            .find(|table| table.name() == name && table.is_visible_to(&self.0));
         Ok(found.map(|table| {
             Arc::new(AccountTableProvider {
                 table,
@@ -79,7 +79,7 @@ impl AccountTable {
     const ALL: [Self; 3] = [Self::Users, Self::Keys, Self::Limits];
 
     /// Whether the table is visible in this account: users and keys are for admins only.
-    const fn is_for(self, account: &Account) -> bool {
+    const fn is_visible_to(self, account: &Account) -> bool {
         account.is_admin || matches!(self, Self::Limits)
     }
 
@@ -151,7 +151,7 @@ impl AccountTable {
                 )
             }
             Self::Limits => {
-                let month = Month::of(clock::now());
+                let month = Month::containing(clock::now());
                 let limits = store
                     .organisation_limits(organisation)
                     .await

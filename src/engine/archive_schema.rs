@@ -9,7 +9,7 @@ use datafusion::logical_expr::TableType;
 
 use super::published::PublishedTables;
 use super::rollup_table::RollupTable;
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::Resolution;
 
 /// The archive tables. They are empty until rows are archived.
@@ -17,10 +17,10 @@ use crate::model::Resolution;
 pub(super) struct ArchiveSchema {
     pub published: Arc<PublishedTables>,
     /// The assets whose rows are visible, the same as in the tables that the rows came from.
-    pub visible: Arc<Visible>,
+    pub visible: Arc<VisibleAssets>,
 }
 
-fn resolution_of(name: &str) -> Option<Resolution> {
+fn resolution_from_name(name: &str) -> Option<Resolution> {
     Resolution::ALL.into_iter().find(|it| it.table() == name)
 }
 
@@ -35,10 +35,10 @@ impl SchemaProvider for ArchiveSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(resolution) = resolution_of(name) else {
+        let Some(resolution) = resolution_from_name(name) else {
             return Ok(None);
         };
-        let archived = self.published.archived(resolution).await;
+        let archived = self.published.archived_table(resolution).await;
         let archived = archived.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let visible = Arc::clone(&self.visible);
         let table = RollupTable::new(resolution, archived, visible);
@@ -47,10 +47,10 @@ impl SchemaProvider for ArchiveSchema {
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
         // The type is known without opening the table.
-        Ok(resolution_of(name).map(|_| TableType::Base))
+        Ok(resolution_from_name(name).map(|_| TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        resolution_of(name).is_some()
+        resolution_from_name(name).is_some()
     }
 }

@@ -17,8 +17,8 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::cancellation;
 
-/// Gives `builder` DataFusion's rules, each of which checks before it visits the plan, or a node of it, whether the statement
-/// is cancelled. `analyzer_rule` comes after all other rules of the analyzer.
+/// Registers DataFusion's rules with `builder`. Each rule checks before it visits the plan, or a node of it, whether
+/// the statement is cancelled. `analyzer_rule` comes after all other rules of the analyzer.
 pub(super) fn register(
     builder: SessionStateBuilder,
     analyzer_rule: Arc<dyn AnalyzerRule + Send + Sync>,

@@ -56,13 +56,13 @@ impl CancelToken {
     /// Runs `work` with this token as the current one of the thread.
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         /// Restores the previous token, also when `work` panics.
-        struct Before(Option<CancelToken>);
-        impl Drop for Before {
+        struct RestoreToken(Option<CancelToken>);
+        impl Drop for RestoreToken {
             fn drop(&mut self) {
                 CURRENT.set(self.0.take());
             }
         }
-        let _before = Before(CURRENT.replace(Some(self.clone())));
+        let _before = RestoreToken(CURRENT.replace(Some(self.clone())));
         work()
     }
 }
@@ -100,13 +100,13 @@ pub fn check_memory() -> Result<()> {
 
 /// Runs `work`, a poll that should return to its caller after `limit`; see [`is_slice_over`].
 pub fn with_time_slice<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
-    struct Before(Option<(Stopwatch, Duration)>);
-    impl Drop for Before {
+    struct RestoreSlice(Option<(Stopwatch, Duration)>);
+    impl Drop for RestoreSlice {
         fn drop(&mut self) {
             SLICE.set(self.0);
         }
     }
-    let _before = Before(SLICE.replace(Some((Stopwatch::start(), limit))));
+    let _before = RestoreSlice(SLICE.replace(Some((Stopwatch::start(), limit))));
     work()
 }
 

@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use crate::catalog::{Asset, CatalogError, Edge, Snapshot, Visible};
+use crate::catalog::{Asset, CatalogError, Edge, Snapshot, VisibleAssets};
 
 /// Rows in a batch, the same as DataFusion's default.
 pub(super) const BATCH_ROWS: usize = 8_192;
@@ -24,7 +24,7 @@ pub(super) const BATCH_ROWS: usize = 8_192;
 #[derive(Debug)]
 pub(super) enum CatalogSource {
     /// The catalog in force.
-    InForce(Arc<Snapshot>),
+    Active(Arc<Snapshot>),
     /// A catalog folder, read by the first query that needs it.
     Folder(PathBuf, OnceCell<Arc<Snapshot>>),
 }
@@ -38,7 +38,7 @@ impl CatalogSource {
     /// Returns the catalog; reads the folder on the first call.
     pub async fn snapshot(&self) -> Result<&Arc<Snapshot>, CatalogError> {
         let (folder, snapshot) = match self {
-            Self::InForce(snapshot) => return Ok(snapshot),
+            Self::Active(snapshot) => return Ok(snapshot),
             Self::Folder(folder, snapshot) => (folder, snapshot),
         };
         let read = || async {
@@ -98,7 +98,7 @@ impl CatalogTable {
     }
 
     /// Returns the visible rows. An edge is visible if both of its ends are.
-    fn rows(self, snapshot: &Snapshot, visible: &Visible) -> Result<Vec<RecordBatch>> {
+    fn rows(self, snapshot: &Snapshot, visible: &VisibleAssets) -> Result<Vec<RecordBatch>> {
         let catalog = snapshot.catalog();
         match self {
             Self::Assets => {
@@ -176,14 +176,18 @@ fn batches<'a, T: 'a>(
 pub(super) struct CatalogTableProvider {
     table: CatalogTable,
     catalog: Arc<CatalogSource>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
     schema: SchemaRef,
     primary_key: Constraints,
 }
 
 impl CatalogTableProvider {
     /// Creates `table` of `catalog`, restricted to the assets in `visible`.
-    pub fn new(table: CatalogTable, catalog: Arc<CatalogSource>, visible: Arc<Visible>) -> Self {
+    pub fn new(
+        table: CatalogTable,
+        catalog: Arc<CatalogSource>,
+        visible: Arc<VisibleAssets>,
+    ) -> Self {
         Self {
             table,
             catalog,

@@ -31,7 +31,7 @@ pub struct EvenBatches<S> {
     waiting: VecDeque<RecordBatch>,
     waiting_rows: usize,
     waiting_bytes: usize,
-    ended: bool,
+    has_ended: bool,
 }
 
 impl<S: Stream + Unpin> EvenBatches<S> {
@@ -44,7 +44,7 @@ impl<S: Stream + Unpin> EvenBatches<S> {
             waiting: VecDeque::new(),
             waiting_rows: 0,
             waiting_bytes: 0,
-            ended: false,
+            has_ended: false,
         }
     }
 
@@ -102,11 +102,11 @@ where
         let this = &mut *self;
         loop {
             let is_full = this.waiting_rows >= this.rows || this.waiting_bytes > MAX_WAITING_BYTES;
-            if is_full || this.ended && this.waiting_rows > 0 {
+            if is_full || this.has_ended && this.waiting_rows > 0 {
                 let rows = this.rows.min(this.waiting_rows);
                 return Poll::Ready(Some(this.take(rows).map_err(E::from)));
             }
-            if this.ended {
+            if this.has_ended {
                 return Poll::Ready(None);
             }
             match ready!(this.input.poll_next_unpin(context)) {
@@ -118,13 +118,13 @@ where
                     }
                 }
                 Some(Err(error)) => {
-                    this.ended = true;
+                    this.has_ended = true;
                     this.waiting.clear();
                     this.waiting_rows = 0;
                     this.waiting_bytes = 0;
                     return Poll::Ready(Some(Err(error)));
                 }
-                None => this.ended = true,
+                None => this.has_ended = true,
             }
         }
     }

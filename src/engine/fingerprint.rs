@@ -9,42 +9,42 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use ecow::EcoString;
 use foldhash::fast::RandomState;
 
-use super::sql::LONGEST_SQL;
+use super::sql::MAX_SQL_BYTES;
 use crate::model::hex;
 
-/// See [`Fingerprints::of`].
+/// See [`FingerprintCache::get`].
 fn fingerprint(sql: &str) -> String {
-    let text = (sql.len() <= LONGEST_SQL)
-        .then(|| normalised(sql))
+    let text = (sql.len() <= MAX_SQL_BYTES)
+        .then(|| normalise(sql))
         .flatten();
     let text = text.as_deref().unwrap_or(sql);
     hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// The maximum number of statements whose fingerprints are cached, and the maximum length in bytes of each.
-const MOST: usize = 1_024;
-const LONGEST: usize = 4 << 10;
+const MAX_CACHED: usize = 1_024;
+const MAX_CACHED_SQL_BYTES: usize = 4 << 10;
 
 /// A cache of fingerprints of recent statements. Every call for a statement asks for its fingerprint.
 #[derive(Debug, Default)]
-pub struct Fingerprints {
-    known: Mutex<Known>,
+pub struct FingerprintCache {
+    cached: Mutex<CachedFingerprints>,
 }
 
-type Known = HashMap<String, EcoString, RandomState>;
+type CachedFingerprints = HashMap<String, EcoString, RandomState>;
 
-impl Fingerprints {
+impl FingerprintCache {
     /// Returns the SHA-256, in hexadecimal, of the normalised statement: without literals, comments and layout,
     /// unquoted names in lower case, a `?` for each literal, parameter or list of them. For text that is not SQL, or
     /// too long to be planned, it is the hash of the text itself.
-    pub fn of(&self, sql: &str) -> EcoString {
+    pub fn get(&self, sql: &str) -> EcoString {
         if let Some(known) = self.locked().get(sql) {
             return known.clone();
         }
         let found: EcoString = fingerprint(sql).into();
-        if sql.len() <= LONGEST {
+        if sql.len() <= MAX_CACHED_SQL_BYTES {
             let mut known = self.locked();
-            if known.len() >= MOST {
+            if known.len() >= MAX_CACHED {
                 known.clear();
             }
             known.insert(sql.to_owned(), found.clone());
@@ -52,12 +52,12 @@ impl Fingerprints {
         found
     }
 
-    fn locked(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, CachedFingerprints> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn normalised(sql: &str) -> Option<String> {
+fn normalise(sql: &str) -> Option<String> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().ok()?;
     let mut parts: Vec<String> = Vec::with_capacity(tokens.len());
     for token in tokens {

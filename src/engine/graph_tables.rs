@@ -18,64 +18,66 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::catalog_tables::{BATCH_ROWS, CatalogSource};
-use super::table_arguments::{Argument, Form, Kind};
-use crate::catalog::{Asset, Flow, Reached, Relation, Snapshot, Step, Topology, Visible};
+use super::table_arguments::{Argument, ArgumentType, FunctionSignature};
+use crate::catalog::{
+    Asset, FlowDirection, PathStep, ReachedAsset, Relation, Snapshot, Topology, VisibleAssets,
+};
 
 /// The maximum number of edges that a call may ask for.
-const MOST_HOPS: i64 = 100;
+const MAX_HOPS: i64 = 100;
 
 /// The assets near an asset.
-pub(super) static NEIGHBOURS: Form = Form {
+pub(super) static NEIGHBOURS: FunctionSignature = FunctionSignature {
     name: "neighbours",
-    takes: &[Kind::Text, Kind::Integer],
-    needs: 1,
+    parameters: &[ArgumentType::Text, ArgumentType::Integer],
+    required: 1,
     example: "neighbours('R-101', 2)",
 };
 
 /// The assets upstream of an asset.
-pub(super) static UPSTREAM: Form = Form {
+pub(super) static UPSTREAM: FunctionSignature = FunctionSignature {
     name: "upstream",
-    takes: &[Kind::Text, Kind::Integer],
-    needs: 1,
+    parameters: &[ArgumentType::Text, ArgumentType::Integer],
+    required: 1,
     example: "upstream('R-101')",
 };
 
 /// The assets downstream of an asset.
-pub(super) static DOWNSTREAM: Form = Form {
+pub(super) static DOWNSTREAM: FunctionSignature = FunctionSignature {
     name: "downstream",
-    takes: &[Kind::Text, Kind::Integer],
-    needs: 1,
+    parameters: &[ArgumentType::Text, ArgumentType::Integer],
+    required: 1,
     example: "downstream('R-101')",
 };
 
 /// A shortest path between two assets.
-pub(super) static PATH_BETWEEN: Form = Form {
+pub(super) static PATH_BETWEEN: FunctionSignature = FunctionSignature {
     name: "path_between",
-    takes: &[Kind::Text, Kind::Text, Kind::Text],
-    needs: 2,
+    parameters: &[ArgumentType::Text, ArgumentType::Text, ArgumentType::Text],
+    required: 2,
     example: "path_between('P-101', 'R-101')",
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Function {
+enum GraphFunctionKind {
     Neighbours,
-    Along(Flow),
+    AlongFlow(FlowDirection),
     Path,
 }
 
-impl Function {
+impl GraphFunctionKind {
     const ALL: [Self; 4] = [
         Self::Neighbours,
-        Self::Along(Flow::Up),
-        Self::Along(Flow::Down),
+        Self::AlongFlow(FlowDirection::Upstream),
+        Self::AlongFlow(FlowDirection::Downstream),
         Self::Path,
     ];
 
-    fn form(self) -> &'static Form {
+    fn signature(self) -> &'static FunctionSignature {
         match self {
             Self::Neighbours => &NEIGHBOURS,
-            Self::Along(Flow::Up) => &UPSTREAM,
-            Self::Along(Flow::Down) => &DOWNSTREAM,
+            Self::AlongFlow(FlowDirection::Upstream) => &UPSTREAM,
+            Self::AlongFlow(FlowDirection::Downstream) => &DOWNSTREAM,
             Self::Path => &PATH_BETWEEN,
         }
     }
@@ -102,22 +104,22 @@ impl Function {
 pub(super) fn register(
     state: &mut SessionState,
     catalog: &Arc<CatalogSource>,
-    visible: &Arc<Visible>,
+    visible: &Arc<VisibleAssets>,
 ) {
-    for function in Function::ALL {
-        let made = GraphFunction {
+    for function in GraphFunctionKind::ALL {
+        let table_function = GraphFunction {
             function,
             catalog: Arc::clone(catalog),
             visible: Arc::clone(visible),
         };
-        state.register_udtf(function.form().name, Arc::new(made));
+        state.register_udtf(function.signature().name, Arc::new(table_function));
     }
 }
 
 struct GraphFunction {
-    function: Function,
+    function: GraphFunctionKind,
     catalog: Arc<CatalogSource>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
 }
 
 impl fmt::Debug for GraphFunction {
@@ -130,30 +132,30 @@ impl fmt::Debug for GraphFunction {
 
 impl TableFunctionImpl for GraphFunction {
     fn call_with_args(&self, call: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let (form, arguments) = (self.function.form(), call.exprs());
-        form.check_count(arguments)?;
-        let (mut other, mut relation, mut most) =
+        let (signature, arguments) = (self.function.signature(), call.exprs());
+        signature.check_count(arguments)?;
+        let (mut other, mut relation, mut max_hops) =
             (Argument::Absent, Argument::Absent, Argument::Absent);
         match self.function {
-            Function::Path => {
-                other = form.text(arguments, 1)?;
-                relation = form.text(arguments, 2)?;
+            GraphFunctionKind::Path => {
+                other = signature.text(arguments, 1)?;
+                relation = signature.text(arguments, 2)?;
             }
-            _ => most = form.integer(arguments, 1)?,
+            _ => max_hops = signature.integer(arguments, 1)?,
         }
-        if let Argument::Given(hops) = most
-            && !(1..=MOST_HOPS).contains(&hops)
+        if let Argument::Given(hops) = max_hops
+            && !(1..=MAX_HOPS).contains(&hops)
         {
-            return Err(form.wrong(format_args!(
-                "hops must be between 1 and {MOST_HOPS}, not {hops}"
+            return Err(signature.error(format_args!(
+                "hops must be between 1 and {MAX_HOPS}, not {hops}"
             )));
         }
         Ok(Arc::new(GraphTable {
             function: self.function,
-            asset: form.text(arguments, 0)?,
+            asset: signature.text(arguments, 0)?,
             other,
             relation,
-            most,
+            max_hops,
             catalog: Arc::clone(&self.catalog),
             visible: Arc::clone(&self.visible),
             schema: self.function.schema(),
@@ -163,60 +165,64 @@ impl TableFunctionImpl for GraphFunction {
 
 /// The result of a call of a graph function.
 pub(super) struct GraphTable {
-    function: Function,
+    function: GraphFunctionKind,
     asset: Argument<String>,
     /// The other end of a path.
     other: Argument<String>,
     /// The relation of the edges of a path.
     relation: Argument<String>,
-    most: Argument<i64>,
+    max_hops: Argument<i64>,
     catalog: Arc<CatalogSource>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
     schema: SchemaRef,
 }
 
 impl GraphTable {
     fn rows(&self, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
-        let form = self.function.form();
+        let signature = self.function.signature();
         let find = |argument: &Argument<String>| {
-            let text = form.value(argument)?.unwrap_or_default();
+            let text = signature.value(argument)?.unwrap_or_default();
             let found = snapshot.find(&text, &self.visible);
-            found.map_err(|error| form.wrong(error))
+            found.map_err(|error| signature.error(error))
         };
-        let most = form.value(&self.most)?;
-        let most = most.and_then(|hops| usize::try_from(hops).ok());
+        let max_hops = signature.value(&self.max_hops)?;
+        let max_hops = max_hops.and_then(|hops| usize::try_from(hops).ok());
         let asset = find(&self.asset)?.id;
         let topology = snapshot.topology(&self.visible);
         match self.function {
-            Function::Neighbours => self.reached(&topology.neighbours(asset, most.unwrap_or(1))),
-            Function::Along(flow) => {
-                self.reached(&topology.along(asset, flow, most.unwrap_or(usize::MAX)))
+            GraphFunctionKind::Neighbours => {
+                self.reached_rows(&topology.neighbours(asset, max_hops.unwrap_or(1)))
             }
-            Function::Path => {
-                let relation = form.value(&self.relation)?.map(Relation::from);
+            GraphFunctionKind::AlongFlow(flow) => self.reached_rows(&topology.follow_flow(
+                asset,
+                flow,
+                max_hops.unwrap_or(usize::MAX),
+            )),
+            GraphFunctionKind::Path => {
+                let relation = signature.value(&self.relation)?.map(Relation::from);
                 check_relation(relation.as_ref(), &topology)?;
                 let other = find(&self.other)?.id;
-                self.steps(&topology.path(asset, other, relation.as_ref()))
+                self.path_rows(&topology.path(asset, other, relation.as_ref()))
             }
         }
     }
 
-    fn reached(&self, reached: &[Reached<'_>]) -> Result<Vec<RecordBatch>> {
-        let batch = |rows: &[Reached<'_>]| {
-            let mut columns = of_assets(rows.iter().map(|row| row.asset));
-            columns.push(numbers(rows.iter().map(|row| row.distance)));
-            columns.push(texts(rows.iter().map(|row| row.relation.text())));
-            columns.push(texts(rows.iter().map(|row| row.direction.text())));
-            columns.push(texts(rows.iter().map(|row| row.via.id.to_string())));
+    fn reached_rows(&self, reached: &[ReachedAsset<'_>]) -> Result<Vec<RecordBatch>> {
+        let batch = |rows: &[ReachedAsset<'_>]| {
+            let mut columns = asset_columns(rows.iter().map(|row| row.asset));
+            columns.push(integer_array(rows.iter().map(|row| row.distance)));
+            columns.push(text_array(rows.iter().map(|row| row.relation.text())));
+            columns.push(text_array(rows.iter().map(|row| row.direction.text())));
+            columns.push(text_array(rows.iter().map(|row| row.via.id.to_string())));
             Ok(RecordBatch::try_new(self.schema(), columns)?)
         };
         reached.chunks(BATCH_ROWS).map(batch).collect()
     }
 
-    fn steps(&self, steps: &[Step<'_>]) -> Result<Vec<RecordBatch>> {
+    fn path_rows(&self, steps: &[PathStep<'_>]) -> Result<Vec<RecordBatch>> {
         let rows = || steps.iter();
-        let mut columns = of_assets(rows().map(|step| step.asset));
-        columns.insert(0, numbers(0..steps.len()));
+        let mut columns = asset_columns(rows().map(|step| step.asset));
+        columns.insert(0, integer_array(0..steps.len()));
         let relations = rows().map(|step| step.by.map(|(relation, _)| relation.text()));
         columns.push(Arc::new(relations.collect::<StringViewArray>()));
         let directions = rows().map(|step| step.by.map(|(_, direction)| direction.text()));
@@ -238,24 +244,24 @@ fn check_relation(relation: Option<&Relation>, topology: &Topology<'_>) -> Resul
     let others = seen.into_iter().filter(|other| !known.contains(other));
     let known: Vec<&str> = known.iter().chain(others).map(Relation::text).collect();
     let text: String = text.chars().take(80).collect();
-    Err(PATH_BETWEEN.wrong(format_args!(
+    Err(PATH_BETWEEN.error(format_args!(
         "unknown relation '{text}'; use one of {}",
         known.join(", ")
     )))
 }
 
 /// Returns the columns that identify assets: id, name, type and location.
-fn of_assets<'a>(assets: impl Iterator<Item = &'a Asset> + Clone) -> Vec<ArrayRef> {
+fn asset_columns<'a>(assets: impl Iterator<Item = &'a Asset> + Clone) -> Vec<ArrayRef> {
     let assets = || assets.clone();
     vec![
-        texts(assets().map(|asset| asset.id.to_string())),
-        texts(assets().map(|asset| asset.name.as_str())),
-        texts(assets().map(|asset| asset.kind.as_str())),
-        texts(assets().map(|asset| asset.location.as_str())),
+        text_array(assets().map(|asset| asset.id.to_string())),
+        text_array(assets().map(|asset| asset.name.as_str())),
+        text_array(assets().map(|asset| asset.kind.as_str())),
+        text_array(assets().map(|asset| asset.location.as_str())),
     ]
 }
 
-fn texts(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
+fn text_array(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
     let mut texts = StringViewBuilder::new();
     for value in values {
         texts.append_value(value);
@@ -263,7 +269,7 @@ fn texts(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(texts.finish())
 }
 
-fn numbers(values: impl Iterator<Item = usize>) -> ArrayRef {
+fn integer_array(values: impl Iterator<Item = usize>) -> ArrayRef {
     let values = values.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
     Arc::new(values.map(Some).collect::<Int64Array>())
 }

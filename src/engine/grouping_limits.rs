@@ -14,7 +14,7 @@ pub const MAX_GROUPING_SETS: usize = 512;
 
 /// Returns an error if a `GROUP BY` of the statement has more than [`MAX_GROUPING_SETS`] sets.
 pub(super) fn check_grouping_sets(statement: &Parsed) -> Result<(), QueryError> {
-    let mut found = GroupingSets::default();
+    let mut found = GroupingSetCounter::default();
     let _: ControlFlow<()> = match statement {
         Parsed::Statement(statement) => Visit::visit(&**statement, &mut found),
         Parsed::Explain(explain) => return check_grouping_sets(&explain.statement),
@@ -28,9 +28,9 @@ pub(super) fn check_grouping_sets(statement: &Parsed) -> Result<(), QueryError> 
 
 /// The largest number of grouping sets of any `GROUP BY` visited so far.
 #[derive(Default)]
-struct GroupingSets(usize);
+struct GroupingSetCounter(usize);
 
-impl Visitor for GroupingSets {
+impl Visitor for GroupingSetCounter {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<()> {
@@ -38,10 +38,10 @@ impl Visitor for GroupingSets {
             GroupByExpr::Expressions(expressions, modifiers) => (expressions.as_slice(), modifiers),
             GroupByExpr::All(modifiers) => (&[] as &[Expr], modifiers),
         };
-        let sets = product(expressions.iter().map(sets_of));
+        let sets = product(expressions.iter().map(count_grouping_sets));
         let modified = product(modifiers.iter().map(|modifier| match modifier {
             GroupByWithModifier::Cube => subsets(expressions.len()),
-            GroupByWithModifier::GroupingSets(sets) => sets_of(sets),
+            GroupByWithModifier::GroupingSets(sets) => count_grouping_sets(sets),
             _ => expressions.len() + 1,
         }));
         self.0 = self.0.max(sets.saturating_mul(modified));
@@ -50,9 +50,9 @@ impl Visitor for GroupingSets {
 }
 
 /// Returns the number of grouping sets that an element of `GROUP BY` makes.
-fn sets_of(expression: &Expr) -> usize {
+fn count_grouping_sets(expression: &Expr) -> usize {
     match expression {
-        Expr::Nested(inside) => sets_of(inside),
+        Expr::Nested(inside) => count_grouping_sets(inside),
         Expr::Cube(columns) => subsets(columns.len()),
         Expr::Rollup(columns) => columns.len() + 1,
         Expr::GroupingSets(sets) => sets.len(),

@@ -10,13 +10,13 @@ use arrow::error::ArrowError;
 use chrono::{DateTime, Utc};
 
 use super::raw_files::RawFiles;
-use crate::catalog::Visible;
-use crate::lake::growing_file::GrowthError;
-use crate::lake::raw::{ContentsBuilder, FileFault, Incoming};
+use crate::catalog::VisibleAssets;
+use crate::lake::parquet_upload::ParquetUploadError;
+use crate::lake::raw::{ContentsBuilder, RawFileError, RawFileWriter};
 use crate::model::{AssetId, DateSet, Day, day_of, day_to_date};
 
 /// The maximum number of characters of an id that an error quotes.
-const SHOWN: usize = 64;
+const MAX_QUOTED_CHARS: usize = 64;
 /// The maximum number of days (UTC) in one ingest: each day is a partition that the next run computes. Ten years fit
 /// within the limit.
 const MAX_DAYS: usize = 4_000;
@@ -71,7 +71,7 @@ pub enum IngestError {
     },
     /// The id of a reading is missing or malformed.
     #[error("row {row}: the id is {found}, and must be an asset's UUID; nothing was kept")]
-    NoAsset {
+    InvalidId {
         /// The row, counted from 1.
         row: usize,
         /// The value in the row.
@@ -82,7 +82,7 @@ pub enum IngestError {
         "row {row}: the time is {found}, and must be from {} to {}; nothing was kept",
         instant(*.plausible.start()), instant(*.plausible.end())
     )]
-    NoTime {
+    InvalidTime {
         /// The row, counted from 1.
         row: usize,
         /// The value in the row.
@@ -117,16 +117,16 @@ pub enum IngestError {
     },
     /// The file cannot be written.
     #[error("cannot write the readings")]
-    Kept(#[from] GrowthError),
+    WriteFailed(#[from] ParquetUploadError),
 }
 
 /// Returns an id as an error quotes it.
-fn shown(id: &str) -> String {
+fn quoted(id: &str) -> String {
     let length = id.chars().count();
-    match length <= SHOWN {
+    match length <= MAX_QUOTED_CHARS {
         true => format!("{id:?}"),
         false => {
-            let start: String = id.chars().take(SHOWN).collect();
+            let start: String = id.chars().take(MAX_QUOTED_CHARS).collect();
             format!("{start:?}… ({length} characters)")
         }
     }
@@ -143,9 +143,9 @@ fn instant(micros: i64) -> String {
 #[derive(Debug, Clone)]
 pub struct IngestAssets {
     /// The assets that the sender's organisation may write to.
-    pub writable: Arc<Visible>,
+    pub writable: Arc<VisibleAssets>,
     /// The assets that it may see. Errors do not reveal whether other assets exist.
-    pub visible: Arc<Visible>,
+    pub visible: Arc<VisibleAssets>,
 }
 
 /// The access of a sender to the asset of a reading.
@@ -181,7 +181,7 @@ pub struct IngestTimes {
 /// An ingest in progress.
 pub struct Ingest {
     files: Arc<RawFiles>,
-    file: Incoming,
+    file: RawFileWriter,
     allowed: IngestAssets,
     times: IngestTimes,
     rows: usize,
@@ -204,12 +204,12 @@ impl Ingest {
         allowed: IngestAssets,
         times: IngestTimes,
     ) -> Result<Self, IngestError> {
-        let file = Incoming::begin(&files.raw, &files.format, path, schema);
+        let file = RawFileWriter::create(&files.raw, &files.format, path, schema);
         let file = file.map_err(|fault| match fault {
-            FileFault::MissingColumn { column, found, .. } => {
+            RawFileError::MissingColumn { column, found, .. } => {
                 IngestError::MissingColumn { column, found }
             }
-            FileFault::WrongType {
+            RawFileError::WrongType {
                 column,
                 found,
                 expected,
@@ -219,7 +219,7 @@ impl Ingest {
                 found,
                 expected,
             },
-            FileFault::Unreadable { reason, .. } => IngestError::Unusable(reason),
+            RawFileError::Unreadable { reason, .. } => IngestError::Unusable(reason),
             other => IngestError::Unusable(other.to_string()),
         })?;
         Ok(Self {
@@ -235,9 +235,9 @@ impl Ingest {
     }
 
     /// Checks the readings of a batch and writes them to the file.
-    pub async fn take(&mut self, batch: &RecordBatch) -> Result<(), IngestError> {
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), IngestError> {
         let unusable = |error: ArrowError| IngestError::Unusable(error.to_string());
-        let readings = self.file.canonical(batch).map_err(unusable)?;
+        let readings = self.file.to_canonical(batch).map_err(unusable)?;
         self.check_assets(&readings)?;
         self.check_times(&readings)?;
         self.rows = self.rows.saturating_add(readings.num_rows());
@@ -246,20 +246,20 @@ impl Ingest {
     }
 
     /// Completes the file and returns the number of readings. Without readings, no file is created.
-    pub async fn keep(self) -> Result<usize, IngestError> {
+    pub async fn finish(self) -> Result<usize, IngestError> {
         if self.rows == 0 {
-            self.file.abandon().await;
+            self.file.abort().await;
             return Ok(0);
         }
         if let Some(file) = self.file.finish().await? {
-            self.files.remember_written(&file, self.contents.finish());
+            self.files.insert_written(&file, self.contents.finish());
         }
         Ok(self.rows)
     }
 
     /// Discards the file.
-    pub async fn refuse(self) {
-        self.file.abandon().await;
+    pub async fn abort(self) {
+        self.file.abort().await;
     }
 
     fn check_assets(&self, readings: &RecordBatch) -> Result<(), IngestError> {
@@ -286,9 +286,9 @@ impl Ingest {
                     row,
                     id: id.to_owned(),
                 },
-                (_, found) => IngestError::NoAsset {
+                (_, found) => IngestError::InvalidId {
                     row,
-                    found: found.map_or_else(|| "null".to_owned(), shown),
+                    found: found.map_or_else(|| "null".to_owned(), quoted),
                 },
             });
         }
@@ -304,7 +304,7 @@ impl Ingest {
         for (row, time) in times.iter().enumerate() {
             let row = self.rows + row + 1;
             let Some(time) = time.filter(|time| plausible.contains(time)) else {
-                return Err(IngestError::NoTime {
+                return Err(IngestError::InvalidTime {
                     row,
                     found: time.map_or_else(|| "null".to_owned(), instant),
                     plausible: plausible.clone(),

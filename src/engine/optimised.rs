@@ -14,13 +14,13 @@ use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 
-use super::counted_scan::CountedScan;
+use super::cost_estimate;
+use super::metered_scan::MeteredScan;
 use super::sequential::{SequentialExec, may_stop_early};
 use super::tenant_scan::TenantScan;
-use super::weight;
 
 /// The maximum number of runs of one physical plan. A plan accumulates the metrics of every run until it is dropped.
-const MOST_USES: usize = 4;
+const MAX_RUNS: usize = 4;
 
 /// The maximum number of columns of a short query; encoding the schema of more takes too long.
 const MAX_SHORT_COLUMNS: usize = 256;
@@ -33,25 +33,26 @@ pub struct OptimisedQuery {
     /// Whether it may end before all rows are read.
     pub(super) may_stop_early: bool,
     /// Whether it joins tables.
-    pub(super) joins: bool,
+    pub(super) has_joins: bool,
     /// The bytes of the constants in the plan.
     constant_bytes: usize,
     /// Whether it reads `information_schema`, which shows settings and functions.
-    pub(super) shows_settings: bool,
+    pub(super) may_read_settings: bool,
     /// The physical plan, and the number of its runs.
-    steps: Mutex<Option<(Arc<dyn ExecutionPlan>, usize)>>,
+    physical_plan: Mutex<Option<(Arc<dyn ExecutionPlan>, usize)>>,
 }
 
 impl OptimisedQuery {
     pub(super) fn new(plan: LogicalPlan) -> Self {
         Self {
-            is_short: weight::is_short(&plan) && plan.schema().fields().len() <= MAX_SHORT_COLUMNS,
+            is_short: cost_estimate::is_short(&plan)
+                && plan.schema().fields().len() <= MAX_SHORT_COLUMNS,
             may_stop_early: may_stop_early(&plan),
-            joins: weight::joins(&plan),
-            constant_bytes: weight::constant_bytes(&plan),
-            shows_settings: weight::shows_settings(&plan),
+            has_joins: cost_estimate::has_joins(&plan),
+            constant_bytes: cost_estimate::constant_bytes(&plan),
+            may_read_settings: cost_estimate::may_read_settings(&plan),
             plan,
-            steps: Mutex::default(),
+            physical_plan: Mutex::default(),
         }
     }
 
@@ -66,14 +67,14 @@ impl OptimisedQuery {
     }
 
     /// Returns the stored physical plan, with its state reset; `None` if there is none.
-    pub(super) fn steps(&self) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    pub(super) fn cached_physical_plan(&self) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let mut kept = self.locked();
         let Some((steps, uses)) = kept.as_mut() else {
             return Ok(None);
         };
         *uses += 1;
         let steps = Arc::clone(steps);
-        if *uses >= MOST_USES {
+        if *uses >= MAX_RUNS {
             *kept = None;
         }
         drop(kept);
@@ -82,21 +83,23 @@ impl OptimisedQuery {
     }
 
     /// Stores the physical plan if it can be run again, and if planning takes long compared with running it.
-    pub(super) fn keep_steps(&self, steps: &Arc<dyn ExecutionPlan>) {
-        if self.is_short && weight::is_pinned(&self.plan) && are_stateless(steps) {
+    pub(super) fn cache_physical_plan(&self, steps: &Arc<dyn ExecutionPlan>) {
+        if self.is_short && cost_estimate::has_immutable_inputs(&self.plan) && is_reusable(steps) {
             *self.locked() = Some((Arc::clone(steps), 1));
         }
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Option<(Arc<dyn ExecutionPlan>, usize)>> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+        self.physical_plan
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether no operator keeps state from one run that another could see after a reset. Only the operators of lookups of
 /// a few rows are accepted. A sort with a `LIMIT` keeps state and shares it with operators below it.
-fn are_stateless(step: &Arc<dyn ExecutionPlan>) -> bool {
-    let is_stateless = step.is::<CountedScan>()
+fn is_reusable(step: &Arc<dyn ExecutionPlan>) -> bool {
+    let is_stateless = step.is::<MeteredScan>()
         || step.is::<TenantScan>()
         || step.is::<SequentialExec>()
         || step.is::<LocalLimitExec>()
@@ -107,5 +110,5 @@ fn are_stateless(step: &Arc<dyn ExecutionPlan>) -> bool {
         || step
             .downcast_ref::<SortExec>()
             .is_some_and(|sort| sort.fetch().is_none());
-    is_stateless && step.children().into_iter().all(are_stateless)
+    is_stateless && step.children().into_iter().all(is_reusable)
 }

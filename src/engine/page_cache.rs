@@ -20,29 +20,29 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ParquetMetaData;
 
-use crate::lake::scanned;
+use crate::lake::scanned_bytes;
 use crate::metrics::{Cache, METRICS};
 
 /// The maximum number of bytes to read on the calling thread. Copying more blocks the thread for too long.
-const AT_ONCE: u64 = 1 << 20;
+const MAX_SYNC_READ_BYTES: u64 = 1 << 20;
 
 /// Creates readers of data files, local or remote. Bytes of pages are counted for the query, those of footers are not.
 #[derive(Debug)]
-pub(super) struct Readers {
+pub(super) struct PageCacheReaderFactory {
     /// The reader factory that caches footers and reads pages from the store.
-    plain: CachedParquetFileReaderFactory,
+    inner: CachedParquetFileReaderFactory,
     /// The folder that paths are relative to; `None` if it is not local.
     root: Option<PathBuf>,
 }
 
-impl Readers {
+impl PageCacheReaderFactory {
     /// Wraps `plain`. The store's paths are relative to `root`, which is `None` if the store is not local.
     pub fn new(plain: CachedParquetFileReaderFactory, root: Option<PathBuf>) -> Self {
-        Self { plain, root }
+        Self { inner: plain, root }
     }
 }
 
-impl ParquetFileReaderFactory for Readers {
+impl ParquetFileReaderFactory for PageCacheReaderFactory {
     fn create_reader(
         &self,
         partition: usize,
@@ -55,10 +55,10 @@ impl ParquetFileReaderFactory for Readers {
             .as_ref()
             .map(|root| root.join(file.object_meta.location.as_ref()));
         let plain = self
-            .plain
+            .inner
             .create_reader(partition, file, footer_hint, metrics)?;
-        Ok(Box::new(Reader {
-            plain,
+        Ok(Box::new(PageCacheReader {
+            inner: plain,
             path,
             file: None,
         }))
@@ -66,37 +66,40 @@ impl ParquetFileReaderFactory for Readers {
 }
 
 /// A reader of one file.
-struct Reader {
-    plain: Box<dyn AsyncFileReader + Send>,
+struct PageCacheReader {
+    inner: Box<dyn AsyncFileReader + Send>,
     /// The path of the file; `None` if it is not local.
     path: Option<PathBuf>,
     /// The file, opened when it is needed first.
     file: Option<File>,
 }
 
-impl Reader {
+impl PageCacheReader {
     /// Returns the bytes if all of them are in the page cache.
-    fn at_once(&mut self, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
+    fn read_cached(&mut self, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
         let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        if wanted > AT_ONCE {
+        if wanted > MAX_SYNC_READ_BYTES {
             return None;
         }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(File::open(self.path.as_ref()?).ok()?),
         };
-        let found: Option<Vec<Bytes>> = ranges.iter().map(|range| in_memory(file, range)).collect();
-        METRICS.engine.looked_up(Cache::Pages, found.is_some());
+        let found: Option<Vec<Bytes>> = ranges
+            .iter()
+            .map(|range| read_nowait(file, range))
+            .collect();
+        METRICS.engine.count_lookup(Cache::Pages, found.is_some());
         found
     }
 }
 
-impl AsyncFileReader for Reader {
+impl AsyncFileReader for PageCacheReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        scanned::count(range.end - range.start);
-        match self.at_once(std::slice::from_ref(&range)).as_deref() {
+        scanned_bytes::count_scanned_bytes(range.end - range.start);
+        match self.read_cached(std::slice::from_ref(&range)).as_deref() {
             Some([bytes]) => futures::future::ready(Ok(bytes.clone())).boxed(),
-            _ => self.plain.get_bytes(range),
+            _ => self.inner.get_bytes(range),
         }
     }
 
@@ -104,10 +107,12 @@ impl AsyncFileReader for Reader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        scanned::count(ranges.iter().map(|range| range.end - range.start).sum());
-        match self.at_once(&ranges) {
+        scanned_bytes::count_scanned_bytes(
+            ranges.iter().map(|range| range.end - range.start).sum(),
+        );
+        match self.read_cached(&ranges) {
             Some(bytes) => futures::future::ready(Ok(bytes)).boxed(),
-            None => self.plain.get_byte_ranges(ranges),
+            None => self.inner.get_byte_ranges(ranges),
         }
     }
 
@@ -115,7 +120,7 @@ impl AsyncFileReader for Reader {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        self.plain.get_metadata(options)
+        self.inner.get_metadata(options)
     }
 }
 
@@ -125,7 +130,7 @@ impl AsyncFileReader for Reader {
     unsafe_code,
     reason = "the system call that says whether it would wait"
 )]
-fn in_memory(file: &File, range: &Range<u64>) -> Option<Bytes> {
+fn read_nowait(file: &File, range: &Range<u64>) -> Option<Bytes> {
     use std::os::fd::AsRawFd;
 
     let length = usize::try_from(range.end - range.start).ok()?;
@@ -160,7 +165,7 @@ fn in_memory(file: &File, range: &Range<u64>) -> Option<Bytes> {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn in_memory(_: &File, _: &Range<u64>) -> Option<Bytes> {
+fn read_nowait(_: &File, _: &Range<u64>) -> Option<Bytes> {
     None
 }
 
@@ -169,18 +174,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_memory_after_a_write_returns_the_bytes() {
+    fn read_nowait_after_a_write_returns_the_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let content: Vec<u8> = (0..100_000_u32).map(|byte| byte as u8).collect();
         std::fs::write(&path, &content).unwrap();
         let file = File::open(&path).unwrap();
         // Some file systems do not support `RWF_NOWAIT`.
-        if let Some(read) = in_memory(&file, &(500..70_000)) {
+        if let Some(read) = read_nowait(&file, &(500..70_000)) {
             assert_eq!(read, content[500..70_000]);
         }
         assert_eq!(
-            in_memory(&file, &(99_000..100_001)),
+            read_nowait(&file, &(99_000..100_001)),
             None,
             "the file ends before"
         );

@@ -18,16 +18,16 @@ const MAX_COLUMNS: usize = 100_000;
 
 /// Returns an error for a plan that would take too long to optimise, or whose types take too much memory.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
-    Size::default().add(plan, 0)
+    PlanSize::default().add(plan, 0)
 }
 
 #[derive(Default)]
-struct Size {
+struct PlanSize {
     steps: usize,
     columns: usize,
 }
 
-impl Size {
+impl PlanSize {
     fn add(&mut self, plan: &LogicalPlan, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(DataFusionError::Plan(format!(

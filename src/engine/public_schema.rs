@@ -15,9 +15,9 @@ use super::published::PublishedTables;
 use super::raw_files::RawFiles;
 use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
-use super::session::with_public;
+use super::session::with_public_schema;
 use super::views::Views;
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::Resolution;
 use crate::search::Search;
 
@@ -34,11 +34,11 @@ pub(super) struct PublicSchema {
     /// The index for `search('…')`; `None` if the session does not have the function.
     pub search: Option<Search>,
     /// The assets that the session sees.
-    pub visible: Arc<Visible>,
+    pub visible: Arc<VisibleAssets>,
     /// The state that views are planned with; it has no tables.
-    pub bare: Arc<SessionState>,
+    pub base_state: Arc<SessionState>,
     /// The views that are being planned, outermost first.
-    pub within: Vec<String>,
+    pub view_stack: Vec<String>,
 }
 
 impl PublicSchema {
@@ -52,7 +52,7 @@ impl PublicSchema {
     fn base_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         let visible = || Arc::clone(&self.visible);
         if let Some(resolution) = Resolution::ALL.into_iter().find(|it| it.table() == name) {
-            let published = self.published.of(resolution);
+            let published = self.published.table(resolution);
             return Some(Arc::new(RollupTable::new(resolution, published, visible())));
         }
         if let Some(table) = CatalogTable::ALL.into_iter().find(|it| it.name() == name) {
@@ -71,15 +71,15 @@ impl PublicSchema {
         let Some(query) = self.views.get(name) else {
             return Ok(None);
         };
-        if self.within.iter().any(|outer| outer == name) {
-            let cycle = self.within.join(" -> ");
+        if self.view_stack.iter().any(|outer| outer == name) {
+            let cycle = self.view_stack.join(" -> ");
             return Err(DataFusionError::Plan(format!(
                 "the view {name} refers to itself ({cycle} -> {name}); ask the operator to change its query"
             )));
         }
         let mut inside = self.clone();
-        inside.within.push(name.to_owned());
-        let state = with_public(&self.bare, Arc::new(inside))?;
+        inside.view_stack.push(name.to_owned());
+        let state = with_public_schema(&self.base_state, Arc::new(inside))?;
         let plan = state.statement_to_plan(query.with_arguments(&[])?).await;
         let plan = plan.map_err(|error| error.context(format!("in the view {name}")))?;
         Ok(Some(Arc::new(ViewTable::new(

@@ -13,8 +13,8 @@ use crate::lake::table::{DataFile, Table, TableError};
 use crate::metrics::METRICS;
 use crate::model::{AssetId, Resolution};
 
-/// The maximum number of publications that stay open. A query goes on with the publication that it began with.
-const OPEN: usize = 8;
+/// The maximum number of publications that stay open. A query continues with the publication that it began with.
+const MAX_OPEN_PUBLICATIONS: usize = 8;
 
 /// The files of the three tables, as one run published them.
 #[derive(Debug, Default)]
@@ -29,13 +29,13 @@ pub struct PublishedTables {
 #[derive(Debug, Default)]
 struct Archive {
     /// The folder and the versions; `None` before anything was archived.
-    at: Option<(Store, Versions)>,
+    location: Option<(Store, Versions)>,
     tables: [OnceCell<PublishedTable>; 3],
 }
 
 impl Archive {
     async fn table(&self, resolution: Resolution) -> Result<Option<&PublishedTable>, TableError> {
-        let Some((folder, versions)) = &self.at else {
+        let Some((folder, versions)) = &self.location else {
             return Ok(None);
         };
         let table = self.tables[resolution as usize]
@@ -89,13 +89,13 @@ impl PublishedTables {
         }
         let versions = publication.archive;
         let has_it = |known: &&Arc<Self>| {
-            let at = known.archive.at.as_ref();
+            let at = known.archive.location.as_ref();
             at.map(|(_, versions)| *versions) == versions
         };
         let archive = match known.iter().find(has_it) {
             Some(known) => Arc::clone(&known.archive),
             None => Arc::new(Archive {
-                at: versions.map(|versions| (lake.child("archive"), versions)),
+                location: versions.map(|versions| (lake.child("archive"), versions)),
                 tables: Default::default(),
             }),
         };
@@ -112,31 +112,31 @@ impl PublishedTables {
     }
 
     /// Sets the metrics of the newest bucket of each table.
-    fn tell(&self) {
+    fn update_metrics(&self) {
         for resolution in Resolution::ALL {
             let files = self
-                .of(resolution)
+                .table(resolution)
                 .into_iter()
                 .flat_map(|table| table.files.iter());
             if let Some(newest) = files.filter_map(|known| known.file.max_time).max() {
                 METRICS
                     .tables
-                    .newest_bucket(resolution.table(), newest.div_euclid(1_000_000));
+                    .set_newest_bucket(resolution.table(), newest.div_euclid(1_000_000));
             }
         }
     }
 
-    pub(super) fn of(&self, resolution: Resolution) -> Option<&PublishedTable> {
+    pub(super) fn table(&self, resolution: Resolution) -> Option<&PublishedTable> {
         self.tables[resolution as usize].as_ref()
     }
 
     /// Whether anything was archived.
     pub(super) fn has_archive(&self) -> bool {
-        self.archive.at.is_some()
+        self.archive.location.is_some()
     }
 
     /// Returns the archive of a table; `None` before anything was archived.
-    pub(super) async fn archived(
+    pub(super) async fn archived_table(
         &self,
         resolution: Resolution,
     ) -> Result<Option<&PublishedTable>, TableError> {
@@ -150,7 +150,7 @@ async fn open_table(
     resolution: Resolution,
     versions: &Versions,
 ) -> Result<PublishedTable, TableError> {
-    let table = Table::open_at(folder, resolution, versions.of(resolution)).await?;
+    let table = Table::open_at(folder, resolution, versions.get(resolution)).await?;
     Ok(PublishedTable {
         store: table.store().clone(),
         files: sorted(table.files()).into(),
@@ -180,13 +180,13 @@ impl Publications {
     /// Opens the latest publication.
     pub async fn open(lake: &Store) -> Result<Self, QueryError> {
         let newest = Arc::new(PublishedTables::latest(lake).await?);
-        newest.tell();
+        newest.update_metrics();
         let run = Arc::new(AtomicU64::new(newest.run));
         let known = Arc::clone(&run);
         METRICS
             .tables
             .run
-            .from(move || Some(known.load(Ordering::Relaxed) as f64));
+            .set_source(move || Some(known.load(Ordering::Relaxed) as f64));
         Ok(Self {
             lake: lake.clone(),
             open: Mutex::new(VecDeque::from([newest])),
@@ -194,14 +194,14 @@ impl Publications {
         })
     }
 
-    /// Returns the newest publication that [`look`](Self::look) has found.
+    /// Returns the newest publication that [`refresh`](Self::refresh) has found.
     pub fn newest(&self) -> Arc<PublishedTables> {
         let newest = self.locked().back().cloned();
         newest.unwrap_or_default()
     }
 
     /// Returns the publication of a run, opened again if needed; `None` if its records are gone.
-    pub async fn of(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
+    pub async fn get(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
         let known = self.locked().iter().find(|known| known.run == run).cloned();
         if known.is_some() || run == 0 {
             return Ok(known.or_else(|| Some(Arc::default())));
@@ -209,36 +209,39 @@ impl Publications {
         let Some(publication) = Runs::open(&self.lake).publication(run).await? else {
             return Ok(None);
         };
-        let tables = Arc::new(self.open_beside(&publication).await?);
-        self.keep(Arc::clone(&tables));
+        let tables = Arc::new(self.open_publication(&publication).await?);
+        self.insert(Arc::clone(&tables));
         Ok(Some(tables))
     }
 
-    async fn open_beside(&self, publication: &Publication) -> Result<PublishedTables, QueryError> {
+    async fn open_publication(
+        &self,
+        publication: &Publication,
+    ) -> Result<PublishedTables, QueryError> {
         let known: Vec<_> = self.locked().iter().cloned().collect();
         PublishedTables::open(&self.lake, publication, &known).await
     }
 
     /// Opens the latest publication if it is newer than the known ones.
-    pub async fn look(&self) -> Result<(), QueryError> {
+    pub async fn refresh(&self) -> Result<(), QueryError> {
         let latest = Runs::open(&self.lake).latest_publication().await?;
         if let Some(publication) = latest
             && publication.run > self.newest().run
         {
-            let tables = self.open_beside(&publication).await?;
+            let tables = self.open_publication(&publication).await?;
             tracing::info!(run = tables.run, "activated the tables of a new run");
-            tables.tell();
+            tables.update_metrics();
             self.newest_run.store(tables.run, Ordering::Relaxed);
-            self.keep(Arc::new(tables));
+            self.insert(Arc::new(tables));
         }
         Ok(())
     }
 
-    fn keep(&self, tables: Arc<PublishedTables>) {
+    fn insert(&self, tables: Arc<PublishedTables>) {
         let mut open = self.locked();
         let at = open.partition_point(|known| known.run < tables.run);
         open.insert(at, tables);
-        if open.len() > OPEN {
+        if open.len() > MAX_OPEN_PUBLICATIONS {
             open.pop_front();
         }
     }

@@ -11,19 +11,19 @@ use datafusion::execution::SessionState;
 
 use super::QueryError;
 use super::account_tables::Account;
-use super::budget::{Budget, MemoryLimits};
 use super::catalog_tables::CatalogSource;
 use super::ingest::{Ingest, IngestAssets, IngestError, IngestTimes};
-use super::lanes::{LaneLimits, Lanes};
 use super::public_schema::PublicSchema;
 use super::published::{Publications, PublishedTables};
 use super::raw_files::RawFiles;
-use super::session::{QuerySession, bare_state};
-use super::sessions::{Ground, Sessions};
+use super::resource_limits::{MemoryLimits, RuntimeEnvFactory};
+use super::scheduler::{QueryScheduler, SchedulerLimits};
+use super::session::{QuerySession, base_state};
+use super::session_cache::{SessionCache, SessionKey};
 use super::sql::SessionOption;
 use super::task_memory;
-use super::views::{Stamps, ViewFolder, Views};
-use crate::catalog::{LiveCatalog, Snapshot, Visible};
+use super::views::{FileStamps, ViewFolder, Views};
+use crate::catalog::{LiveCatalog, Snapshot, VisibleAssets};
 use crate::clock;
 use crate::config::ResampleSettings;
 use crate::lake::Store;
@@ -31,14 +31,14 @@ use crate::memory;
 use crate::search::Search;
 
 /// The interval at which the lake and the views are checked for changes.
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The lake, the catalog and the views, on which sessions are opened.
 pub struct QueryEngine {
-    bare: Arc<SessionState>,
-    sessions: Sessions,
-    budget: Arc<Budget>,
-    lanes: Arc<Lanes>,
+    base_state: Arc<SessionState>,
+    sessions: SessionCache,
+    budget: Arc<RuntimeEnvFactory>,
+    scheduler: Arc<QueryScheduler>,
     publications: Publications,
     raw: Arc<RawFiles>,
     readings: ResampleSettings,
@@ -48,7 +48,7 @@ pub struct QueryEngine {
     /// The folder in which other processes place search requests.
     search_requests: Option<PathBuf>,
     views: ViewFolder,
-    views_in_force: RwLock<(Stamps, Arc<Views>)>,
+    views_in_force: RwLock<(FileStamps, Arc<Views>)>,
     /// Increases when the views in force change.
     views_version: AtomicU64,
 }
@@ -59,7 +59,7 @@ pub struct Limits {
     /// Memory and disk.
     pub memory: MemoryLimits,
     /// Threads and times.
-    pub lanes: LaneLimits,
+    pub scheduler: SchedulerLimits,
     /// The settings that define plausible times of ingested readings.
     pub readings: ResampleSettings,
     /// The maximum age of ingested readings; `None` for no limit.
@@ -69,7 +69,7 @@ pub struct Limits {
 /// The scope of a session.
 pub struct Scope {
     /// The assets that the session sees.
-    pub visible: Arc<Visible>,
+    pub visible: Arc<VisibleAssets>,
     /// The organisation's account and the user.
     pub account: Account,
     /// The options that the client has set.
@@ -90,14 +90,14 @@ impl QueryEngine {
         views: &Path,
         limits: &Limits,
     ) -> Result<Self, QueryError> {
-        task_memory::follow_tasks();
+        task_memory::install_task_tracer();
         memory::start_watchdog().map_err(QueryError::Threads)?;
-        let budget = Arc::new(Budget::new(&limits.memory)?);
+        let budget = Arc::new(RuntimeEnvFactory::new(&limits.memory)?);
         let engine = Self {
-            bare: Arc::new(bare_state(lake, budget.shared())?),
-            sessions: Sessions::default(),
+            base_state: Arc::new(base_state(lake, budget.shared_env())?),
+            sessions: SessionCache::default(),
             budget,
-            lanes: Lanes::start(limits.lanes).map_err(QueryError::Threads)?,
+            scheduler: QueryScheduler::start(limits.scheduler).map_err(QueryError::Threads)?,
             publications: Publications::open(lake).await?,
             raw: Arc::new(raw),
             readings: limits.readings.clone(),
@@ -109,36 +109,36 @@ impl QueryEngine {
             views_in_force: RwLock::default(),
             views_version: AtomicU64::default(),
         };
-        engine.look_at_views().await;
+        engine.refresh_views().await;
         Ok(engine)
     }
 
     /// Checks for new tables and views each second, and keeps the search index up to date, while the future is polled.
     /// The catalog is updated independently.
-    pub async fn keep_watch(&self) {
+    pub async fn watch(&self) {
         tokio::join!(
-            self.keep_looking(),
-            self.raw.keep_watch(&self.lanes),
+            self.poll_for_changes(),
+            self.raw.watch(&self.scheduler),
             self.search
                 .follow(self.catalog.changes(), self.search_requests.as_deref())
         );
     }
 
-    async fn keep_looking(&self) {
-        let mut ticks = tokio::time::interval(POLL);
+    async fn poll_for_changes(&self) {
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut is_away = false;
+        let mut has_failed = false;
         loop {
             ticks.tick().await;
-            match self.publications.look().await {
-                Ok(()) => is_away = false,
-                Err(error) if !is_away => {
-                    is_away = true;
+            match self.publications.refresh().await {
+                Ok(()) => has_failed = false,
+                Err(error) if !has_failed => {
+                    has_failed = true;
                     tracing::warn!("cannot check for new tables: {error}");
                 }
                 Err(_) => {}
             }
-            self.look_at_views().await;
+            self.refresh_views().await;
         }
     }
 
@@ -148,8 +148,8 @@ impl QueryEngine {
     }
 
     /// Returns the query scheduler.
-    pub fn lanes(&self) -> &Arc<Lanes> {
-        &self.lanes
+    pub fn scheduler(&self) -> &Arc<QueryScheduler> {
+        &self.scheduler
     }
 
     /// Returns the version of the views in force, which increases when they change.
@@ -164,7 +164,7 @@ impl QueryEngine {
 
     /// Returns the tables that `run` published; `None` if they are gone.
     pub async fn published(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
-        self.publications.of(run).await
+        self.publications.get(run).await
     }
 
     /// Begins an ingest of readings for the `allowed` assets; they become the raw file `path`.
@@ -180,7 +180,7 @@ impl QueryEngine {
             oldest.map_or(i64::MIN, |oldest| oldest.timestamp_micros())
         });
         let times = IngestTimes {
-            plausible: self.readings.plausible(now),
+            plausible: self.readings.plausible_times(now),
             oldest,
         };
         self.raw.ingest(path, schema, allowed, times)
@@ -192,7 +192,7 @@ impl QueryEngine {
             let in_force = self.views_in_force.read();
             Arc::clone(&in_force.unwrap_or_else(PoisonError::into_inner).1)
         };
-        let ground = Ground {
+        let key = SessionKey {
             published: scope.published.unwrap_or_else(|| self.newest()),
             catalog: self.catalog(),
             views,
@@ -200,15 +200,15 @@ impl QueryEngine {
             account: scope.account,
             options: scope.options,
         };
-        self.sessions.get(ground, |ground| {
-            let public = self.public(
+        self.sessions.get(key, |ground| {
+            let public = self.public_schema(
                 Arc::clone(&ground.published),
                 Arc::clone(&ground.catalog),
                 Arc::clone(&ground.views),
                 Arc::clone(&ground.visible),
             );
             QuerySession::new(
-                &self.bare,
+                &self.base_state,
                 public,
                 Some(ground.account.clone()),
                 &ground.options,
@@ -217,37 +217,37 @@ impl QueryEngine {
         })
     }
 
-    fn public(
+    fn public_schema(
         &self,
         published: Arc<PublishedTables>,
         catalog: Arc<Snapshot>,
         views: Arc<Views>,
-        visible: Arc<Visible>,
+        visible: Arc<VisibleAssets>,
     ) -> PublicSchema {
         PublicSchema {
             published,
             raw: Some(Arc::clone(&self.raw)),
-            catalog: Arc::new(CatalogSource::InForce(catalog)),
+            catalog: Arc::new(CatalogSource::Active(catalog)),
             views,
             search: Some(self.search.clone()),
             visible,
-            bare: Arc::clone(&self.bare),
-            within: Vec::new(),
+            base_state: Arc::clone(&self.base_state),
+            view_stack: Vec::new(),
         }
     }
 
-    /// Puts changed views in force. Views that cannot be planned are left out, because they would break listings of all
+    /// Activates changed views. Views that cannot be planned are left out, because they would break listings of all
     /// views.
-    async fn look_at_views(&self) {
+    async fn refresh_views(&self) {
         let known = {
             let in_force = self.views_in_force.read();
             in_force.unwrap_or_else(PoisonError::into_inner).0.clone()
         };
-        let Some((stamps, mut views)) = self.views.changed(&known) else {
+        let Some((stamps, mut views)) = self.views.read_if_changed(&known) else {
             return;
         };
         // Views that depend on a view that was left out are removed by the next iterations.
-        while let Some((name, problem)) = self.wrong_view(&views).await {
+        while let Some((name, problem)) = self.find_invalid_view(&views).await {
             tracing::warn!("ignored the view {name}: {problem}");
             views.remove(&name);
         }
@@ -259,11 +259,11 @@ impl QueryEngine {
         self.views_version.fetch_add(1, Ordering::Release);
     }
 
-    async fn wrong_view(&self, views: &Views) -> Option<(String, String)> {
+    async fn find_invalid_view(&self, views: &Views) -> Option<(String, String)> {
         use datafusion::catalog::SchemaProvider;
         let shared = Arc::new(views.clone());
-        let nothing = Arc::new(Visible::Only(Vec::new()));
-        let public = self.public(self.newest(), self.catalog(), shared, nothing);
+        let nothing = Arc::new(VisibleAssets::Only(Vec::new()));
+        let public = self.public_schema(self.newest(), self.catalog(), shared, nothing);
         for name in views.names() {
             if let Err(problem) = public.table(name).await {
                 return Some((name.to_owned(), problem.strip_backtrace()));

@@ -4,8 +4,8 @@ use datafusion::common::DataFusionError;
 
 use super::ACCOUNT;
 use super::grouping_limits::MAX_GROUPING_SETS;
-use super::named_tables::MOST_TABLES;
-use super::sql::{LONGEST_SQL, MAX_PARAMETERS, MOST_OPERATORS};
+use super::sql::{MAX_OPERATORS, MAX_PARAMETERS, MAX_SQL_BYTES};
+use super::table_limits::MAX_TABLES;
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
@@ -29,7 +29,7 @@ pub enum QueryError {
     },
     /// `EXPLAIN` with options that show more than the plan.
     #[error("only plain EXPLAIN is allowed here, without ANALYZE, VERBOSE or FORMAT")]
-    ExplainsTooMuch,
+    UnsupportedExplain,
     /// `SET` of an option that sessions do not have.
     #[error(
         "{found} is not allowed here; a session has the options TIME ZONE and SCHEMA (SET TIME ZONE 'Europe/Berlin', SET schema = 'public')"
@@ -38,18 +38,18 @@ pub enum QueryError {
         /// The beginning of the statement.
         found: String,
     },
-    /// The text is longer than [`LONGEST_SQL`](super::LONGEST_SQL).
+    /// The text is longer than [`MAX_SQL_BYTES`](super::MAX_SQL_BYTES).
     #[error(
-        "the statement is {bytes} bytes long, more than {LONGEST_SQL}; send values as parameters"
+        "the statement is {bytes} bytes long, more than {MAX_SQL_BYTES}; send values as parameters"
     )]
     TooLong {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// The statement has more operators than [`MOST_OPERATORS`](super::MOST_OPERATORS), so its expressions may be
+    /// The statement has more operators than [`MAX_OPERATORS`](super::MAX_OPERATORS), so its expressions may be
     /// nested too deep.
     #[error(
-        "the statement has {operators} operators and keywords, more than {MOST_OPERATORS}; compare with many values by `IN (…)`"
+        "the statement has {operators} operators and keywords, more than {MAX_OPERATORS}; compare with many values by `IN (…)`"
     )]
     TooComplex {
         /// The number of operators and keywords.
@@ -57,7 +57,7 @@ pub enum QueryError {
     },
     /// The statement names more tables than can be planned in reasonable time.
     #[error(
-        "the statement names {count} tables, more than {MOST_TABLES} (the tables of a common table expression count at each reference to it); refer to each once"
+        "the statement names {count} tables, more than {MAX_TABLES} (the tables of a common table expression count at each reference to it); refer to each once"
     )]
     TooManyTables {
         /// The number of tables.
@@ -75,7 +75,7 @@ pub enum QueryError {
     #[error(
         "cannot parse the statement: it is nested too deeply or is ambiguous, perhaps because of a syntax error in a nested expression; reduce the nesting"
     )]
-    TooTangled,
+    TooDeeplyNested,
     /// The statement mixes `?` and `$1` parameters.
     #[error("the statement has parameters of both forms, ? and $1; use one of them")]
     MixedParameters,
@@ -88,7 +88,7 @@ pub enum QueryError {
         number: String,
     },
     /// The table does not exist, or the session does not see it.
-    #[error("there is no table {name}{}", instead(.name, .nearest.as_deref()))]
+    #[error("there is no table {name}{}", suggestion(.name, .nearest.as_deref()))]
     UnknownTable {
         /// The name as written.
         name: String,
@@ -115,7 +115,7 @@ pub enum QueryError {
 }
 
 /// Returns the end of the message: a name to use instead of `name`, or where tables are listed.
-fn instead(name: &str, nearest: Option<&str>) -> String {
+fn suggestion(name: &str, nearest: Option<&str>) -> String {
     match name.split_once('.') {
         Some((schema, _)) if schema.eq_ignore_ascii_case(ACCOUNT) => {
             "; the tables of `account` exist on servers only, and most are visible to organisation admins only".to_owned()
@@ -141,14 +141,14 @@ impl From<DataFusionError> for QueryError {
 
 impl QueryError {
     /// Returns the line of `sql` that has the error, with a mark below the position; `None` if the position is unknown.
-    pub fn place(&self, sql: &str) -> Option<String> {
+    pub fn excerpt(&self, sql: &str) -> Option<String> {
         let (line, column) = match self {
-            Self::Sql(error) if ends_early(error) => {
+            Self::Sql(error) if is_unexpected_end(error) => {
                 let line = sql.trim_end().lines().count().max(1);
                 let last = sql.trim_end().lines().last().unwrap_or_default();
                 (line, last.chars().count() + 1)
             }
-            Self::Sql(error) => place_of(error)?,
+            Self::Sql(error) => position(error)?,
             Self::UnknownTable { name, .. } => {
                 let at = sql.find(name.as_str())?;
                 let before = sql.get(..at)?;
@@ -171,15 +171,15 @@ impl QueryError {
 }
 
 /// Whether the parser reached the end of the text too early.
-fn ends_early(error: &DataFusionError) -> bool {
+fn is_unexpected_end(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::SQL(..))
         && error.to_string().contains("found: EOF")
 }
 
 /// Returns the line and column of an error, counted from 1.
-fn place_of(error: &DataFusionError) -> Option<(usize, usize)> {
+fn position(error: &DataFusionError) -> Option<(usize, usize)> {
     if let Some(span) = error.diagnostic().and_then(|diagnostic| diagnostic.span) {
-        return place_in_range(span.start.line, span.start.column);
+        return to_position(span.start.line, span.start.column);
     }
     // The parser states the position in its message only: `… at Line: 1, Column: 8`.
     let text = error.to_string();
@@ -187,10 +187,10 @@ fn place_of(error: &DataFusionError) -> Option<(usize, usize)> {
     let (line, column) = rest.split_once(", Column: ")?;
     let digits = column.find(|c: char| !c.is_ascii_digit());
     let column = column.get(..digits.unwrap_or(column.len()))?;
-    place_in_range(line.parse().ok()?, column.parse().ok()?)
+    to_position(line.parse().ok()?, column.parse().ok()?)
 }
 
-fn place_in_range(line: u64, column: u64) -> Option<(usize, usize)> {
+fn to_position(line: u64, column: u64) -> Option<(usize, usize)> {
     let place = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
     (place.0 > 0 && place.1 > 0).then_some(place)
 }

@@ -1,8 +1,8 @@
 //! The raw files and the known facts about each, shared by all sessions.
 //!
 //! The contents of a file ([`FileContents`]) are determined once for all callers: when a client sends the readings,
-//! when a query first needs the file, or ahead of queries by [`RawFiles::keep_watch`]. After that, a query opens only
-//! files with readings of assets that its caller sees, on dates that it asks for.
+//! when a query first needs the file, or ahead of queries by [`RawFiles::watch`]. After that, a query opens only files
+//! with readings of assets that its caller sees, on dates that it asks for.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,18 +14,18 @@ use datafusion::common::{DataFusionError, Result};
 use futures::{StreamExt, stream};
 
 use super::ingest::{Ingest, IngestAssets, IngestError, IngestTimes};
-use super::lanes::Lanes;
+use super::scheduler::QueryScheduler;
 use crate::clock::Stopwatch;
 use crate::lake::Store;
-use crate::lake::raw::{FileContents, RawFile, RawFormat, contents, list, survey};
+use crate::lake::raw::{FileContents, RawFile, RawFormat, list_raw_files, read_contents, survey};
 use crate::model::{AssetId, DateSet, Window};
 
 /// The number of files that are inspected concurrently.
-const SURVEYS: usize = 16;
+const MAX_CONCURRENT_SURVEYS: usize = 16;
 /// The time after which the folder is listed again.
-const FRESH: Duration = Duration::from_secs(1);
+const LISTING_LIFETIME: Duration = Duration::from_secs(1);
 /// The interval at which new files are inspected ahead of queries.
-const POLL: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The folder of files that clients send.
 pub const INGESTED: &str = "ingested";
 /// The maximum size in bytes of a file whose ids and times are read ahead of queries; files that clients send have no
@@ -59,13 +59,13 @@ pub(super) struct KnownFile {
 pub struct RawFiles {
     pub(super) raw: Store,
     pub(super) format: Arc<RawFormat>,
-    known: Mutex<Known>,
+    known: Mutex<FileCache>,
     /// Held while files are listed and inspected; other tasks wait for the result.
-    turn: tokio::sync::Mutex<()>,
+    survey_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Known {
+struct FileCache {
     listed: Option<(Stopwatch, Arc<[RawFile]>)>,
     /// The known versions, by path.
     versions: HashMap<String, Version>,
@@ -83,16 +83,16 @@ struct Version {
     was_listed: bool,
 }
 
-impl Known {
+impl FileCache {
     fn version(&self, file: &RawFile) -> Option<&Version> {
         let version = self.versions.get(&file.path);
         version.filter(|version| version.etag == file.etag)
     }
 
-    fn remember(&mut self, file: &RawFile, facts: Option<FileFacts>, was_listed: bool) {
+    fn insert(&mut self, file: &RawFile, facts: Option<FileFacts>, was_listed: bool) {
         let facts = facts.map(|mut facts| {
             if let Some(contents) = &mut facts.contents
-                && !self.lists.share(contents)
+                && !self.lists.intern(contents)
             {
                 facts.contents = None;
             }
@@ -108,7 +108,7 @@ impl Known {
     }
 
     /// Stores a new listing and forgets files that are gone.
-    fn list(&mut self, files: Vec<RawFile>) -> Arc<[RawFile]> {
+    fn set_listing(&mut self, files: Vec<RawFile>) -> Arc<[RawFile]> {
         let files: Arc<[RawFile]> = match &self.listed {
             Some((_, former)) if **former == *files => Arc::clone(former),
             _ => {
@@ -152,7 +152,7 @@ struct AssetLists {
 impl AssetLists {
     /// Replaces lists by equal ones that are known, and adds new ones; returns `false` if there is no room for a new
     /// one.
-    fn share(&mut self, contents: &mut FileContents) -> bool {
+    fn intern(&mut self, contents: &mut FileContents) -> bool {
         for group in &mut contents.groups {
             if let Some(known) = self.lists.get(&group.assets) {
                 group.assets = Arc::clone(known);
@@ -190,7 +190,7 @@ impl RawFiles {
             raw,
             format: Arc::new(format),
             known: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            survey_lock: tokio::sync::Mutex::default(),
         }
     }
 
@@ -206,7 +206,7 @@ impl RawFiles {
     }
 
     /// Stores the contents of a file that was just written.
-    pub(super) fn remember_written(&self, file: &RawFile, contents: Option<FileContents>) {
+    pub(super) fn insert_written(&self, file: &RawFile, contents: Option<FileContents>) {
         // Without contents, the file is inspected like any other.
         if let Some(contents) = contents {
             let facts = FileFacts {
@@ -215,25 +215,25 @@ impl RawFiles {
                 contents: Some(contents),
                 was_read: true,
             };
-            self.locked().remember(file, Some(facts), false);
+            self.locked().insert(file, Some(facts), false);
         }
     }
 
     /// Inspects new files ahead of queries, while the future is polled.
-    pub(super) async fn keep_watch(self: &Arc<Self>, lanes: &Lanes) {
-        let mut ticks = tokio::time::interval(POLL);
+    pub(super) async fn watch(self: &Arc<Self>, scheduler: &QueryScheduler) {
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let listed = {
-                let _turn = self.turn.lock().await;
-                self.files().await
+                let _turn = self.survey_lock.lock().await;
+                self.list_files().await
             };
             match listed {
                 Ok(listed) => {
                     let files = Arc::clone(self);
-                    lanes
-                        .beside(async move { files.look_into(&listed).await })
+                    scheduler
+                        .run_without_permit(async move { files.inspect_new(&listed).await })
                         .await;
                 }
                 Err(error) => tracing::debug!("cannot list raw files: {error}"),
@@ -241,8 +241,8 @@ impl RawFiles {
         }
     }
 
-    /// Inspects files without holding the lock `turn`: this runs in the background, and queries must not wait for it.
-    async fn look_into(&self, listed: &[RawFile]) {
+    /// Inspects files without holding `survey_lock`: this runs in the background, and queries must not wait for it.
+    async fn inspect_new(&self, listed: &[RawFile]) {
         for file in listed {
             if self.locked().version(file).is_none() {
                 self.survey(file).await;
@@ -265,7 +265,7 @@ impl RawFiles {
             return;
         }
         // An error in the file is reported by the query or job that reads it.
-        let contents = contents(&self.raw, file, &self.format).await;
+        let contents = read_contents(&self.raw, file, &self.format).await;
         let facts = FileFacts {
             dates: known.dates.clone(),
             irregular: known.irregular,
@@ -279,60 +279,62 @@ impl RawFiles {
             facts.is_some_and(|facts| Arc::ptr_eq(facts, known))
         };
         if locked.version(file).is_some_and(is_same) {
-            locked.remember(file, Some(facts), true);
+            locked.insert(file, Some(facts), true);
         }
     }
 
     /// Returns the readable files, each with the known facts.
     pub(super) async fn readable(&self) -> Result<Arc<[KnownFile]>> {
-        if let Some(readable) = self.fresh() {
+        if let Some(readable) = self.cached_readable() {
             return Ok(readable);
         }
-        let _turn = self.turn.lock().await;
-        if let Some(readable) = self.fresh() {
+        let _turn = self.survey_lock.lock().await;
+        if let Some(readable) = self.cached_readable() {
             return Ok(readable);
         }
-        let files = self.files().await?;
+        let files = self.list_files().await?;
         let unknown: Vec<RawFile> = {
             let known = self.locked();
             let unknown = files.iter().filter(|file| known.version(file).is_none());
             unknown.cloned().collect()
         };
         stream::iter(unknown)
-            .for_each_concurrent(SURVEYS, |file| async move { self.survey(&file).await })
+            .for_each_concurrent(MAX_CONCURRENT_SURVEYS, |file| async move {
+                self.survey(&file).await
+            })
             .await;
         Ok(self.locked().readable(&files))
     }
 
-    fn fresh(&self) -> Option<Arc<[KnownFile]>> {
+    fn cached_readable(&self) -> Option<Arc<[KnownFile]>> {
         let known = self.locked();
         let (since, _) = known.listed.as_ref()?;
-        (since.elapsed() < FRESH)
+        (since.elapsed() < LISTING_LIFETIME)
             .then(|| known.readable.clone())
             .flatten()
     }
 
-    async fn files(&self) -> Result<Arc<[RawFile]>> {
+    async fn list_files(&self) -> Result<Arc<[RawFile]>> {
         if let Some((since, files)) = &self.locked().listed
-            && since.elapsed() < FRESH
+            && since.elapsed() < LISTING_LIFETIME
         {
             return Ok(Arc::clone(files));
         }
-        let files = list(&self.raw)
+        let files = list_raw_files(&self.raw)
             .await
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(self.locked().list(files))
+        Ok(self.locked().set_listing(files))
     }
 
     async fn survey(&self, file: &RawFile) {
         let facts = match survey(&self.raw, file, &self.format).await {
             Ok(survey) => {
                 let of_one = survey.asset.map(|asset| {
-                    FileContents::of_one(asset, survey.dates.clone(), survey.irregular)
+                    FileContents::from_asset(asset, survey.dates.clone(), survey.has_untimed)
                 });
                 Some(FileFacts {
                     dates: survey.dates,
-                    irregular: survey.irregular,
+                    irregular: survey.has_untimed,
                     contents: of_one,
                     was_read: false,
                 })
@@ -345,17 +347,17 @@ impl RawFiles {
         let mut locked = self.locked();
         // Another task may have stored the same facts, or more, meanwhile.
         if locked.version(file).is_none() {
-            locked.remember(file, facts, true);
+            locked.insert(file, facts, true);
         }
     }
 
     /// Excludes a file from now on, like the job that quarantines it.
-    pub(super) fn leave_out(&self, file: &RawFile) {
+    pub(super) fn exclude(&self, file: &RawFile) {
         tracing::warn!("cannot read {}; excluded from raw_readings", file.path);
-        self.locked().remember(file, None, true);
+        self.locked().insert(file, None, true);
     }
 
-    fn locked(&self) -> MutexGuard<'_, Known> {
+    fn locked(&self) -> MutexGuard<'_, FileCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,9 +15,9 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 use super::raw_files::{FileFacts, RawFiles};
 use super::raw_scan::{RawScanExec, ScanFile};
+use super::scan_pruning::ScanPruning;
 use super::visible_filter::visible_filter;
-use super::wanted::Wanted;
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::{AssetId, DateSet};
 use crate::resample::schema::READINGS;
 
@@ -25,12 +25,12 @@ use crate::resample::schema::READINGS;
 #[derive(Debug)]
 pub(super) struct RawReadings {
     files: Arc<RawFiles>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
 }
 
 impl RawReadings {
     /// Creates the table of `files`, restricted to the assets in `visible`.
-    pub fn new(files: Arc<RawFiles>, visible: Arc<Visible>) -> Self {
+    pub fn new(files: Arc<RawFiles>, visible: Arc<VisibleAssets>) -> Self {
         Self { files, visible }
     }
 }
@@ -59,11 +59,11 @@ impl TableProvider for RawReadings {
         filters: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let wanted = Wanted::of(filters, "id");
+        let wanted = ScanPruning::from_filters(filters, "id");
         let known = self.files.readable().await?;
-        let mut relevance = Relevance::new(&wanted, &self.visible);
+        let mut relevance = FilePruner::new(&wanted, &self.visible);
         let files = known.iter();
-        let files = files.filter(|known| relevance.is_relevant(&known.facts));
+        let files = files.filter(|known| relevance.may_match(&known.facts));
         let files: Vec<_> = files
             .map(|known| ScanFile {
                 folder: self.files.raw.clone(),
@@ -87,14 +87,14 @@ impl TableProvider for RawReadings {
             }
         }
         let format = Arc::clone(&self.files.format);
-        let scan = RawScanExec::grouped(format, partitions, wanted.window);
+        let scan = RawScanExec::with_partitions(format, partitions, wanted.window);
         // The readings that count for the caller are exactly those that are visible and match the pushed-down
         // conditions.
-        let visible = wanted.visible(&self.visible);
+        let visible = wanted.restrict_visible(&self.visible);
         let visible = visible_filter(&visible, "id", 0, &READINGS)?;
         let files = Arc::clone(&self.files);
-        let scan = scan.showing(visible, !wanted.untimed);
-        let scan = scan.telling(Arc::new(move |file| files.leave_out(file)));
+        let scan = scan.with_visible(visible, !wanted.untimed);
+        let scan = scan.with_on_unreadable(Arc::new(move |file| files.exclude(file)));
         let mut plan: Arc<dyn ExecutionPlan> = Arc::new(scan);
         if projection.is_some() {
             let columns = columns.iter().map(|&index| {
@@ -107,13 +107,13 @@ impl TableProvider for RawReadings {
     }
 }
 
-impl Wanted {
+impl ScanPruning {
     /// Returns the visible assets that match the conditions; unchanged if everything is visible.
-    fn visible(&self, visible: &Arc<Visible>) -> Arc<Visible> {
+    fn restrict_visible(&self, visible: &Arc<VisibleAssets>) -> Arc<VisibleAssets> {
         match (&**visible, &self.assets) {
-            (Visible::Only(ids), Some(_)) => {
-                let ids = ids.iter().copied().filter(|&id| self.wants(id));
-                Arc::new(Visible::Only(ids.collect()))
+            (VisibleAssets::Only(ids), Some(_)) => {
+                let ids = ids.iter().copied().filter(|&id| self.includes(id));
+                Arc::new(VisibleAssets::Only(ids.collect()))
             }
             _ => Arc::clone(visible),
         }
@@ -121,47 +121,51 @@ impl Wanted {
 }
 
 /// Selects the files that may have visible readings that match the conditions.
-struct Relevance<'a> {
-    wanted: &'a Wanted,
-    visible: &'a Visible,
+struct FilePruner<'a> {
+    pruning: &'a ScanPruning,
+    visible: &'a VisibleAssets,
     dates: DateSet,
     /// Whether a list of assets has a visible one that matches, by the address of the list, because files share lists.
-    known: HashMap<*const AssetId, bool>,
+    matching_lists: HashMap<*const AssetId, bool>,
 }
 
-impl<'a> Relevance<'a> {
-    fn new(wanted: &'a Wanted, visible: &'a Visible) -> Self {
+impl<'a> FilePruner<'a> {
+    fn new(wanted: &'a ScanPruning, visible: &'a VisibleAssets) -> Self {
         Self {
-            wanted,
+            pruning: wanted,
             visible,
             dates: wanted.window.dates(),
-            known: HashMap::new(),
+            matching_lists: HashMap::new(),
         }
     }
 
-    fn is_relevant(&mut self, facts: &FileFacts) -> bool {
-        let sees_all = matches!(self.visible, Visible::All);
+    fn may_match(&mut self, facts: &FileFacts) -> bool {
+        let sees_all = matches!(self.visible, VisibleAssets::All);
         match &facts.contents {
             // Rows whose id is not an asset's are visible to callers who see everything.
             Some(contents) if !(sees_all && contents.has_other_ids) => {
                 let mut groups = contents.groups.iter();
                 groups.any(|group| {
-                    self.is_in_time(&group.dates, group.untimed) && self.has_any(&group.assets)
+                    self.overlaps_dates(&group.dates, group.untimed)
+                        && self.has_matching_asset(&group.assets)
                 })
             }
-            _ => self.is_in_time(&facts.dates, facts.irregular),
+            _ => self.overlaps_dates(&facts.dates, facts.irregular),
         }
     }
 
-    fn is_in_time(&self, dates: &DateSet, untimed: bool) -> bool {
-        self.wanted.untimed && untimed || self.dates.intersects(dates)
+    fn overlaps_dates(&self, dates: &DateSet, untimed: bool) -> bool {
+        self.pruning.untimed && untimed || self.dates.intersects(dates)
     }
 
-    fn has_any(&mut self, assets: &Arc<[AssetId]>) -> bool {
-        let (wanted, visible) = (self.wanted, self.visible);
-        *self.known.entry(assets.as_ptr()).or_insert_with(|| {
-            let mut assets = assets.iter();
-            assets.any(|&asset| visible.contains(asset) && wanted.wants(asset))
-        })
+    fn has_matching_asset(&mut self, assets: &Arc<[AssetId]>) -> bool {
+        let (wanted, visible) = (self.pruning, self.visible);
+        *self
+            .matching_lists
+            .entry(assets.as_ptr())
+            .or_insert_with(|| {
+                let mut assets = assets.iter();
+                assets.any(|&asset| visible.contains(asset) && wanted.includes(asset))
+            })
     }
 }

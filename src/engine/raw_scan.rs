@@ -19,7 +19,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::lake::Store;
-use crate::lake::raw::{FileFault, RawFile, RawFormat, Want, read};
+use crate::lake::raw::{RawFile, RawFileError, RawFormat, ReadRequest, read};
 use crate::model::Window;
 use crate::resample::schema::READINGS;
 
@@ -37,8 +37,8 @@ pub struct ScanFile {
 /// A callback for files that turn out to be unreadable.
 pub type OnUnreadable = Arc<dyn Fn(&RawFile) + Send + Sync>;
 
-/// Reads raw files. A faulty file fails its own partition, with the [`FileFault`](crate::lake::raw::FileFault) as the
-/// external error.
+/// Reads raw files. A faulty file fails its own partition, with the [`RawFileError`](crate::lake::raw::RawFileError) as
+/// the external error.
 pub struct RawScanExec {
     format: Arc<RawFormat>,
     /// The files of each partition.
@@ -48,7 +48,7 @@ pub struct RawScanExec {
     /// evaluated on hidden readings.
     visible: Option<Arc<dyn PhysicalExpr>>,
     /// Whether visible readings outside the window are removed.
-    cuts: bool,
+    clips_to_window: bool,
     on_unreadable: Option<OnUnreadable>,
     properties: Arc<PlanProperties>,
 }
@@ -62,11 +62,15 @@ impl RawScanExec {
     /// Reads the readings of `files` inside `window`, and possibly more. Each file is a partition.
     pub fn new(format: Arc<RawFormat>, files: Vec<ScanFile>, window: Window) -> Self {
         let partitions = files.into_iter().map(|file| vec![file]).collect();
-        Self::grouped(format, partitions, window)
+        Self::with_partitions(format, partitions, window)
     }
 
     /// Reads the readings inside `window`, and possibly more. Files of a partition are read one after another.
-    pub fn grouped(format: Arc<RawFormat>, partitions: Vec<Vec<ScanFile>>, window: Window) -> Self {
+    pub fn with_partitions(
+        format: Arc<RawFormat>,
+        partitions: Vec<Vec<ScanFile>>,
+        window: Window,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&READINGS)),
             Partitioning::UnknownPartitioning(partitions.len().max(1)),
@@ -78,23 +82,23 @@ impl RawScanExec {
             partitions,
             window,
             visible: None,
-            cuts: false,
+            clips_to_window: false,
             on_unreadable: None,
             properties: Arc::new(properties),
         }
     }
 
     /// Emits only readings for which `visible` is true, and with `cuts` only those inside the window.
-    pub fn showing(self, visible: Option<Arc<dyn PhysicalExpr>>, cuts: bool) -> Self {
+    pub fn with_visible(self, visible: Option<Arc<dyn PhysicalExpr>>, cuts: bool) -> Self {
         Self {
             visible,
-            cuts,
+            clips_to_window: cuts,
             ..self
         }
     }
 
     /// Calls `on_unreadable` for each damaged file.
-    pub fn telling(self, on_unreadable: OnUnreadable) -> Self {
+    pub fn with_on_unreadable(self, on_unreadable: OnUnreadable) -> Self {
         Self {
             on_unreadable: Some(on_unreadable),
             ..self
@@ -102,24 +106,24 @@ impl RawScanExec {
     }
 
     /// Whether all readings are emitted.
-    pub(super) fn shows_all(&self) -> bool {
+    pub(super) fn is_unrestricted(&self) -> bool {
         self.visible.is_none()
     }
 
     /// Returns the same scan with each file as a partition, in the order of their paths.
-    pub(super) fn file_by_file(&self) -> Self {
+    pub(super) fn with_file_partitions(&self) -> Self {
         let mut files: Vec<_> = self.partitions.iter().flatten().cloned().collect();
         files.sort_by(|one, other| one.file.path.cmp(&other.file.path));
         Self {
             on_unreadable: self.on_unreadable.clone(),
             ..Self::new(Arc::clone(&self.format), files, self.window)
-                .showing(self.visible.clone(), self.cuts)
+                .with_visible(self.visible.clone(), self.clips_to_window)
         }
     }
 }
 
 /// Returns the readings of a batch for which `visible` is true and whose time is inside `window`, if there is one.
-fn shown(
+fn filter_visible(
     batch: &RecordBatch,
     visible: &Arc<dyn PhysicalExpr>,
     window: Option<Window>,
@@ -194,13 +198,13 @@ impl ExecutionPlan for RawScanExec {
         let batches = stream::iter(files).then(move |scanned| {
             let format = Arc::clone(&format);
             let (file, on_unreadable) = (scanned.file.clone(), on_unreadable.clone());
-            let failed = move |fault: FileFault| {
-                if let (FileFault::Unreadable { .. }, Some(tell)) = (&fault, &on_unreadable) {
+            let failed = move |fault: RawFileError| {
+                if let (RawFileError::Unreadable { .. }, Some(tell)) = (&fault, &on_unreadable) {
                     tell(&file);
                 }
                 DataFusionError::External(Box::new(fault))
             };
-            let want = Want {
+            let want = ReadRequest {
                 window,
                 untimed: scanned.untimed,
                 batch_rows: BATCH_ROWS,
@@ -212,9 +216,12 @@ impl ExecutionPlan for RawScanExec {
                 Ok::<_, DataFusionError>(batches.map_err(failed).boxed())
             }
         });
-        let (visible, cut) = (self.visible.clone(), self.cuts.then_some(self.window));
+        let (visible, cut) = (
+            self.visible.clone(),
+            self.clips_to_window.then_some(self.window),
+        );
         let batches = batches.try_flatten().map(move |batch| match &visible {
-            Some(visible) => shown(&batch?, visible, cut),
+            Some(visible) => filter_visible(&batch?, visible, cut),
             None => batch,
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(

@@ -27,27 +27,27 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
 
-use super::page_cache::Readers;
+use super::page_cache::PageCacheReaderFactory;
 use super::published::{PublishedFile, PublishedTable};
+use super::scan_pruning::ScanPruning;
 use super::visible_filter::visible_filter;
-use super::wanted::Wanted;
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::lake::Store;
-use crate::lake::table::{DataFile, Partition, ROWS_PER_PAGE};
+use crate::lake::table::{DataFile, MAX_ROWS_PER_PAGE, Partition};
 use crate::model::{Resolution, day_to_date};
 
 /// The column of the asset, the first.
-pub(super) const ASSET: &str = "asset_id";
+pub(super) const ASSET_COLUMN: &str = "asset_id";
 /// The column of the bucket's time, the second.
-pub(super) const TIME: &str = "timestamp";
+pub(super) const TIME_COLUMN: &str = "timestamp";
 /// The number of bytes at the end of a file that are fetched at once, enough for the footers of most files.
-const FOOTER_HINT: usize = 64 << 10;
+const FOOTER_HINT_BYTES: usize = 64 << 10;
 
 /// The table of one resolution, at one version or before its first publication.
 pub(super) struct RollupTable {
     resolution: Resolution,
     source: Option<PublishedTable>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
     schema: TableSchema,
     /// The asset and the time.
     primary_key: Constraints,
@@ -67,13 +67,13 @@ impl RollupTable {
     pub fn new(
         resolution: Resolution,
         table: Option<&PublishedTable>,
-        visible: Arc<Visible>,
+        visible: Arc<VisibleAssets>,
     ) -> Self {
         let double = |name: &str, nullable| Field::new(name, DataType::Float64, nullable);
         let mut fields = vec![
-            Field::new(ASSET, DataType::Utf8View, false),
+            Field::new(ASSET_COLUMN, DataType::Utf8View, false),
             Field::new(
-                TIME,
+                TIME_COLUMN,
                 DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
                 false,
             ),
@@ -104,13 +104,13 @@ impl RollupTable {
         let (first, _) = partition.days().ok_or_else(|| {
             DataFusionError::Execution(format!(
                 "{:?} is not a partition of {}",
-                partition.text(),
+                partition.as_str(),
                 self.resolution.table()
             ))
         })?;
         Ok(match self.resolution {
             Resolution::Minute => ScalarValue::Date32(Some(first)),
-            Resolution::Hour => ScalarValue::Utf8(Some(partition.text().to_owned())),
+            Resolution::Hour => ScalarValue::Utf8(Some(partition.as_str().to_owned())),
             Resolution::Day => ScalarValue::Int32(Some(day_to_date(first).year())),
         })
     }
@@ -120,7 +120,7 @@ impl RollupTable {
         let mut statistics = Statistics {
             // DataFusion answers `count(*)` from an exact number of rows, which would include hidden rows.
             num_rows: match (&*self.visible, file.rows) {
-                (Visible::All, Some(rows)) => Precision::Exact(rows as usize),
+                (VisibleAssets::All, Some(rows)) => Precision::Exact(rows as usize),
                 _ => Precision::Absent,
             },
             total_byte_size: Precision::Absent,
@@ -189,9 +189,9 @@ impl TableProvider for RollupTable {
         let Some(source) = &self.source else {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         };
-        let filter = visible_filter(&self.visible, ASSET, 0, &self.schema())?;
+        let filter = visible_filter(&self.visible, ASSET_COLUMN, 0, &self.schema())?;
         let files = self
-            .wanted(source, filters)
+            .pruned_files(source, filters)
             .map(|PublishedFile { file, .. }| {
                 let path = source.store.absolute(&Path::from(file.path.as_str()));
                 let statistics = Arc::new(self.statistics(file));
@@ -209,11 +209,11 @@ impl TableProvider for RollupTable {
         };
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(source.store.root(), footers);
-        let readers = Readers::new(
+        let readers = PageCacheReaderFactory::new(
             readers,
             source.store.local_path().map(|_| PathBuf::from("/")),
         );
-        // Visibility is checked first, and conditions are not reordered: see `guarded_scan`.
+        // Visibility is checked first, and conditions are not reordered: see `tenant_filter_scan`.
         let options = state.table_options().parquet.clone();
         let mut parquet = parquet_source(self.schema.clone(), options, Arc::new(readers))
             .with_reorder_filters(filter.is_none());
@@ -240,33 +240,32 @@ pub(super) fn parquet_source(
     ParquetSource::new(schema)
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(readers)
-        .with_metadata_size_hint(FOOTER_HINT)
+        .with_metadata_size_hint(FOOTER_HINT_BYTES)
         .with_pushdown_filters(true)
 }
 
 impl RollupTable {
     /// Returns the files that a query with these conditions has to read.
-    fn wanted<'a>(
+    fn pruned_files<'a>(
         &'a self,
         source: &'a PublishedTable,
         filters: &[Expr],
     ) -> impl Iterator<Item = &'a PublishedFile> + 'a {
-        let wanted = Wanted::of(filters, ASSET);
-        source
-            .files
-            .iter()
-            .filter(move |file| self.assets_in(file, &wanted) > 0 && may_be_at(&wanted, &file.file))
+        let wanted = ScanPruning::from_filters(filters, ASSET_COLUMN);
+        source.files.iter().filter(move |file| {
+            self.count_assets(file, &wanted) > 0 && overlaps_window(&wanted, &file.file)
+        })
     }
 
     /// Returns how many visible assets that the query asks for are inside the file's bounds, or [`usize::MAX`] if that
     /// is unknown.
-    fn assets_in(&self, file: &PublishedFile, wanted: &Wanted) -> usize {
+    fn count_assets(&self, file: &PublishedFile, wanted: &ScanPruning) -> usize {
         let Some((min, max)) = file.assets else {
             return usize::MAX;
         };
         match (&*self.visible, &wanted.assets) {
-            (Visible::All, None) => usize::MAX,
-            (Visible::Only(ids), None) => {
+            (VisibleAssets::All, None) => usize::MAX,
+            (VisibleAssets::Only(ids), None) => {
                 let upto = ids.partition_point(|id| *id <= max);
                 upto.saturating_sub(ids.partition_point(|id| *id < min))
             }
@@ -279,25 +278,25 @@ impl RollupTable {
     }
 
     /// Estimates the number of rows that a query with these conditions reads.
-    pub fn estimate(&self, filters: &[Expr], limit: Option<usize>) -> u64 {
+    pub fn estimate_rows(&self, filters: &[Expr], limit: Option<usize>) -> u64 {
         let Some(source) = &self.source else {
             return 0;
         };
         if let (Some(limit), []) = (limit, filters) {
             return limit as u64;
         }
-        let wanted = Wanted::of(filters, ASSET);
-        let rows = self.wanted(source, filters).map(|file| {
-            let all = file.file.rows.unwrap_or(ROWS_PER_PAGE * 64);
-            let assets = self.assets_in(file, &wanted) as u64;
-            all.min(assets.saturating_mul(ROWS_PER_PAGE))
+        let wanted = ScanPruning::from_filters(filters, ASSET_COLUMN);
+        let rows = self.pruned_files(source, filters).map(|file| {
+            let all = file.file.rows.unwrap_or(MAX_ROWS_PER_PAGE * 64);
+            let assets = self.count_assets(file, &wanted) as u64;
+            all.min(assets.saturating_mul(MAX_ROWS_PER_PAGE))
         });
         rows.fold(0, u64::saturating_add)
     }
 }
 
 /// Whether the file's time bounds overlap the window of the conditions.
-fn may_be_at(wanted: &Wanted, file: &DataFile) -> bool {
+fn overlaps_window(wanted: &ScanPruning, file: &DataFile) -> bool {
     file.min_time.is_none_or(|min| min < wanted.window.end)
         && file.max_time.is_none_or(|max| wanted.window.start <= max)
 }

@@ -53,7 +53,7 @@ fn is_beyond(rows: &Option<Box<Expr>>) -> bool {
 
 /// Replaces operators that keep more than [`MAX_TOP_ROWS`] first rows in memory: a full sort with a limit above it
 /// instead of a top-k sort, and an aggregate without a limit.
-pub(super) fn without_large_tops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn without_large_top_k(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let bounded = plan.transform_up(|step| {
         if let Some(sort) = step.downcast_ref::<SortExec>()
             && let Some(rows) = sort.fetch().filter(|rows| *rows > MAX_TOP_ROWS)

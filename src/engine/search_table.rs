@@ -1,4 +1,4 @@
-//! The table function `search('what is looked for' [, limit])`: assets that match a description, best first.
+//! The table function `search('description' [, limit])`: assets that match a description, best first.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,26 +23,26 @@ use datafusion::physical_plan::{
 use futures::stream;
 
 use super::catalog_tables::CatalogSource;
-use super::table_arguments::{Argument, Form, Kind};
-use crate::catalog::{Snapshot, Visible};
-use crate::search::{Ask, Found, MOST_RESULTS, Search, check_text};
+use super::table_arguments::{Argument, ArgumentType, FunctionSignature};
+use crate::catalog::{Snapshot, VisibleAssets};
+use crate::search::{MAX_RESULTS, Search, SearchRequest, SearchResult, check_text};
 
-/// The assets that match a description.
-pub(super) static SEARCH: Form = Form {
+/// The signature of the function.
+pub(super) static SEARCH: FunctionSignature = FunctionSignature {
     name: "search",
-    takes: &[Kind::Text, Kind::Integer],
-    needs: 1,
+    parameters: &[ArgumentType::Text, ArgumentType::Integer],
+    required: 1,
     example: "search('high-temperature reactor vessel', 5)",
 };
 
 /// The number of results if no limit is given.
-const USUAL_LIMIT: usize = 10;
+const DEFAULT_LIMIT: usize = 10;
 
 /// The function in a session that sees the assets in `visible`.
 struct SearchFunction {
     search: Search,
     catalog: Arc<CatalogSource>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
 }
 
 /// Registers the function with a session that sees the assets in `visible`.
@@ -50,7 +50,7 @@ pub(super) fn register(
     state: &mut SessionState,
     search: Search,
     catalog: Arc<CatalogSource>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
 ) {
     let made = SearchFunction {
         search,
@@ -72,14 +72,14 @@ impl TableFunctionImpl for SearchFunction {
         SEARCH.check_count(arguments)?;
         let text = SEARCH.text(arguments, 0)?;
         if let Argument::Given(text) = &text {
-            check_text(text).map_err(|error| SEARCH.wrong(error))?;
+            check_text(text).map_err(|error| SEARCH.error(error))?;
         }
         let limit = SEARCH.integer(arguments, 1)?;
         if let Argument::Given(limit) = limit
-            && !(1..=MOST_RESULTS as i64).contains(&limit)
+            && !(1..=MAX_RESULTS as i64).contains(&limit)
         {
-            return Err(SEARCH.wrong(format_args!(
-                "limit must be between 1 and {MOST_RESULTS}, not {limit}"
+            return Err(SEARCH.error(format_args!(
+                "limit must be between 1 and {MAX_RESULTS}, not {limit}"
             )));
         }
         Ok(Arc::new(SearchTable {
@@ -97,7 +97,7 @@ impl TableFunctionImpl for SearchFunction {
 pub(super) struct SearchTable {
     search: Search,
     catalog: Arc<CatalogSource>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
     text: Argument<String>,
     limit: Argument<i64>,
     schema: SchemaRef,
@@ -146,16 +146,16 @@ impl TableProvider for SearchTable {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         let snapshot = self.catalog.snapshot().await;
         let snapshot = snapshot.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let ask = Ask {
+        let request = SearchRequest {
             text,
-            limit: limit.unwrap_or(USUAL_LIMIT),
+            limit: limit.unwrap_or(DEFAULT_LIMIT),
             granted: Arc::clone(&self.visible),
             by: None,
         };
         let found: Arc<dyn ExecutionPlan> = Arc::new(SearchExec {
             search: self.search.clone(),
             snapshot: Arc::clone(snapshot),
-            ask,
+            request,
             properties: Arc::new(PlanProperties::new(
                 EquivalenceProperties::new(self.schema()),
                 Partitioning::UnknownPartitioning(1),
@@ -181,13 +181,13 @@ impl TableProvider for SearchTable {
 struct SearchExec {
     search: Search,
     snapshot: Arc<Snapshot>,
-    ask: Ask,
+    request: SearchRequest,
     properties: Arc<PlanProperties>,
 }
 
 impl DisplayAs for SearchExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SearchExec: limit={}", self.ask.limit)
+        write!(f, "SearchExec: limit={}", self.request.limit)
     }
 }
 
@@ -219,7 +219,7 @@ impl ExecutionPlan for SearchExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (search, ask) = (self.search.clone(), self.ask.clone());
+        let (search, ask) = (self.search.clone(), self.request.clone());
         let (snapshot, schema) = (Arc::clone(&self.snapshot), self.schema());
         let rows_schema = Arc::clone(&schema);
         let rows = async move {
@@ -231,16 +231,17 @@ impl ExecutionPlan for SearchExec {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
-    /// Few rows: a join then builds its hash table from them and prunes the other side by their assets.
+    /// Returns a small number of rows, so that a join builds its hash table from them and prunes the other side by
+    /// their assets.
     fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
-        statistics.num_rows = Precision::Inexact(self.ask.limit);
-        statistics.total_byte_size = Precision::Inexact(self.ask.limit * 200);
+        statistics.num_rows = Precision::Inexact(self.request.limit);
+        statistics.total_byte_size = Precision::Inexact(self.request.limit * 200);
         Ok(Arc::new(statistics))
     }
 }
 
-fn rows(schema: SchemaRef, found: &[Found], snapshot: &Snapshot) -> Result<RecordBatch> {
+fn rows(schema: SchemaRef, found: &[SearchResult], snapshot: &Snapshot) -> Result<RecordBatch> {
     let assets = || found.iter().filter_map(|found| snapshot.asset(found.id));
     let columns = vec![
         Arc::new(StringViewArray::from_iter_values(

@@ -1,4 +1,4 @@
-//! A session: what one who asks may see, and the planning and running of read-only SQL on it.
+//! A session: the tables that a caller may see, and the planning and execution of read-only SQL on them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,50 +25,50 @@ use datafusion::sql::parser::Statement as Parsed;
 
 use super::account_tables::{Account, AccountSchema};
 use super::archive_schema::ArchiveSchema;
-use super::budget::Budget;
+use super::cancellable_aggregate::with_cancellable_aggregates;
+use super::cancellable_plan::with_cancellation_checks;
 use super::cancellation::CancelToken;
 use super::catalog_tables::CatalogSource;
-use super::checked_aggregate::checked_aggregates;
-use super::checked_plan::checked;
-use super::counted_scan::RunContext;
-use super::guarded_scan::guarded;
+use super::cost_estimate;
+use super::metered_scan::RunContext;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
+use super::resource_limits::RuntimeEnvFactory;
 use super::rollup_table::store_url;
 use super::search_table;
 use super::sql::{Query, SessionOption, Statement};
+use super::tenant_filter_scan::rewrite_scans;
 use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
-use super::weight;
 use super::{QueryError, cancellable_rules, functions, graph_tables, row_limits, spec_functions};
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::lake::Store;
-use crate::lake::scanned::Scanned;
+use crate::lake::scanned_bytes::ScannedBytes;
 use crate::search::Search;
 
 /// The only catalog of SQL.
 pub const CATALOG: &str = "plantlake";
 /// The schema of the tables.
 pub const PUBLIC: &str = "public";
-/// The schema of what an organisation may know of itself.
+/// The schema of an organisation's own users, keys, limits and usage.
 pub const ACCOUNT: &str = "account";
-/// The schema of what expired.
+/// The schema of expired rows.
 pub const ARCHIVE: &str = "archive";
-/// The schema that describes the others.
+/// The schema that describes the other schemas.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 
-/// What one who asks may see, at one published set of versions.
+/// The schemas that a caller may see, at one published set of table versions.
 #[derive(Clone)]
 pub struct QuerySession {
-    /// What queries are planned with that are shared out among the cores,
+    /// Plans queries that run on several cores.
     parallel: Arc<SessionState>,
-    /// and what those are that are done within a moment: to share little work out costs more than to do it.
+    /// Plans short queries, for which distributing the work would take longer than doing it.
     serial: Arc<SessionState>,
-    /// None where queries take what they need.
-    budget: Option<Arc<Budget>>,
-    /// Whether not everything may be seen.
+    /// The memory limits of queries; `None` for no limits.
+    budget: Option<Arc<RuntimeEnvFactory>>,
+    /// Whether the caller may see some assets only.
     is_restricted: bool,
     run: u64,
 }
@@ -80,47 +80,48 @@ pub struct ReadyQuery {
 }
 
 impl ReadyQuery {
-    /// Runs it. What is worked on beside the reader, is worked on where this is called.
+    /// Starts the query and returns its rows. Operators that spawn tasks spawn them on the runtime of the calling
+    /// thread.
     pub fn run(self) -> Result<SendableRecordBatchStream, DataFusionError> {
         execute_stream(self.plan, self.context)
     }
 }
 
 impl QuerySession {
-    /// Opens what is published now, for the operator at this machine, who may see everything. The catalog in the folder
-    /// `catalog` is read by the first query that needs it.
+    /// Opens the current publication for the operator at this machine, who may see everything. The first query that
+    /// needs the catalog reads it from the folder `catalog`.
     ///
-    /// `search` is what `search('…')` asks; without it there is no such function.
+    /// `search` answers the function `search('…')`; without it, the function does not exist.
     pub async fn open(
         lake: &Store,
         catalog: &Path,
         search: Option<Search>,
     ) -> Result<Self, QueryError> {
-        let bare = Arc::new(bare_state(lake, Arc::new(RuntimeEnv::default()))?);
+        let bare = Arc::new(base_state(lake, Arc::new(RuntimeEnv::default()))?);
         let public = PublicSchema {
             published: Arc::new(PublishedTables::latest(lake).await?),
             raw: None,
             catalog: Arc::new(CatalogSource::folder(catalog.to_owned())),
             views: Arc::new(Views::default()),
             search,
-            visible: Arc::new(Visible::All),
-            bare: Arc::clone(&bare),
-            within: Vec::new(),
+            visible: Arc::new(VisibleAssets::All),
+            base_state: Arc::clone(&bare),
+            view_stack: Vec::new(),
         };
         Self::new(&bare, public, None, &[], None)
     }
 
-    /// A session of `bare` with these schemas and options.
+    /// Returns a session derived from `bare` with these schemas and options.
     pub(super) fn new(
         bare: &SessionState,
         public: PublicSchema,
         account: Option<Account>,
         options: &[SessionOption],
-        budget: Option<Arc<Budget>>,
+        budget: Option<Arc<RuntimeEnvFactory>>,
     ) -> Result<Self, QueryError> {
         let run = public.published.run();
-        let is_restricted = matches!(*public.visible, Visible::Only(_));
-        let mut state = with_public(bare, Arc::new(public))?;
+        let is_restricted = matches!(*public.visible, VisibleAssets::Only(_));
+        let mut state = with_public_schema(bare, Arc::new(public))?;
         if let Some(account) = account
             && let Some(catalog) = state.catalog_list().catalog(CATALOG)
         {
@@ -140,7 +141,7 @@ impl QuerySession {
             }
         }
         if is_restricted {
-            only_what_rows_decide(state.config_mut().options_mut());
+            disable_dynamic_pruning(state.config_mut().options_mut());
         }
         let mut serial = state.clone();
         serial
@@ -160,19 +161,19 @@ impl QuerySession {
         })
     }
 
-    /// The run that published the tables; 0 before the first, when they are empty.
+    /// Returns the run that published the tables; 0 before the first run, when they are empty.
     pub fn run(&self) -> u64 {
         self.run
     }
 
-    /// What a query is planned with whose `now()` is now.
-    fn now(&self) -> SessionState {
+    /// Returns a state for planning in which `now()` is the current time.
+    fn fresh_state(&self) -> SessionState {
         let mut state = SessionState::clone(&self.parallel);
         state.mark_start_execution();
         state
     }
 
-    /// Plans one read-only statement, with all of `EXPLAIN`.
+    /// Plans one read-only statement. All forms of `EXPLAIN` are allowed.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame, QueryError> {
         let parsed = match Statement::parse(sql)? {
             Statement::Query(query) => query.with_arguments(&[])?,
@@ -183,27 +184,27 @@ impl QuerySession {
                 });
             }
         };
-        let plan = self.planned(parsed).await?;
-        Ok(DataFrame::new(self.now(), plan))
+        let plan = self.plan_statement(parsed).await?;
+        Ok(DataFrame::new(self.fresh_state(), plan))
     }
 
-    /// Plans a query. Parameters beyond `values` stay open.
+    /// Plans a query with the given values of parameters. Without values, the parameters stay open.
     pub async fn plan(
         &self,
         query: &Query,
         values: &[ScalarValue],
     ) -> Result<LogicalPlan, QueryError> {
-        let plan = self.planned(query.with_arguments(values)?).await?;
+        let plan = self.plan_statement(query.with_arguments(values)?).await?;
         if values.is_empty() {
             return Ok(plan);
         }
         Ok(plan.with_param_values(ParamValues::from(values.to_vec()))?)
     }
 
-    async fn planned(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
-        self.check_tables(&parsed)?;
-        // Arguments of table functions may be made of the time, and are worked out now.
-        let plan = self.now().statement_to_plan(parsed).await?;
+    async fn plan_statement(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
+        self.check_tables_exist(&parsed)?;
+        // Arguments of table functions are evaluated here and may use `now()`.
+        let plan = self.fresh_state().statement_to_plan(parsed).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -213,15 +214,15 @@ impl QuerySession {
         Ok(plan)
     }
 
-    /// Says which table there is not, and what may have been meant.
-    fn check_tables(&self, parsed: &Parsed) -> Result<(), QueryError> {
+    /// Fails if a table does not exist; the error names the most similar one.
+    fn check_tables_exist(&self, parsed: &Parsed) -> Result<(), QueryError> {
         let state = &self.parallel;
         let Some(catalog) = state.catalog_list().catalog(CATALOG) else {
             return Ok(());
         };
         let default = &state.config_options().catalog.default_schema;
         for reference in state.resolve_table_references(parsed)? {
-            // A table function looks like a table.
+            // Table functions are among the references to tables.
             if state.table_functions().contains_key(reference.table()) {
                 continue;
             }
@@ -233,15 +234,15 @@ impl QuerySession {
             if *named.catalog != *CATALOG || !is_there {
                 return Err(QueryError::UnknownTable {
                     name: unquoted(&reference),
-                    nearest: self.nearest(&named.table),
+                    nearest: self.nearest_table_name(&named.table),
                 });
             }
         }
         Ok(())
     }
 
-    /// The table, or the table function, whose name is most like `name`.
-    fn nearest(&self, name: &str) -> Option<String> {
+    /// Returns the table or table function with the most similar name, if one is similar enough.
+    fn nearest_table_name(&self, name: &str) -> Option<String> {
         let catalog = self.parallel.catalog_list().catalog(CATALOG)?;
         let schemas = [ARCHIVE, PUBLIC, ACCOUNT].into_iter();
         let names = schemas.flat_map(|schema| {
@@ -265,16 +266,16 @@ impl QuerySession {
             .map(|(_, known)| known)
     }
 
-    /// The plan as it will be run, its types checked.
+    /// Optimises a plan, and checks its types and the arguments of functions.
     pub fn optimise(&self, plan: &LogicalPlan) -> Result<OptimisedQuery, QueryError> {
         let plan = row_limits::clamp(plan.clone())?;
-        let optimised = functions::while_planning(|| self.now().optimize(&plan))?;
+        let optimised = functions::while_planning(|| self.fresh_state().optimize(&plan))?;
         functions::check_arguments(&optimised)?;
         Ok(OptimisedQuery::new(optimised))
     }
 
-    /// Whether a plan that was not optimised yet means the same whenever it is run, and for whoever of an organisation may
-    /// run it: whether it asks neither for the time nor for the account, of which each sees something else.
+    /// Whether a plan that is not optimised yet means the same at any time and for any user of an organisation: it uses
+    /// neither the time nor the tables of the account, whose contents differ between users.
     pub fn is_repeatable(plan: &LogicalPlan) -> bool {
         let asks = |expression: &Expr| {
             expression.exists(|part| {
@@ -284,72 +285,72 @@ impl QuerySession {
                 ))
             })
         };
-        let mut asks_for_it = false;
+        let mut depends_on_caller = false;
         let looked = plan.apply_with_subqueries(|node| {
-            // A view's query is not in the plan yet.
+            // The query of a view is not part of the plan yet.
             if let LogicalPlan::TableScan(scan) = node {
                 let inside = scan.source.get_logical_plan();
-                asks_for_it |= inside.is_some_and(|inside| !Self::is_repeatable(&inside));
-                asks_for_it |= weight::is_of_account(scan);
+                depends_on_caller |= inside.is_some_and(|inside| !Self::is_repeatable(&inside));
+                depends_on_caller |= cost_estimate::is_account_scan(scan);
             }
             node.apply_expressions(|expression| {
-                asks_for_it |= asks(expression)?;
+                depends_on_caller |= asks(expression)?;
                 Ok(TreeNodeRecursion::Continue)
             })
         });
-        looked.is_ok() && !asks_for_it
+        looked.is_ok() && !depends_on_caller
     }
 
-    /// The types of a plan's open parameters, by their names (`$1`), as far as they can be told.
+    /// Returns the types of a plan's open parameters by name (`$1`), as far as they are known.
     pub fn parameter_types(
         plan: &LogicalPlan,
     ) -> Result<HashMap<String, Option<DataType>>, QueryError> {
         Ok(plan.get_parameter_types()?)
     }
 
-    /// Makes a query ready to be run; the bytes that it reads of the lake's files count for `scanned`, and `token` ends it.
-    pub async fn ready(
+    /// Prepares a query for execution. The bytes that it reads from the lake's files are added to `scanned`, and
+    /// `token` cancels it.
+    pub async fn prepare(
         &self,
         query: &OptimisedQuery,
-        scanned: Scanned,
+        scanned: ScannedBytes,
         token: CancelToken,
     ) -> Result<ReadyQuery, QueryError> {
         let is_short = query.is_short;
-        // What is read before such a query ends must not depend on others' rows.
+        // The rows that such a query reads before it ends must not depend on hidden rows.
         let sequential = self.is_restricted && query.may_stop_early;
-        // Which side of a join is read first, and so which rows of the other side are read, is another matter in a plan for
-        // one partition. Whether a query is short depends on the rows of all, so that it must not decide this.
-        let serial = is_short && !(self.is_restricted && query.joins);
+        // A plan for one partition may read the sides of a join in another order, and thus other rows of the second
+        // side. The estimate of a short query counts hidden rows, too, so it must not choose the plan.
+        let serial = is_short && !(self.is_restricted && query.has_joins);
         let state = match serial || sequential {
             true => &self.serial,
             false => &self.parallel,
         };
-        let plan = match query.steps()? {
+        let plan = match query.cached_physical_plan()? {
             Some(steps) => steps,
             None => {
                 let planner = Arc::clone(state.query_planner());
                 let steps = match is_short {
                     true => planner.create_physical_plan(&query.plan, &**state).await?,
                     false => {
-                        let plan = checked_aggregates(&query.plan)?;
+                        let plan = with_cancellable_aggregates(&query.plan)?;
                         planner.create_physical_plan(&plan, &**state).await?
                     }
                 };
-                let steps = row_limits::without_large_tops(guarded(steps, sequential)?)?;
-                query.keep_steps(&steps);
+                let steps = row_limits::without_large_top_k(rewrite_scans(steps, sequential)?)?;
+                query.cache_physical_plan(&steps);
                 match is_short {
                     true => steps,
-                    false => checked(steps)?,
+                    false => with_cancellation_checks(steps)?,
                 }
             }
         };
         let runtime = match &self.budget {
-            Some(budget) => budget.of_one_query(query.shows_settings),
+            Some(budget) => budget.query_env(query.may_read_settings),
             None => Arc::clone(state.runtime_env()),
         };
-        // Functions are looked up by their names while a statement is planned, and not any more; but `information_schema`
-        // lists those that there are here.
-        let lists = query.shows_settings;
+        // Functions are looked up by name during planning only, but `information_schema` lists those in this context.
+        let lists = query.may_read_settings;
         let context = TaskContext::new(
             None,
             state.session_id().to_owned(),
@@ -357,10 +358,10 @@ impl QuerySession {
                 .config()
                 .clone()
                 .with_extension(Arc::new(RunContext { scanned, token })),
-            listed(lists, state.scalar_functions()),
-            listed(lists, state.higher_order_functions()),
-            listed(lists, state.aggregate_functions()),
-            listed(lists, state.window_functions()),
+            listed_functions(lists, state.scalar_functions()),
+            listed_functions(lists, state.higher_order_functions()),
+            listed_functions(lists, state.aggregate_functions()),
+            listed_functions(lists, state.window_functions()),
             runtime,
         );
         Ok(ReadyQuery {
@@ -369,13 +370,13 @@ impl QuerySession {
         })
     }
 
-    /// The schema of what [`explain`](Self::explain) gives.
+    /// Returns the schema of the rows that [`explain`](Self::explain) returns.
     pub fn explain_schema() -> Schema {
         let text = |name| Field::new(name, DataType::Utf8, false);
         Schema::new(vec![text("plan_type"), text("plan")])
     }
 
-    /// An optimised plan as rows: what will be done, and nothing of the files that it will be done on.
+    /// Returns an optimised plan as rows: the logical plan only, because the physical one names files.
     pub fn explain(query: &OptimisedQuery) -> Result<RecordBatch, QueryError> {
         let columns: [StringArray; 2] = [
             vec!["logical_plan"].into(),
@@ -386,7 +387,7 @@ impl QuerySession {
         rows.map_err(|error| DataFusionError::from(error).into())
     }
 
-    /// The schemas, with their names.
+    /// Returns the schemas with their names, sorted by name.
     pub fn schemas(&self) -> Vec<(String, Arc<dyn SchemaProvider>)> {
         let Some(catalog) = self.parallel.catalog_list().catalog(CATALOG) else {
             return Vec::new();
@@ -400,29 +401,32 @@ impl QuerySession {
     }
 }
 
-/// Turns off what leaves out files and row groups by what a query has found so far: beside that, what is left out depends on the
-/// bounds of all rows in a file, others' too, and on which task was faster.
-fn only_what_rows_decide(options: &mut ConfigOptions) {
+/// Turns off the pruning of files and row groups by rows that a query has already found: it depends on the bounds of
+/// all rows in a file, hidden ones included, and on which task was faster.
+fn disable_dynamic_pruning(options: &mut ConfigOptions) {
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     options.optimizer.enable_sort_pushdown = false;
 }
 
-/// The functions, if the query lists them.
-fn listed<F>(lists: bool, functions: &HashMap<String, Arc<F>>) -> HashMap<String, Arc<F>> {
+/// Returns the functions if `lists` is set, because the query lists them; none otherwise.
+fn listed_functions<F>(
+    lists: bool,
+    functions: &HashMap<String, Arc<F>>,
+) -> HashMap<String, Arc<F>> {
     match lists {
         true => functions.clone(),
         false => HashMap::new(),
     }
 }
 
-/// As the reference was written, without quotes.
+/// Returns the reference as it was written, without quotes.
 fn unquoted(reference: &TableReference) -> String {
     reference.to_string()
 }
 
-/// What all sessions on a lake have in common: functions, options, memory, and no table.
-pub(super) fn bare_state(
+/// Returns the common basis of all sessions on a lake: functions, options and memory, but no tables.
+pub(super) fn base_state(
     lake: &Store,
     runtime: Arc<RuntimeEnv>,
 ) -> Result<SessionState, QueryError> {
@@ -431,9 +435,9 @@ pub(super) fn bare_state(
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
-        // An instant without a zone is one of UTC, as those in the tables are.
+        // Timestamps without a time zone are UTC, like those in the tables.
         .set_str("datafusion.execution.time_zone", "UTC")
-        // Clients know text, not views of it.
+        // Some clients do not know the type Utf8View.
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);
     runtime.register_object_store(store_url(lake)?.as_ref(), lake.root());
@@ -442,14 +446,17 @@ pub(super) fn bare_state(
         .with_runtime_env(runtime)
         .with_default_features();
     let mut builder = cancellable_rules::register(builder, Arc::new(functions::BoundExpressions));
-    functions::offer(&mut builder);
+    functions::retain_supported(&mut builder);
     let mut state = builder.build();
     spec_functions::register(&mut state)?;
     Ok(state)
 }
 
-/// `bare` with the schema `public`, what goes along its catalog, and what expired of its tables.
-pub(super) fn with_public(bare: &SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
+/// Returns `bare` with the schemas `public` and `archive`, and the functions over the catalog.
+pub(super) fn with_public_schema(
+    bare: &SessionState,
+    public: Arc<PublicSchema>,
+) -> Result<SessionState> {
     let catalog = MemoryCatalogProvider::new();
     let (source, visible) = (Arc::clone(&public.catalog), Arc::clone(&public.visible));
     let search = public.search.clone();

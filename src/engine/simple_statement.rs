@@ -51,34 +51,34 @@ pub(super) fn is_simple(statement: &Parsed) -> bool {
     let ast::Statement::Query(query) = &**statement else {
         return false;
     };
-    let mut found = Found {
+    let mut found = SimplicityVisitor {
         tables: PublicSchema::table_names()
             .into_iter()
             .map(str::to_owned)
             .collect(),
-        ..Found::default()
+        ..SimplicityVisitor::default()
     };
     Visit::visit(&**query, &mut found).is_continue()
 }
 
 /// Counts of the parts of a statement. The visit stops at the first part that is not simple.
 #[derive(Default)]
-struct Found {
+struct SimplicityVisitor {
     /// Names of tables, and of common table expressions that were visited.
     tables: Vec<String>,
     expressions: usize,
-    named: usize,
+    table_references: usize,
     selects: usize,
 }
 
-fn simple_if(is_simple: bool) -> ControlFlow<()> {
+fn continue_if(is_simple: bool) -> ControlFlow<()> {
     match is_simple {
         true => ControlFlow::Continue(()),
         false => ControlFlow::Break(()),
     }
 }
 
-impl Visitor for Found {
+impl Visitor for SimplicityVisitor {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
@@ -88,16 +88,16 @@ impl Visitor for Found {
         let names = with.cte_tables.iter().map(|table| &table.alias.name);
         self.tables
             .extend(names.map(|name| name.value.to_lowercase()));
-        simple_if(!with.recursive)
+        continue_if(!with.recursive)
     }
 
     fn pre_visit_select(&mut self, _: &ast::Select) -> ControlFlow<()> {
         self.selects += 1;
-        simple_if(self.selects <= MAX_SELECTS)
+        continue_if(self.selects <= MAX_SELECTS)
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
-        self.named += 1;
+        self.table_references += 1;
         let name = relation.0.last().and_then(|name| name.as_ident());
         let name = name.map(|name| name.value.to_lowercase());
         // Tables of the archive are opened by the first query that names them.
@@ -107,11 +107,11 @@ impl Visitor for Found {
                 .is_some_and(|part| part.value.eq_ignore_ascii_case(ARCHIVE))
         });
         let is_known = !is_archive && name.is_some_and(|name| self.tables.contains(&name));
-        simple_if(is_known && self.named <= MAX_TABLES)
+        continue_if(is_known && self.table_references <= MAX_TABLES)
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        simple_if(matches!(
+        continue_if(matches!(
             factor,
             TableFactor::Table { args: None, .. } | TableFactor::Derived { .. }
         ))
@@ -119,7 +119,7 @@ impl Visitor for Found {
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
         self.expressions += 1;
-        simple_if(self.expressions <= MAX_EXPRESSIONS && is_simple_expression(expression))
+        continue_if(self.expressions <= MAX_EXPRESSIONS && is_simple_expression(expression))
     }
 }
 

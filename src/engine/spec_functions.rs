@@ -14,15 +14,15 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::spec_json::{Found, InUnit};
+use super::spec_json::{NumericSpec, SpecUnit};
 use crate::model::{Unit, is_difference};
 
 /// Registers the functions with a session.
 pub(super) fn register(state: &mut SessionState) -> Result<()> {
-    for asks in [Asks::Value, Asks::Unit, Asks::Converted] {
+    for asks in [SpecResult::Value, SpecResult::Unit, SpecResult::Converted] {
         let arguments = asks.documentation().arguments.as_ref().map_or(0, Vec::len);
         let function = SpecFunction {
-            asks,
+            result: asks,
             signature: Signature::string(arguments, Volatility::Immutable),
         };
         state.register_udf(Arc::new(ScalarUDF::new_from_impl(function)))?;
@@ -32,7 +32,7 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
 
 /// The result of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Asks {
+enum SpecResult {
     /// The number as written.
     Value,
     /// Its unit.
@@ -41,7 +41,7 @@ enum Asks {
     Converted,
 }
 
-impl Asks {
+impl SpecResult {
     const fn name(self) -> &'static str {
         match self {
             Self::Value => "spec_value",
@@ -52,21 +52,21 @@ impl Asks {
 
     fn documentation(self) -> &'static Documentation {
         static VALUE: LazyLock<Documentation> = LazyLock::new(|| {
-            documented(
+            build_documentation(
                 "Returns a specification as a number; null if it is missing or not a number.",
                 "spec_value(specifications, key)",
                 "spec_value(specifications, 'volume_m3')",
             )
         });
         static UNIT: LazyLock<Documentation> = LazyLock::new(|| {
-            documented(
+            build_documentation(
                 "Returns the unit of a numeric specification: the suffix of its key, or the asset's unit for range_low, range_high and resolution.",
                 "spec_unit(specifications, key)",
                 "spec_unit(specifications, 'range_high')",
             )
         });
         static CONVERTED: LazyLock<Documentation> = LazyLock::new(|| {
-            let documented = documented(
+            let documented = build_documentation(
                 "Returns a specification as a number, converted to a unit; null if it is missing, is not a number or has no unit, or if it is in the asset's unit and that measures another quantity.",
                 "spec_in(specifications, key, unit)",
                 "spec_in(specifications, 'design_pressure', 'kPa')",
@@ -86,7 +86,7 @@ impl Asks {
     }
 }
 
-fn documented(description: &str, syntax: &str, example: &str) -> Documentation {
+fn build_documentation(description: &str, syntax: &str, example: &str) -> Documentation {
     Documentation::builder(DOC_SECTION_OTHER, description, syntax)
         .with_argument("specifications", "The specifications of an asset, as JSON.")
         .with_argument(
@@ -99,13 +99,13 @@ fn documented(description: &str, syntax: &str, example: &str) -> Documentation {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SpecFunction {
-    asks: Asks,
+    result: SpecResult,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for SpecFunction {
     fn name(&self) -> &str {
-        self.asks.name()
+        self.result.name()
     }
 
     fn signature(&self) -> &Signature {
@@ -113,59 +113,59 @@ impl ScalarUDFImpl for SpecFunction {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(match self.asks {
-            Asks::Value | Asks::Converted => DataType::Float64,
-            Asks::Unit => DataType::Utf8,
+        Ok(match self.result {
+            SpecResult::Value | SpecResult::Converted => DataType::Float64,
+            SpecResult::Unit => DataType::Utf8,
         })
     }
 
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_one = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
-        let are_all_one = call.args.iter().all(is_one);
-        let rows = if are_all_one { 1 } else { call.number_rows };
-        let texts = call.args.iter().map(Texts::of);
-        let texts: Vec<Texts> = texts.collect::<Result<_>>()?;
-        let answers = self.answers(&texts, rows)?;
-        Ok(match are_all_one {
+        let are_all_scalar = call.args.iter().all(is_one);
+        let rows = if are_all_scalar { 1 } else { call.number_rows };
+        let texts = call.args.iter().map(TextArgument::from_value);
+        let texts: Vec<TextArgument> = texts.collect::<Result<_>>()?;
+        let answers = self.evaluate(&texts, rows)?;
+        Ok(match are_all_scalar {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&answers, 0)?),
             false => ColumnarValue::Array(answers),
         })
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        Some(self.asks.documentation())
+        Some(self.result.documentation())
     }
 }
 
 impl SpecFunction {
-    fn answers(&self, texts: &[Texts], rows: usize) -> Result<ArrayRef> {
+    fn evaluate(&self, texts: &[TextArgument], rows: usize) -> Result<ArrayRef> {
         let (specifications, key, wanted) = match texts {
             [specifications, key] => (specifications, key, None),
             [specifications, key, wanted] => (specifications, key, Some(wanted)),
-            _ => return internal_err!("{} has {} arguments", self.asks.name(), texts.len()),
+            _ => return internal_err!("{} has {} arguments", self.result.name(), texts.len()),
         };
-        let found = |row| match (specifications.at(row), key.at(row)) {
+        let found = |row| match (specifications.value_at(row), key.value_at(row)) {
             (Some(specifications), Some(key)) => self.find(specifications, key),
             _ => Ok(None),
         };
         let rows = 0..rows;
-        Ok(match (self.asks, wanted) {
-            (Asks::Unit, _) => {
-                let unit = |row| Ok(found(row)?.and_then(|found| found.unit.text()));
+        Ok(match (self.result, wanted) {
+            (SpecResult::Unit, _) => {
+                let unit = |row| Ok(found(row)?.and_then(|found| found.unit.into_text()));
                 Arc::new(rows.map(unit).collect::<Result<StringArray>>()?)
             }
-            (Asks::Converted, Some(wanted)) => {
+            (SpecResult::Converted, Some(wanted)) => {
                 let converted = |row| {
-                    let Some(wanted) = wanted.at(row) else {
+                    let Some(wanted) = wanted.value_at(row) else {
                         return Ok(None);
                     };
-                    let Some(unit) = Unit::named(wanted) else {
+                    let Some(unit) = Unit::from_name(wanted) else {
                         return exec_err!(
                             "spec_in: the unit '{wanted}' is not known; units are written as °C, bar, kPa, m3, m3/h, kg/h, kW, mm, min or %"
                         );
                     };
-                    match (found(row)?, key.at(row)) {
-                        (Some(found), Some(key)) => told_in(&found, unit, key),
+                    match (found(row)?, key.value_at(row)) {
+                        (Some(found), Some(key)) => convert(&found, unit, key),
                         _ => Ok(None),
                     }
                 };
@@ -179,25 +179,25 @@ impl SpecFunction {
     }
 
     /// Returns the specification with this name, if it is a number.
-    fn find(&self, specifications: &str, key: &str) -> Result<Option<Found>> {
-        Found::read(specifications, key).map_err(|error| {
+    fn find(&self, specifications: &str, key: &str) -> Result<Option<NumericSpec>> {
+        NumericSpec::from_json(specifications, key).map_err(|error| {
             let shown: String = specifications.chars().take(60).collect();
             DataFusionError::Execution(format!(
                 "{}: specifications are a JSON object, not {shown:?} ({error})",
-                self.asks.name()
+                self.result.name()
             ))
         })
     }
 }
 
 /// The values of a text argument.
-struct Texts {
+struct TextArgument {
     values: StringViewArray,
-    is_one: bool,
+    is_scalar: bool,
 }
 
-impl Texts {
-    fn of(argument: &ColumnarValue) -> Result<Self> {
+impl TextArgument {
+    fn from_value(argument: &ColumnarValue) -> Result<Self> {
         let (values, is_one) = match argument {
             ColumnarValue::Array(values) => (Arc::clone(values), false),
             ColumnarValue::Scalar(value) => (value.to_array()?, true),
@@ -205,28 +205,28 @@ impl Texts {
         let values = cast(&values, &DataType::Utf8View)?;
         Ok(Self {
             values: values.as_string_view().clone(),
-            is_one,
+            is_scalar: is_one,
         })
     }
 
-    fn at(&self, row: usize) -> Option<&str> {
-        let row = if self.is_one { 0 } else { row };
+    fn value_at(&self, row: usize) -> Option<&str> {
+        let row = if self.is_scalar { 0 } else { row };
         self.values.is_valid(row).then(|| self.values.value(row))
     }
 }
 
 /// Converts the number to the requested unit.
-fn told_in(found: &Found, wanted: &'static Unit, key: &str) -> Result<Option<f64>> {
+fn convert(found: &NumericSpec, wanted: &'static Unit, key: &str) -> Result<Option<f64>> {
     let told = |unit: &'static Unit| unit.convert(found.value, wanted, is_difference(key));
     match &found.unit {
-        InUnit::Key(unit) => match told(unit) {
+        SpecUnit::Key(unit) => match told(unit) {
             Ok(value) => Ok(Some(value)),
             Err(error) => exec_err!("spec_in: cannot convert '{key}' to that unit: {error}"),
         },
         // The asset's unit differs between assets, and a thermometer has no range in bar, so another quantity gives
         // null.
-        InUnit::Asset(unit) => Ok(Unit::named(unit).and_then(|unit| told(unit).ok())),
-        InUnit::None => Ok(None),
+        SpecUnit::Asset(unit) => Ok(Unit::from_name(unit).and_then(|unit| told(unit).ok())),
+        SpecUnit::None => Ok(None),
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
     async fn ask(sql: &str) -> Result<Vec<String>> {
         let lake = tempfile::tempdir().unwrap();
         let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
-        let state = super::super::session::bare_state(&lake.unwrap(), Default::default());
+        let state = super::super::session::base_state(&lake.unwrap(), Default::default());
         let context = SessionContext::new_with_state(state.unwrap());
         let batches: Vec<RecordBatch> = context.sql(sql).await?.collect().await?;
         let rows = batches.iter().flat_map(|batch| {

@@ -9,16 +9,16 @@ use crate::model::{Unit, split_key};
 
 /// A specification that is a number.
 #[derive(Debug, PartialEq)]
-pub(super) struct Found {
+pub(super) struct NumericSpec {
     /// The number as written.
     pub value: f64,
     /// Its unit.
-    pub unit: InUnit,
+    pub unit: SpecUnit,
 }
 
 /// The source of a specification's unit.
 #[derive(Debug, PartialEq)]
-pub(super) enum InUnit {
+pub(super) enum SpecUnit {
     /// The suffix of the key.
     Key(&'static Unit),
     /// The member `unit` of the asset, as written.
@@ -27,9 +27,9 @@ pub(super) enum InUnit {
     None,
 }
 
-impl InUnit {
+impl SpecUnit {
     /// Returns the unit as text.
-    pub fn text(self) -> Option<String> {
+    pub fn into_text(self) -> Option<String> {
         match self {
             Self::Key(unit) => Some(unit.symbol.to_owned()),
             Self::Asset(unit) => Some(unit),
@@ -38,18 +38,18 @@ impl InUnit {
     }
 }
 
-impl Found {
+impl NumericSpec {
     /// Finds the specification with this name; returns `None` if it is missing or not a number.
-    pub fn read(specifications: &str, key: &str) -> serde_json::Result<Option<Self>> {
+    pub fn from_json(specifications: &str, key: &str) -> serde_json::Result<Option<Self>> {
         let mut json = serde_json::Deserializer::from_str(specifications);
-        let found = Wanted { key }.deserialize(&mut json)?;
+        let found = SpecSeed { key }.deserialize(&mut json)?;
         json.end()?;
         Ok(found)
     }
 }
 
 /// Deserialises an object and keeps only the requested specification.
-struct Wanted<'a> {
+struct SpecSeed<'a> {
     key: &'a str,
 }
 
@@ -69,16 +69,16 @@ enum Scalar {
     Other,
 }
 
-impl<'de> DeserializeSeed<'de> for Wanted<'_> {
-    type Value = Option<Found>;
+impl<'de> DeserializeSeed<'de> for SpecSeed<'_> {
+    type Value = Option<NumericSpec>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Wanted<'_> {
-    type Value = Option<Found>;
+impl<'de> Visitor<'de> for SpecSeed<'_> {
+    type Value = Option<NumericSpec>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -105,17 +105,17 @@ impl<'de> Visitor<'de> for Wanted<'_> {
             (Some(Scalar::Number(value)), _) => {
                 let unit = match (split_key(self.key).1, asset_unit) {
                     (_, Some(unit)) if Specifications::IN_UNIT.contains(&self.key) => {
-                        InUnit::Asset(unit)
+                        SpecUnit::Asset(unit)
                     }
-                    (Some(unit), _) => InUnit::Key(unit),
-                    _ => InUnit::None,
+                    (Some(unit), _) => SpecUnit::Key(unit),
+                    _ => SpecUnit::None,
                 };
-                Some(Found { value, unit })
+                Some(NumericSpec { value, unit })
             }
             (Some(_), _) | (None, None) => None,
-            (None, Some((value, unit))) => Some(Found {
+            (None, Some((value, unit))) => Some(NumericSpec {
                 value,
-                unit: InUnit::Key(unit),
+                unit: SpecUnit::Key(unit),
             }),
         })
     }

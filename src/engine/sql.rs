@@ -12,25 +12,25 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::grouping_limits::check_grouping_sets;
-use super::named_tables::check_tables;
-use super::patience::Patience;
+use super::parse_budget::ParseBudget;
+use super::table_limits::check_tables;
 use super::{QueryError, simple_statement, table_arguments};
 
 /// The maximum length of SQL text, in bytes; longer text is a program's mistake or an attack.
-pub const LONGEST_SQL: usize = 1 << 20;
+pub const MAX_SQL_BYTES: usize = 1 << 20;
 /// The maximum nesting of parentheses and similar constructs that is parsed.
-const DEEPEST: usize = 100;
+const MAX_PARSE_DEPTH: usize = 100;
 /// The maximum number of operators. Each may nest the rest of its expression one level deeper, and recursive visitors
 /// descend all levels: without a limit, a long sum overflows a thread's stack, which aborts the process.
-pub const MOST_OPERATORS: usize = 2_000;
-/// The maximum depth of brackets, of which the parser takes [`DEEPEST`] in expressions.
-const MAX_BRACKETS: usize = 1_000;
+pub const MAX_OPERATORS: usize = 2_000;
+/// The maximum depth of brackets, of which the parser takes [`MAX_PARSE_DEPTH`] in expressions.
+const MAX_BRACKET_DEPTH: usize = 1_000;
 /// The maximum number of parameters of a statement, and the maximum number of a parameter.
 pub(super) const MAX_PARAMETERS: usize = 10_000;
 /// The maximum number of characters of a parameter that an error quotes.
 const MAX_QUOTED_CHARS: usize = 24;
 /// The stack size in bytes that threads need for expressions of that depth; only the part that is used takes memory.
-pub const MOST_STACK: usize = 64 << 20;
+pub const THREAD_STACK_BYTES: usize = 64 << 20;
 
 /// One statement that changes nothing except perhaps the session.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub struct Explain {
     pub query: Query,
     /// Whether it is a plain `EXPLAIN`, which does not run the query.
     pub is_plain: bool,
-    pub(super) whole: Parsed,
+    pub(super) statement: Parsed,
 }
 
 /// An option of a session that SQL may set.
@@ -72,7 +72,7 @@ pub enum SessionOption {
 
 impl SessionOption {
     /// Returns the option `name` with the value `value`; `None` if sessions have no such option.
-    pub fn of(name: &str, value: &str) -> Option<Self> {
+    pub fn parse(name: &str, value: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "timezone" | "time_zone" | "datafusion.execution.time_zone" => {
                 Some(Self::TimeZone(value.to_owned()))
@@ -91,10 +91,10 @@ impl Statement {
     /// # Errors
     /// If the text cannot be parsed, exceeds a limit, or is not read-only.
     pub fn parse(sql: &str) -> Result<Self, QueryError> {
-        if sql.len() > LONGEST_SQL {
+        if sql.len() > MAX_SQL_BYTES {
             return Err(QueryError::TooLong { bytes: sql.len() });
         }
-        Self::parse_within(sql, Patience::with)
+        Self::parse_with_budget(sql, ParseBudget::new)
     }
 
     /// Parses a statement that is certain to be parsed and planned in little time; returns `None` for others and for
@@ -103,7 +103,7 @@ impl Statement {
         if sql.len() > simple_statement::MAX_BYTES {
             return None;
         }
-        let statement = Self::parse_within(sql, Patience::little_with).ok()?;
+        let statement = Self::parse_with_budget(sql, ParseBudget::new_strict).ok()?;
         let is_simple = match &statement {
             Self::Query(query) => simple_statement::is_simple(&query.parsed),
             Self::Explain(_) => false,
@@ -112,26 +112,29 @@ impl Statement {
         is_simple.then_some(statement)
     }
 
-    fn parse_within(sql: &str, patience: fn(usize) -> Patience) -> Result<Self, QueryError> {
-        let tokens = tokens(sql)?;
+    fn parse_with_budget(
+        sql: &str,
+        new_budget: fn(usize) -> ParseBudget,
+    ) -> Result<Self, QueryError> {
+        let tokens = tokenize(sql)?;
         let operators = tokens.iter().filter(|token| may_nest(token)).count();
         let operators = operators + nested_intervals(&tokens);
-        if operators > MOST_OPERATORS {
+        if operators > MAX_OPERATORS {
             return Err(QueryError::TooComplex { operators });
         }
-        if nesting(&tokens) > MAX_BRACKETS {
-            return Err(QueryError::TooTangled);
+        if bracket_depth(&tokens) > MAX_BRACKET_DEPTH {
+            return Err(QueryError::TooDeeplyNested);
         }
         check_parameters(&tokens)?;
-        let text = numbered(sql, &tokens)?;
-        let patience = patience(tokens.len());
+        let text = number_parameters(sql, &tokens)?;
+        let budget = new_budget(tokens.len());
         let parsed = DFParserBuilder::new(text.as_str())
-            .with_dialect(&patience)
-            .with_recursion_limit(DEEPEST)
+            .with_dialect(&budget)
+            .with_recursion_limit(MAX_PARSE_DEPTH)
             .build()?
             .parse_statements();
-        if patience.is_over() {
-            return Err(QueryError::TooTangled);
+        if budget.is_exhausted() {
+            return Err(QueryError::TooDeeplyNested);
         }
         let mut statements = parsed?;
         let refused = |found: String| Err(QueryError::NotReadOnly { found });
@@ -153,14 +156,14 @@ impl Statement {
                 Ok(Self::Explain(Box::new(Explain {
                     query: query((*explain.statement).clone()),
                     is_plain: !options.analyze && !options.verbose && options.format.is_none(),
-                    whole: Parsed::Explain(explain),
+                    statement: Parsed::Explain(explain),
                 })))
             }
             Parsed::Statement(statement) => match *statement {
-                ast::Statement::Set(set) => Ok(Self::Set(option_of(&set)?)),
-                other => refused(beginning(&other)),
+                ast::Statement::Set(set) => Ok(Self::Set(parse_option(&set)?)),
+                other => refused(first_words(&other)),
             },
-            other => refused(beginning(&other)),
+            other => refused(first_words(&other)),
         }
     }
 }
@@ -170,19 +173,19 @@ impl Query {
     /// evaluated during planning; null for parameters without a value.
     pub(super) fn with_arguments(&self, values: &[ScalarValue]) -> Result<Parsed, DataFusionError> {
         let mut parsed = self.parsed.clone();
-        table_arguments::put_values(&mut parsed, values)?;
+        table_arguments::bind_values(&mut parsed, values)?;
         Ok(parsed)
     }
 
     /// Whether an argument of a table function contains a function call, such as `now()`.
     pub fn has_computed_arguments(&self) -> bool {
-        table_arguments::are_computed(&self.parsed)
+        table_arguments::has_computed_arguments(&self.parsed)
     }
 
     /// Returns the types, by parameter number, that plans do not infer: those of LIMIT and OFFSET, and of arguments of
     /// table functions.
-    pub fn told_types(&self) -> BTreeMap<usize, DataType> {
-        let mut found = RowCounts::default();
+    pub fn known_parameter_types(&self) -> BTreeMap<usize, DataType> {
+        let mut found = LimitParameters::default();
         if let Parsed::Statement(statement) = &self.parsed {
             let _: ControlFlow<()> = Visit::visit(statement, &mut found);
         }
@@ -192,7 +195,7 @@ impl Query {
     }
 
     /// Returns the number of parameters, which is the largest parameter number.
-    pub fn parameters(&self) -> usize {
+    pub fn parameter_count(&self) -> usize {
         let Parsed::Statement(statement) = &self.parsed else {
             return 0;
         };
@@ -211,16 +214,16 @@ impl Explain {
         mut self,
         values: &[ScalarValue],
     ) -> Result<Parsed, DataFusionError> {
-        table_arguments::put_values(&mut self.whole, values)?;
-        Ok(self.whole)
+        table_arguments::bind_values(&mut self.statement, values)?;
+        Ok(self.statement)
     }
 }
 
 /// Collects the parameters of LIMIT and OFFSET.
 #[derive(Default)]
-struct RowCounts(BTreeSet<usize>);
+struct LimitParameters(BTreeSet<usize>);
 
-impl Visitor for RowCounts {
+impl Visitor for LimitParameters {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
@@ -284,7 +287,7 @@ fn check_parameters(tokens: &[Token]) -> Result<(), QueryError> {
 
 /// Returns the text with each `?` replaced by `$1`, `$2`, …. It replaces tokens, because a `?` in a string or a comment
 /// is not a parameter.
-fn numbered(sql: &str, tokens: &[Token]) -> Result<String, QueryError> {
+fn number_parameters(sql: &str, tokens: &[Token]) -> Result<String, QueryError> {
     let is_named = |token: &Token| matches!(token, Token::Placeholder(name) if name != "?");
     let is_question = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
     if !tokens.iter().any(is_question) {
@@ -305,7 +308,7 @@ fn numbered(sql: &str, tokens: &[Token]) -> Result<String, QueryError> {
     Ok(text.collect())
 }
 
-fn tokens(sql: &str) -> Result<Vec<Token>, QueryError> {
+fn tokenize(sql: &str) -> Result<Vec<Token>, QueryError> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize();
     Ok(tokens.map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?)
 }
@@ -329,7 +332,7 @@ fn nested_intervals(tokens: &[Token]) -> usize {
 
 /// Returns the maximum depth of brackets of any kind. Not all that may stand in brackets counts for the parser's limit of
 /// recursion: the patterns of `MATCH_RECOGNIZE` do not.
-fn nesting(tokens: &[Token]) -> usize {
+fn bracket_depth(tokens: &[Token]) -> usize {
     let (mut depth, mut greatest) = (0_usize, 0);
     for token in tokens {
         match token {
@@ -409,13 +412,13 @@ fn body_selects_only(body: &ast::SetExpr) -> bool {
 }
 
 /// Returns the first words of a statement, to recognise it.
-fn beginning(statement: &impl ToString) -> String {
+fn first_words(statement: &impl ToString) -> String {
     let text = statement.to_string();
     let words: Vec<&str> = text.split_whitespace().take(3).collect();
     words.join(" ")
 }
 
-fn option_of(set: &ast::Set) -> Result<SessionOption, QueryError> {
+fn parse_option(set: &ast::Set) -> Result<SessionOption, QueryError> {
     let unquoted = |value: &Expr| match value {
         Expr::Value(value) => value.value.clone().into_string(),
         Expr::Identifier(name) => Some(name.value.clone()),
@@ -432,15 +435,14 @@ fn option_of(set: &ast::Set) -> Result<SessionOption, QueryError> {
             variable,
             values,
         } => match values.as_slice() {
-            [value] => {
-                unquoted(value).and_then(|value| SessionOption::of(&variable.to_string(), &value))
-            }
+            [value] => unquoted(value)
+                .and_then(|value| SessionOption::parse(&variable.to_string(), &value)),
             _ => None,
         },
         _ => None,
     };
     option.ok_or_else(|| QueryError::NotSettable {
-        found: beginning(set),
+        found: first_words(set),
     })
 }
 
@@ -451,7 +453,7 @@ mod tests {
     #[test]
     fn parser_on_nested_errors_returns_quickly() {
         // The server's threads have stacks of this size.
-        let threads = std::thread::Builder::new().stack_size(MOST_STACK);
+        let threads = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
         threads.spawn(parse_mistakes).unwrap().join().unwrap();
     }
 
@@ -487,7 +489,7 @@ mod tests {
 
     #[test]
     fn parser_with_repeated_uncounted_tokens_stays_within_its_stack() {
-        let threads = std::thread::Builder::new().stack_size(MOST_STACK);
+        let threads = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
         threads.spawn(parse_repetitions).unwrap().join().unwrap();
     }
 
@@ -523,7 +525,7 @@ mod tests {
 
     #[test]
     fn parser_rejects_nested_intervals_and_patterns() {
-        let threads = std::thread::Builder::new().stack_size(MOST_STACK);
+        let threads = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
         let parse = || {
             for levels in [1_900, 3_000, 60_000] {
                 let intervals = format!("SELECT {}'1 day'", "INTERVAL ".repeat(levels));

@@ -24,20 +24,20 @@ const MAX_QUOTED_CHARS: usize = 24;
 
 /// The signature of a table function.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Form {
+pub(super) struct FunctionSignature {
     /// The function's name.
     pub name: &'static str,
     /// The types of the parameters.
-    pub takes: &'static [Kind],
+    pub parameters: &'static [ArgumentType],
     /// The number of required arguments.
-    pub needs: usize,
+    pub required: usize,
     /// An example call, for error messages.
     pub example: &'static str,
 }
 
 /// The type of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ArgumentType {
     /// A text.
     Text,
     /// A whole number.
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 }
 
 /// The functions whose parameters have known types, which clients can ask for.
-static FORMS: [&Form; 6] = [
+static SIGNATURES: [&FunctionSignature; 6] = [
     &NEIGHBOURS,
     &UPSTREAM,
     &DOWNSTREAM,
@@ -60,12 +60,12 @@ pub(super) enum Argument<T> {
     /// The argument is omitted.
     Absent,
     /// The argument is null, or a parameter without a value.
-    Open,
+    Unbound,
     /// The argument has this value.
     Given(T),
 }
 
-impl Kind {
+impl ArgumentType {
     const fn data_type(self) -> DataType {
         match self {
             Self::Text => DataType::Utf8,
@@ -76,10 +76,10 @@ impl Kind {
 
 /// Returns an argument as an error quotes it: its beginning, if it is long.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", beginning(text))
+    format!("\"{}\"", truncated(text))
 }
 
-fn beginning(text: &str) -> String {
+fn truncated(text: &str) -> String {
     let rest = text.char_indices().nth(MAX_QUOTED_CHARS);
     let (start, more) = match rest {
         Some((at, _)) => (text.get(..at).unwrap_or_default(), "…"),
@@ -88,24 +88,24 @@ fn beginning(text: &str) -> String {
     format!("{}{more}", start.escape_debug())
 }
 
-impl Form {
+impl FunctionSignature {
     /// Returns an error about a call of the function.
-    pub fn wrong(&self, what: impl std::fmt::Display) -> DataFusionError {
+    pub fn error(&self, what: impl std::fmt::Display) -> DataFusionError {
         DataFusionError::Plan(format!("{}: {what}", self.name))
     }
 
     /// Returns an error if there are too few or too many arguments.
     pub fn check_count(&self, arguments: &[Expr]) -> Result<()> {
-        let most = self.takes.len();
-        if (self.needs..=most).contains(&arguments.len()) {
+        let most = self.parameters.len();
+        if (self.required..=most).contains(&arguments.len()) {
             return Ok(());
         }
-        let wanted = match self.needs {
+        let wanted = match self.required {
             1 if most == 1 => "1 argument".to_owned(),
             needs if needs == most => format!("{needs} arguments"),
             needs => format!("{needs} to {most} arguments"),
         };
-        Err(self.wrong(format_args!(
+        Err(self.error(format_args!(
             "expected {wanted}, not {}; example: {}",
             arguments.len(),
             self.example
@@ -136,10 +136,10 @@ impl Form {
         arguments: &[Expr],
         at: usize,
         wanted: &str,
-        of: impl FnOnce(&ScalarValue) -> Option<T>,
+        convert: impl FnOnce(&ScalarValue) -> Option<T>,
     ) -> Result<Argument<T>> {
         let wrong = |what: &dyn std::fmt::Display| {
-            self.wrong(format_args!(
+            self.error(format_args!(
                 "argument {} must be {wanted}, not {what}; example: {}",
                 at + 1,
                 self.example
@@ -147,12 +147,12 @@ impl Form {
         };
         match arguments.get(at) {
             None => Ok(Argument::Absent),
-            Some(Expr::Literal(value, _)) if value.is_null() => Ok(Argument::Open),
-            Some(Expr::Literal(value, _)) => match of(value) {
+            Some(Expr::Literal(value, _)) if value.is_null() => Ok(Argument::Unbound),
+            Some(Expr::Literal(value, _)) => match convert(value) {
                 Some(value) => Ok(Argument::Given(value)),
                 None => Err(wrong(&match value.try_as_str().flatten() {
                     Some(text) => quoted(text),
-                    None => beginning(&value.to_string()),
+                    None => truncated(&value.to_string()),
                 })),
             },
             // The value of a column is not known during planning.
@@ -168,13 +168,13 @@ impl Form {
         match argument {
             Argument::Absent => Ok(None),
             Argument::Given(value) => Ok(Some(value.clone())),
-            Argument::Open => Err(self.lacks_value()),
+            Argument::Unbound => Err(self.unbound_error()),
         }
     }
 
     /// Returns the error of a call that is run without a value for an argument.
-    pub fn lacks_value(&self) -> DataFusionError {
-        self.wrong(format_args!(
+    pub fn unbound_error(&self) -> DataFusionError {
+        self.error(format_args!(
             "an argument is null or a parameter without a value; example: {}",
             self.example
         ))
@@ -182,7 +182,7 @@ impl Form {
 }
 
 /// Returns the name and the arguments of a call of a table function.
-fn called(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg])> {
+fn function_call(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg])> {
     match table {
         TableFactor::Table {
             name,
@@ -195,23 +195,23 @@ fn called(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg])> {
 }
 
 /// Replaces parameters in the arguments of table functions by their values, or by null if there is none.
-pub(super) fn put_values(parsed: &mut Parsed, values: &[ScalarValue]) -> Result<()> {
+pub(super) fn bind_values(parsed: &mut Parsed, values: &[ScalarValue]) -> Result<()> {
     let statement = match parsed {
         Parsed::Statement(statement) => statement,
-        Parsed::Explain(explain) => return put_values(&mut explain.statement, values),
+        Parsed::Explain(explain) => return bind_values(&mut explain.statement, values),
         _ => return Ok(()),
     };
-    match VisitMut::visit(statement, &mut Values { values }) {
+    match VisitMut::visit(statement, &mut ValueBinder { values }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-struct Values<'a> {
+struct ValueBinder<'a> {
     values: &'a [ScalarValue],
 }
 
-impl VisitorMut for Values<'_> {
+impl VisitorMut for ValueBinder<'_> {
     type Break = DataFusionError;
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {
@@ -271,7 +271,7 @@ fn literal(value: &ScalarValue) -> Result<ast::Expr> {
 
 /// Returns the types of the parameters in arguments of table functions, by parameter number, as far as they are known.
 pub(super) fn parameter_types(parsed: &Parsed) -> BTreeMap<usize, DataType> {
-    let mut found = Types::default();
+    let mut found = ParameterTypes::default();
     if let Parsed::Statement(statement) = parsed {
         let _: ControlFlow<()> = Visit::visit(&**statement, &mut found);
     }
@@ -279,18 +279,18 @@ pub(super) fn parameter_types(parsed: &Parsed) -> BTreeMap<usize, DataType> {
 }
 
 #[derive(Default)]
-struct Types(BTreeMap<usize, DataType>);
+struct ParameterTypes(BTreeMap<usize, DataType>);
 
-impl Visitor for Types {
+impl Visitor for ParameterTypes {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
-        let Some((name, arguments)) = called(table) else {
+        let Some((name, arguments)) = function_call(table) else {
             return ControlFlow::Continue(());
         };
         let name = name.to_string().to_lowercase();
-        let form = FORMS.iter().find(|form| form.name == name);
-        let kinds = form.map_or(&[][..], |form| form.takes);
+        let form = SIGNATURES.iter().find(|form| form.name == name);
+        let kinds = form.map_or(&[][..], |form| form.parameters);
         for (argument, kind) in arguments.iter().zip(kinds) {
             visit_expressions(argument, |expression| {
                 if let Some(number) = placeholder(expression) {
@@ -304,20 +304,20 @@ impl Visitor for Types {
 }
 
 /// Whether an argument of a table function contains a function call. The plan has only the result of the call.
-pub(super) fn are_computed(parsed: &Parsed) -> bool {
+pub(super) fn has_computed_arguments(parsed: &Parsed) -> bool {
     match parsed {
-        Parsed::Statement(statement) => Visit::visit(&**statement, &mut Computed).is_break(),
+        Parsed::Statement(statement) => Visit::visit(&**statement, &mut CallFinder).is_break(),
         _ => false,
     }
 }
 
-struct Computed;
+struct CallFinder;
 
-impl Visitor for Computed {
+impl Visitor for CallFinder {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
-        let arguments = called(table).map_or(&[][..], |(_, arguments)| arguments);
+        let arguments = function_call(table).map_or(&[][..], |(_, arguments)| arguments);
         for argument in arguments {
             if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expression))
             | FunctionArg::Named {
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn told_types_of_table_function_parameters_are_known() {
+    fn known_parameter_types_include_those_of_table_functions() {
         for (sql, expected) in [
             (
                 "neighbours(?, ?)",
@@ -397,7 +397,7 @@ mod tests {
             ),
             ("generate_series(?, ?)", Vec::new()),
         ] {
-            let told = query(&format!("SELECT * FROM {sql}")).told_types();
+            let told = query(&format!("SELECT * FROM {sql}")).known_parameter_types();
             assert_eq!(told.into_iter().collect::<Vec<_>>(), expected, "{sql}");
         }
     }
@@ -456,7 +456,7 @@ mod tests {
             Argument::Absent
         );
         let open = form.text(&[null], 0).unwrap();
-        assert_eq!(open, Argument::Open);
+        assert_eq!(open, Argument::Unbound);
         let error = form.value(&open).unwrap_err().to_string();
         assert!(error.contains("neighbours: an argument is null"), "{error}");
         assert!(form.check_count(&[]).is_err() && form.check_count(&[lit("a")]).is_ok());

@@ -10,15 +10,15 @@ use crate::memory::QueryMemory;
 
 type Output = Box<dyn Any + Send>;
 
-struct TaskMemory;
+struct TaskMemoryTracer;
 
 /// Installs the tracer of spawned tasks. Later calls have no effect.
-pub(super) fn follow_tasks() {
+pub(super) fn install_task_tracer() {
     // The tracer is set already if an engine was opened before.
-    let _ = set_join_set_tracer(&TaskMemory);
+    let _ = set_join_set_tracer(&TaskMemoryTracer);
 }
 
-impl JoinSetTracer for TaskMemory {
+impl JoinSetTracer for TaskMemoryTracer {
     fn trace_future(&self, task: BoxFuture<'static, Output>) -> BoxFuture<'static, Output> {
         match QueryMemory::current() {
             Some(memory) => memory.charge_to(task).boxed(),

@@ -22,8 +22,8 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::counted_scan::{CountedScan, RunContext};
 use super::even_batches::EvenBatches;
+use super::metered_scan::{MeteredScan, RunContext};
 
 /// Rows in a batch that is emitted in sequence.
 const BATCH_ROWS: usize = 8_192;
@@ -56,10 +56,14 @@ impl TenantScan {
         row_bytes: u64,
         sequence: Option<Arc<Sequence>>,
     ) -> Self {
-        Self::over(Arc::new(CountedScan::uncounted(scan)), row_bytes, sequence)
+        Self::build(Arc::new(MeteredScan::unmetered(scan)), row_bytes, sequence)
     }
 
-    fn over(scan: Arc<dyn ExecutionPlan>, row_bytes: u64, sequence: Option<Arc<Sequence>>) -> Self {
+    fn build(
+        scan: Arc<dyn ExecutionPlan>,
+        row_bytes: u64,
+        sequence: Option<Arc<Sequence>>,
+    ) -> Self {
         let properties = match &sequence {
             None => Arc::clone(scan.properties()),
             Some(_) => {
@@ -81,7 +85,7 @@ impl TenantScan {
     }
 
     /// Returns the rows of a run, merged if it has several partitions.
-    fn run(
+    fn execute_run(
         scan: &Arc<dyn ExecutionPlan>,
         partitions: Range<usize>,
         order: Option<&LexOrdering>,
@@ -107,7 +111,7 @@ impl TenantScan {
         }
     }
 
-    fn in_sequence(
+    fn execute_in_sequence(
         &self,
         sequence: &Arc<Sequence>,
         context: &Arc<TaskContext>,
@@ -118,7 +122,7 @@ impl TenantScan {
         let columns = Arc::clone(&schema);
         let runs = stream::iter(0..sequence.runs.len()).map(move |index| {
             let partitions = of_run.runs.get(index).cloned().unwrap_or_default();
-            let rows = Self::run(&scan, partitions, of_run.order.as_ref(), &context)?;
+            let rows = Self::execute_run(&scan, partitions, of_run.order.as_ref(), &context)?;
             Ok::<_, DataFusionError>(EvenBatches::new(rows, Arc::clone(&columns), BATCH_ROWS))
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, runs.try_flatten()))
@@ -149,7 +153,7 @@ impl ExecutionPlan for TenantScan {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(scan), true) => Ok(Arc::new(Self::over(
+            (Some(scan), true) => Ok(Arc::new(Self::build(
                 scan,
                 self.row_bytes,
                 self.sequence.clone(),
@@ -172,7 +176,7 @@ impl ExecutionPlan for TenantScan {
     ) -> Result<SendableRecordBatchStream> {
         let run = context.session_config().get_extension::<RunContext>();
         let batches = match &self.sequence {
-            Some(sequence) => self.in_sequence(sequence, &context),
+            Some(sequence) => self.execute_in_sequence(sequence, &context),
             None => self.scan.execute(partition, context)?,
         };
         let Some(run) = run else {

@@ -22,7 +22,7 @@ use futures::stream;
 use tokio::runtime::Handle;
 
 use super::account_tables::{Account, flags, text, times};
-use super::table_arguments::{Argument, Form, Kind, quoted};
+use super::table_arguments::{Argument, ArgumentType, FunctionSignature, quoted};
 use crate::model::Month;
 use crate::store::{
     LedgerEntry, LedgerPosition, OrganisationStore, RecordFilter, ReportBy, ReportFilter,
@@ -30,12 +30,12 @@ use crate::store::{
 };
 
 /// The number of rows that are read from the store at once.
-const PAGE: u32 = 1_024;
+const PAGE_ROWS: u32 = 1_024;
 /// The totals of a month.
-pub(super) static REPORT: Form = Form {
+pub(super) static REPORT: FunctionSignature = FunctionSignature {
     name: "usage_report",
-    takes: &[Kind::Text],
-    needs: 1,
+    parameters: &[ArgumentType::Text],
+    required: 1,
     example: "usage_report('2026-11')",
 };
 
@@ -48,7 +48,7 @@ fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
     Arc::new(values.collect::<Int64Array>())
 }
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+fn external_error(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
@@ -182,9 +182,9 @@ impl TableProvider for UsageTable {
         let reader = LedgerReader {
             store: self.account.store.clone(),
             filter,
-            page: limit
+            page_rows: limit
                 .and_then(|limit| u32::try_from(limit).ok())
-                .map_or(PAGE, |limit| limit.clamp(1, PAGE)),
+                .map_or(PAGE_ROWS, |limit| limit.clamp(1, PAGE_ROWS)),
             schema: self.schema(),
             runtime: Handle::current(),
         };
@@ -209,18 +209,18 @@ fn narrow(filter: &mut RecordFilter, expression: &Expr) -> bool {
         }) => narrow(filter, left) | narrow(filter, right),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
             (Expr::Column(column), Expr::Literal(value, _)) => {
-                compare(filter, &column.name, *op, value)
+                narrow_by_comparison(filter, &column.name, *op, value)
             }
             (Expr::Literal(value, _), Expr::Column(column)) => op
                 .swap()
-                .is_some_and(|op| compare(filter, &column.name, op, value)),
+                .is_some_and(|op| narrow_by_comparison(filter, &column.name, op, value)),
             _ => false,
         },
         Expr::Between(between) if !between.negated => {
             match (&*between.expr, &*between.low, &*between.high) {
                 (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) => {
-                    compare(filter, &column.name, Operator::GtEq, low)
-                        | compare(filter, &column.name, Operator::LtEq, high)
+                    narrow_by_comparison(filter, &column.name, Operator::GtEq, low)
+                        | narrow_by_comparison(filter, &column.name, Operator::LtEq, high)
                 }
                 _ => false,
             }
@@ -229,7 +229,12 @@ fn narrow(filter: &mut RecordFilter, expression: &Expr) -> bool {
     }
 }
 
-fn compare(filter: &mut RecordFilter, column: &str, op: Operator, value: &ScalarValue) -> bool {
+fn narrow_by_comparison(
+    filter: &mut RecordFilter,
+    column: &str,
+    op: Operator,
+    value: &ScalarValue,
+) -> bool {
     let (from, to) = match op {
         Operator::Eq => (true, true),
         Operator::Gt | Operator::GtEq => (true, false),
@@ -256,7 +261,7 @@ fn compare(filter: &mut RecordFilter, column: &str, op: Operator, value: &Scalar
             let (mut earliest, mut latest) = (*filter.ended.start(), *filter.ended.end());
             if from {
                 earliest = earliest.max(at);
-                let first = (*filter.months.start()).max(Month::of(at));
+                let first = (*filter.months.start()).max(Month::containing(at));
                 filter.months = first..=*filter.months.end();
             }
             if to && column == "ended_at" {
@@ -285,7 +290,7 @@ fn instant(value: &ScalarValue) -> Option<DateTime<Utc>> {
 struct LedgerReader {
     store: OrganisationStore,
     filter: RecordFilter,
-    page: u32,
+    page_rows: u32,
     schema: SchemaRef,
     /// The runtime that owns the store's connections. The runtime of the threads that run queries may end before they
     /// do.
@@ -299,7 +304,7 @@ impl fmt::Debug for LedgerReader {
 }
 
 /// The position of a reader.
-enum At {
+enum PagePosition {
     Start,
     After(LedgerPosition),
     End,
@@ -311,24 +316,30 @@ impl PartitionStream for LedgerReader {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (store, filter, page) = (self.store.clone(), self.filter.clone(), self.page);
+        let (store, filter, page) = (self.store.clone(), self.filter.clone(), self.page_rows);
         let (schema, runtime) = (self.schema(), self.runtime.clone());
         let batch_schema = Arc::clone(schema);
-        let pages = stream::try_unfold(At::Start, move |at| {
+        let pages = stream::try_unfold(PagePosition::Start, move |at| {
             let (store, filter) = (store.clone(), filter.clone());
             let (runtime, schema) = (runtime.clone(), Arc::clone(&batch_schema));
             async move {
                 let after = match at {
-                    At::Start => None,
-                    At::After(position) => Some(position),
-                    At::End => return Ok(None),
+                    PagePosition::Start => None,
+                    PagePosition::After(position) => Some(position),
+                    PagePosition::End => return Ok(None),
                 };
                 let (organisation, user) = (filter.organisation, filter.user);
                 let read = async move { store.usage_page(&filter, after, page).await };
-                let mut entries = runtime.spawn(read).await.map_err(failed)?.map_err(failed)?;
+                let mut entries = runtime
+                    .spawn(read)
+                    .await
+                    .map_err(external_error)?
+                    .map_err(external_error)?;
                 let next = match entries.last() {
-                    Some(last) if entries.len() >= page as usize => At::After(last.position()),
-                    _ => At::End,
+                    Some(last) if entries.len() >= page as usize => {
+                        PagePosition::After(last.position())
+                    }
+                    _ => PagePosition::End,
                 };
                 // The store query is restricted to these entries already; the filter guards against a mistake there.
                 entries.retain(|entry| {
@@ -355,7 +366,7 @@ impl TableFunctionImpl for UsageReportFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         REPORT.check_count(args.exprs())?;
         let month = match REPORT.text(args.exprs(), 0)? {
-            Argument::Given(text) => Some(text.parse::<Month>().map_err(|_| wrong_month(&text))?),
+            Argument::Given(text) => Some(text.parse::<Month>().map_err(|_| invalid_month(&text))?),
             _ => None,
         };
         Ok(Arc::new(UsageReport {
@@ -366,9 +377,9 @@ impl TableFunctionImpl for UsageReportFunction {
     }
 }
 
-fn wrong_month(text: &str) -> DataFusionError {
+fn invalid_month(text: &str) -> DataFusionError {
     let month = quoted(text);
-    REPORT.wrong(format_args!("invalid month {month}; write it as 2026-11"))
+    REPORT.error(format_args!("invalid month {month}; write it as 2026-11"))
 }
 
 /// The totals of one month.
@@ -444,7 +455,7 @@ impl TableProvider for UsageReport {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let account = &self.account;
-        let month = self.month.ok_or_else(|| REPORT.lacks_value())?;
+        let month = self.month.ok_or_else(|| REPORT.unbound_error())?;
         let filter = ReportFilter {
             organisation: Some(account.organisation),
             user: (!account.is_admin).then_some(account.user),
@@ -455,7 +466,11 @@ impl TableProvider for UsageReport {
                 day: false,
             },
         };
-        let mut lines = account.store.usage_report(&filter).await.map_err(failed)?;
+        let mut lines = account
+            .store
+            .usage_report(&filter)
+            .await
+            .map_err(external_error)?;
         // The store query is restricted to these lines already; the filter guards against a mistake there.
         lines.retain(|line| {
             line.organisation_id == account.organisation

@@ -42,7 +42,7 @@ pub(super) struct ViewFolder {
 }
 
 /// The state of the files, to detect changes: path, size and modification time of each.
-pub(super) type Stamps = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
+pub(super) type FileStamps = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 impl ViewFolder {
     /// Creates the folder of views, which need not exist. A view must not have the name of one of the `tables`.
@@ -51,8 +51,8 @@ impl ViewFolder {
     }
 
     /// Reads the views if the files differ from `known`; returns `None` otherwise. Blocks on file access.
-    pub fn changed(&self, known: &Stamps) -> Option<(Stamps, Views)> {
-        let stamps = stamps(&self.folder);
+    pub fn read_if_changed(&self, known: &FileStamps) -> Option<(FileStamps, Views)> {
+        let stamps = read_stamps(&self.folder);
         if stamps == *known {
             return None;
         }
@@ -88,7 +88,7 @@ impl ViewFolder {
         }
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         match Statement::parse(&text) {
-            Ok(Statement::Query(query)) if query.parameters() == 0 => Ok((name, query)),
+            Ok(Statement::Query(query)) if query.parameter_count() == 0 => Ok((name, query)),
             Ok(Statement::Query(_)) => Err("a view cannot have parameters".to_owned()),
             Ok(_) => Err("it is not a query".to_owned()),
             Err(error) => Err(match std::error::Error::source(&error) {
@@ -99,7 +99,7 @@ impl ViewFolder {
     }
 }
 
-fn stamps(folder: &Path) -> Stamps {
+fn read_stamps(folder: &Path) -> FileStamps {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter_map(|entry| {
         let path = entry.path();

@@ -14,21 +14,21 @@ use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, in_list, lit};
 use datafusion::physical_expr::{PhysicalExpr, conjunction};
 
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
 
 /// The maximum number of ids that are also passed as a list, by which row groups and pages are pruned.
-const LISTED: usize = 20;
+const MAX_LISTED_IDS: usize = 20;
 
 /// Returns the predicate on the column `name`, which is the column `index` of the input; `None` if everything is
 /// visible.
 pub(super) fn visible_filter(
-    visible: &Arc<Visible>,
+    visible: &Arc<VisibleAssets>,
     name: &str,
     index: usize,
     schema: &Schema,
 ) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-    let Visible::Only(ids) = &**visible else {
+    let VisibleAssets::Only(ids) = &**visible else {
         return Ok(None);
     };
     let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, index));
@@ -40,7 +40,7 @@ pub(super) fn visible_filter(
             Arc::new(BinaryExpr::new(Arc::clone(&column), operator, text(id))) as _
         };
         if let [first, .., last] = ids.as_slice()
-            && ids.len() > LISTED
+            && ids.len() > MAX_LISTED_IDS
         {
             parts.push(bound(Operator::GtEq, first));
             parts.push(bound(Operator::LtEq, last));
@@ -60,16 +60,16 @@ pub(super) fn visible_filter(
 #[derive(Debug)]
 pub(super) struct IsVisible {
     asset: Arc<dyn PhysicalExpr>,
-    visible: Arc<Visible>,
+    visible: Arc<VisibleAssets>,
 }
 
 impl IsVisible {
-    fn shows(&self, id: Option<&str>) -> bool {
+    fn is_visible(&self, id: Option<&str>) -> bool {
         id.and_then(|id| AssetId::parse(id).ok())
             .is_some_and(|id| self.visible.contains(id))
     }
 
-    fn of_views(&self, ids: &StringViewArray) -> BooleanArray {
+    fn evaluate_view_ids(&self, ids: &StringViewArray) -> BooleanArray {
         let mut shown = BooleanBufferBuilder::new(ids.len());
         // The rows of an asset are adjacent, and then share the text.
         let mut last: Option<(u128, bool)> = None;
@@ -77,7 +77,7 @@ impl IsVisible {
             let is_shown = match last {
                 Some((former, is_shown)) if former == *view && ids.is_valid(row) => is_shown,
                 _ => {
-                    let is_shown = self.shows(ids.is_valid(row).then(|| ids.value(row)));
+                    let is_shown = self.is_visible(ids.is_valid(row).then(|| ids.value(row)));
                     last = ids.is_valid(row).then_some((*view, is_shown));
                     is_shown
                 }
@@ -87,16 +87,16 @@ impl IsVisible {
         BooleanArray::new(shown.finish(), None)
     }
 
-    fn of(&self, ids: &ArrayRef) -> Result<BooleanArray> {
+    fn evaluate_ids(&self, ids: &ArrayRef) -> Result<BooleanArray> {
         Ok(match ids.data_type() {
-            DataType::Utf8View => self.of_views(ids.as_string_view()),
+            DataType::Utf8View => self.evaluate_view_ids(ids.as_string_view()),
             DataType::Utf8 => {
                 let mut last: Option<(&str, bool)> = None;
                 let ids = ids.as_string::<i32>().iter();
                 ids.map(|id| match (last, id) {
                     (Some((former, is_shown)), Some(id)) if former == id => Some(is_shown),
                     _ => {
-                        let is_shown = self.shows(id);
+                        let is_shown = self.is_visible(id);
                         last = id.map(|id| (id, is_shown));
                         Some(is_shown)
                     }
@@ -107,7 +107,7 @@ impl IsVisible {
                 let Some(ids) = ids.as_dictionary_opt::<Int32Type>() else {
                     return exec_err!("ids cannot be of type {}", ids.data_type());
                 };
-                let shown: ArrayRef = Arc::new(self.of(ids.values())?);
+                let shown: ArrayRef = Arc::new(self.evaluate_ids(ids.values())?);
                 let shown = take(&shown, ids.keys(), None)?;
                 // A row with a null key is hidden.
                 shown
@@ -154,7 +154,7 @@ impl PhysicalExpr for IsVisible {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let ids = self.asset.evaluate(batch)?.into_array(batch.num_rows())?;
-        Ok(ColumnarValue::Array(Arc::new(self.of(&ids)?)))
+        Ok(ColumnarValue::Array(Arc::new(self.evaluate_ids(&ids)?)))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -219,10 +219,10 @@ mod tests {
             let coded: DictionaryArray<Int32Type> = rows.iter().map(Option::as_deref).collect();
             let filter = IsVisible {
                 asset: Arc::new(Column::new("id", 0)),
-                visible: Arc::new(Visible::Only(ids.into_iter().map(id).collect())),
+                visible: Arc::new(VisibleAssets::Only(ids.into_iter().map(id).collect())),
             };
             for array in [Arc::new(views) as ArrayRef, Arc::new(text), Arc::new(coded)] {
-                let shown = filter.of(&array).unwrap();
+                let shown = filter.evaluate_ids(&array).unwrap();
                 prop_assert_eq!(shown.null_count(), 0);
                 let shown: Vec<bool> = shown.values().iter().collect();
                 prop_assert_eq!(&shown, &expected, "{}", array.data_type());

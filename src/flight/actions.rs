@@ -22,14 +22,14 @@ use super::session_messages::{
     SetError, SetErrorValue, SetSessionOptionsRequest, SetSessionOptionsResult,
 };
 use super::status;
-use super::ticket::Kind;
-use crate::auth::{Administrator, Order, change_own_password};
+use super::ticket::HandleKind;
+use crate::auth::{AdminCommand, Administrator, change_own_password};
 use crate::engine::{CATALOG, PUBLIC, SessionOption};
-use crate::metering::Work;
+use crate::metering::RateLimitKind;
 use crate::model::printable;
 
-/// The action that carries out an order about users and keys. Its body is an [`Order`] as JSON, and its result an
-/// [`Outcome`](crate::auth::Outcome) as JSON.
+/// The action that runs an administration command. Its body is an [`AdminCommand`] as JSON, and its result an
+/// [`AdminOutcome`](crate::auth::AdminOutcome) as JSON.
 pub(super) const ADMINISTER: &str = "plantlake.Administer";
 
 /// The names and descriptions of the supported actions.
@@ -65,7 +65,7 @@ const OPTION_SCHEMA: &str = "schema";
 const OPTION_TIME_ZONE: &str = "time_zone";
 
 /// Returns the result of `ListActions`.
-pub(super) fn list() -> Vec<ActionType> {
+pub(super) fn list_actions() -> Vec<ActionType> {
     let of = |(name, about): (&str, &str)| ActionType {
         r#type: name.to_owned(),
         description: about.to_owned(),
@@ -75,20 +75,24 @@ pub(super) fn list() -> Vec<ActionType> {
 
 impl Server {
     /// Runs an action. Returns the bodies of its results.
-    pub(super) async fn act(&self, call: &Call, action: &Action) -> Result<Vec<Bytes>, Status> {
+    pub(super) async fn run_action(
+        &self,
+        call: &Call,
+        action: &Action,
+    ) -> Result<Vec<Bytes>, Status> {
         let body = &action.body;
         // An unknown name may be long and contain anything, so it is not recorded.
         let known = ACTIONS.iter().find(|(name, _)| *name == action.r#type);
-        call.asks(known.map_or("unknown", |(name, _)| name));
+        call.set_command(known.map_or("unknown", |(name, _)| name));
         match action.r#type.as_str() {
             // The first has a rate limit of its own; the others free resources.
             "CreatePreparedStatement" | "ClosePreparedStatement" | "CancelFlightInfo" => {}
-            _ => self.admit(call, Work::Act)?,
+            _ => self.check_rate_limit(call, RateLimitKind::Action)?,
         }
         match action.r#type.as_str() {
             "CreatePreparedStatement" => {
-                self.admit(call, Work::Prepare)?;
-                let request: ActionCreatePreparedStatementRequest = unwrapped(body)?;
+                self.check_rate_limit(call, RateLimitKind::Prepare)?;
+                let request: ActionCreatePreparedStatementRequest = unpack(body)?;
                 if request.transaction_id.is_some() {
                     return Err(no_transactions());
                 }
@@ -103,7 +107,7 @@ impl Server {
             // The server keeps no state of a prepared statement, so there is nothing to release. An unknown handle counts
             // as closed.
             "ClosePreparedStatement" => {
-                let _: ActionClosePreparedStatementRequest = unwrapped(body)?;
+                let _: ActionClosePreparedStatementRequest = unpack(body)?;
                 Ok(Vec::new())
             }
             "CancelFlightInfo" => {
@@ -147,11 +151,11 @@ impl Server {
             )));
         }
         let (store, passwords) = (self.store.clone(), self.auth.passwords().clone());
-        let administrator = Administrator::of(call.principal(), store, passwords);
+        let administrator = Administrator::for_principal(call.principal(), store, passwords);
         // The error of serde may quote a password, so it is not passed on.
-        let order = serde_json::from_slice::<Order>(body)
+        let order = serde_json::from_slice::<AdminCommand>(body)
             .map_err(|_| Status::invalid_argument("the order is not JSON of the expected form"));
-        let is_for_everybody = order.as_ref().is_ok_and(Order::is_for_everybody);
+        let is_for_everybody = order.as_ref().is_ok_and(AdminCommand::is_self_service);
         if administrator.is_none() && !is_for_everybody {
             return Err(Status::permission_denied(
                 "only an admin of the organisation may do this",
@@ -160,18 +164,18 @@ impl Server {
         let order = order?;
         tracing::info!(request = %call.id, order = order.name(), "administration order");
         let outcome = match (order, administrator) {
-            (Order::ChangeOwnPassword { current, new }, _) => {
+            (AdminCommand::ChangeOwnPassword { current, new }, _) => {
                 let (principal, address) = (call.principal(), call.address);
                 change_own_password(&self.auth, &self.store, principal, address, &current, &new)
                     .await
             }
-            (order, Some(administrator)) => administrator.carry_out(order).await,
+            (order, Some(administrator)) => administrator.run(order).await,
             (_, None) => return Err(Status::internal("the order has no administrator")),
         };
-        let outcome = outcome.map_err(|error| status::of_auth(&error, call.id))?;
+        let outcome = outcome.map_err(|error| status::from_auth_error(&error, call.id))?;
         let body = serde_json::to_vec(&outcome);
-        let body =
-            body.map_err(|error| status::hidden(&error, call.id, "cannot encode the result"))?;
+        let body = body
+            .map_err(|error| status::hidden_error(&error, call.id, "cannot encode the result"))?;
         Ok(vec![body.into()])
     }
 
@@ -188,7 +192,8 @@ impl Server {
                 .and_then(|ticket| Any::decode(ticket.ticket.as_ref()).ok())
                 .and_then(|any| any.unpack::<TicketStatementQuery>().ok().flatten());
             if let Some(sealed) = sealed
-                && let Ok(held) = self.opened(call, Kind::Ticket, &sealed.statement_handle)
+                && let Ok(held) =
+                    self.decrypt_handle(call, HandleKind::Ticket, &sealed.statement_handle)
             {
                 cancelled |= self.running.cancel(held.query());
             }
@@ -245,7 +250,7 @@ impl Server {
                 });
                 return Ok(());
             }
-            (_, value) => SessionOption::of(name, value.as_deref().unwrap_or_default())
+            (_, value) => SessionOption::parse(name, value.as_deref().unwrap_or_default())
                 .ok_or(SetErrorValue::InvalidName)?,
         };
         self.check_option(&option)
@@ -273,7 +278,7 @@ impl Server {
 }
 
 /// Decodes the command in a message.
-pub(super) fn command_of(message: &[u8]) -> Result<Command, Status> {
+pub(super) fn decode_command(message: &[u8]) -> Result<Command, Status> {
     let any = Any::decode(message).map_err(malformed)?;
     Command::try_from(any)
         .map_err(|error| Status::invalid_argument(format!("invalid Flight SQL command: {error}")))
@@ -293,7 +298,7 @@ pub(super) fn malformed(error: prost::DecodeError) -> Status {
     Status::invalid_argument(format!("cannot decode the message: {error}"))
 }
 
-fn unwrapped<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
+fn unpack<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
     let any = Any::decode(body).map_err(malformed)?;
     match any.unpack::<M>() {
         Ok(Some(message)) => Ok(message),

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::body_check::{BodyLimits, check_body};
-use crate::decoding::{Implausible, ipc};
+use crate::decoding::{DecodingError, ipc};
 
 /// The bytes that a message counts for in [`DecodeLimits::max_bytes`] in addition to its content.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
@@ -34,7 +34,7 @@ pub(super) struct DecodeLimits {
     /// The limits of each message.
     pub body: BodyLimits,
     /// A function that checks the type of a column.
-    pub check_type: fn(&DataType) -> Result<(), Implausible>,
+    pub check_type: fn(&DataType) -> Result<(), DecodingError>,
 }
 
 /// The reason why no more batches can be decoded.
@@ -45,7 +45,7 @@ pub(super) enum DecodeError {
     Stream(Status),
     /// A message is malformed, or declares something impossible.
     #[error(transparent)]
-    Invalid(#[from] Implausible),
+    Invalid(#[from] DecodingError),
     /// The messages exceed [`DecodeLimits::max_bytes`].
     #[error("more than {0} bytes")]
     TooManyBytes(u64),
@@ -101,7 +101,7 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
                 return Ok(None);
             };
             let message = message.map_err(DecodeError::Stream)?;
-            if let Some(batch) = self.state.take(&message, &self.limits)? {
+            if let Some(batch) = self.state.accept(&message, &self.limits)? {
                 return Ok(Some(batch));
             }
         }
@@ -110,7 +110,7 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
 
 impl State {
     /// Decodes a message. Returns the batch, if it is one.
-    fn take(
+    fn accept(
         &mut self,
         data: &FlightData,
         limits: &DecodeLimits,
@@ -119,8 +119,8 @@ impl State {
         if self.count > limits.max_messages {
             return Err(DecodeError::TooManyMessages(limits.max_messages));
         }
-        let around = data.data_header.len() + data.app_metadata.len();
-        self.charge(MESSAGE_OVERHEAD_BYTES + around as u64, limits)?;
+        let header_bytes = data.data_header.len() + data.app_metadata.len();
+        self.charge(MESSAGE_OVERHEAD_BYTES + header_bytes as u64, limits)?;
         if data.data_header.is_empty() {
             // A message without data, which may carry metadata.
             self.charge(data.data_body.len() as u64, limits)?;
@@ -128,7 +128,7 @@ impl State {
         }
         // Arrow panics on some bytes that no Arrow library writes.
         let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(data, limits)));
-        decoded.unwrap_or_else(|_| Err(Implausible::new("malformed Arrow data").into()))
+        decoded.unwrap_or_else(|_| Err(DecodingError::new("malformed Arrow data").into()))
     }
 
     fn charge(&mut self, bytes: u64, limits: &DecodeLimits) -> Result<(), DecodeError> {
@@ -144,18 +144,18 @@ impl State {
         data: &FlightData,
         limits: &DecodeLimits,
     ) -> Result<Option<RecordBatch>, DecodeError> {
-        let message = ipc::message(&data.data_header)?;
+        let message = ipc::parse_message(&data.data_header)?;
         let version = message.version();
-        let missing = || Implausible::new("a message has no content");
+        let missing = || DecodingError::new("a message has no content");
         match message.header_type() {
             MessageHeader::NONE => Ok(None),
             MessageHeader::Schema => {
                 if self.schema.is_some() {
-                    return Err(Implausible::new("more than one schema was sent").into());
+                    return Err(DecodingError::new("more than one schema was sent").into());
                 }
                 self.charge(data.data_body.len() as u64, limits)?;
                 let schema = message.header_as_schema().ok_or_else(missing)?;
-                let schema = ipc::schema(schema)?;
+                let schema = ipc::convert_schema(schema)?;
                 for field in schema.fields() {
                     (limits.check_type)(field.data_type())?;
                 }
@@ -176,10 +176,10 @@ impl State {
                     size = size.saturating_add(known.get_array_memory_size() as u64);
                 }
                 self.charge(size, limits)?;
-                let buffer = aligned(data);
+                let buffer = aligned_body(data);
                 let dictionaries = &mut self.dictionaries;
                 read_dictionary(&buffer, batch, &schema, dictionaries, &version)
-                    .map_err(|error| Implausible::new(error.to_string()))?;
+                    .map_err(|error| DecodingError::new(error.to_string()))?;
                 Ok(None)
             }
             MessageHeader::RecordBatch => {
@@ -188,30 +188,30 @@ impl State {
                 let kinds: Vec<_> = schema.fields().iter().map(|it| it.data_type()).collect();
                 let size = check_body(batch, &data.data_body, &kinds, version, &limits.body)?;
                 self.charge(size, limits)?;
-                let buffer = aligned(data);
+                let buffer = aligned_body(data);
                 let dictionaries = &self.dictionaries;
                 let schema = Arc::clone(&schema);
                 let batch =
                     RecordBatchDecoder::try_new(&buffer, batch, schema, dictionaries, &version)
                         .and_then(RecordBatchDecoder::read_record_batch)
-                        .map_err(|error| Implausible::new(error.to_string()))?;
+                        .map_err(|error| DecodingError::new(error.to_string()))?;
                 Ok(Some(batch))
             }
             other => {
                 let name = other.variant_name().unwrap_or("of an unknown kind");
-                Err(Implausible::new(format!("a message is {name}, not a batch")).into())
+                Err(DecodingError::new(format!("a message is {name}, not a batch")).into())
             }
         }
     }
 
-    fn known_schema(&self) -> Result<SchemaRef, Implausible> {
+    fn known_schema(&self) -> Result<SchemaRef, DecodingError> {
         let schema = self.schema.as_ref().map(Arc::clone);
-        schema.ok_or_else(|| Implausible::new("a batch came before the schema"))
+        schema.ok_or_else(|| DecodingError::new("a batch came before the schema"))
     }
 }
 
 /// Returns the body of a message, aligned as Arrow's arrays require.
-fn aligned(data: &FlightData) -> Buffer {
+fn aligned_body(data: &FlightData) -> Buffer {
     match data.data_body.as_ptr().addr().is_multiple_of(64) {
         true => Buffer::from(data.data_body.clone()),
         false => Buffer::from(data.data_body.as_ref()),
@@ -223,43 +223,43 @@ fn aligned(data: &FlightData) -> Buffer {
     deprecated,
     reason = "Arrow has no other way to find the dictionary of a message"
 )]
-fn dictionary_type(schema: &Schema, id: i64) -> Result<DataType, Implausible> {
+fn dictionary_type(schema: &Schema, id: i64) -> Result<DataType, DecodingError> {
     let fields = schema.fields_with_dict_id(id);
     match fields.first().map(|field| field.data_type()) {
         Some(DataType::Dictionary(_, values)) => Ok(values.as_ref().clone()),
-        _ => Err(Implausible::new(format!(
+        _ => Err(DecodingError::new(format!(
             "the schema has no dictionary {id}"
         ))),
     }
 }
 
 /// Accepts any type: columns that are not read may be of any.
-pub(super) fn any_type(_: &DataType) -> Result<(), Implausible> {
+pub(super) fn accept_any_type(_: &DataType) -> Result<(), DecodingError> {
     Ok(())
 }
 
 /// Accepts the types of parameters: those whose values cannot refer to the same bytes repeatedly.
-pub(super) fn parameter_type(kind: &DataType) -> Result<(), Implausible> {
+pub(super) fn check_parameter_type(kind: &DataType) -> Result<(), DecodingError> {
     match kind {
-        DataType::Dictionary(_, values) => plain_type(values),
-        kind => plain_type(kind),
+        DataType::Dictionary(_, values) => check_plain_type(values),
+        kind => check_plain_type(kind),
     }
 }
 
-fn plain_type(kind: &DataType) -> Result<(), Implausible> {
+fn check_plain_type(kind: &DataType) -> Result<(), DecodingError> {
     match kind {
         DataType::List(field)
         | DataType::LargeList(field)
         | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _) => plain_type(field.data_type()),
+        | DataType::Map(field, _) => check_plain_type(field.data_type()),
         DataType::Struct(fields) => fields
             .iter()
-            .try_for_each(|field| plain_type(field.data_type())),
+            .try_for_each(|field| check_plain_type(field.data_type())),
         DataType::Dictionary(..)
         | DataType::RunEndEncoded(..)
         | DataType::ListView(_)
         | DataType::LargeListView(_)
-        | DataType::Union(..) => Err(Implausible::new(format!(
+        | DataType::Union(..) => Err(DecodingError::new(format!(
             "the type {kind} is not supported; send plain values"
         ))),
         _ => Ok(()),

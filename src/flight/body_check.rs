@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, UnionMode};
 use arrow::ipc::{BodyCompressionMethod, Buffer, CompressionType, MetadataVersion, RecordBatch};
 
-use crate::decoding::{Implausible, lz4};
+use crate::decoding::{DecodingError, lz4};
 
 /// The size of the prefix of compressed data that declares its decompressed length, in bytes.
 const PREFIX_BYTES: usize = 8;
@@ -49,34 +49,34 @@ pub(super) fn check_body(
     kinds: &[&DataType],
     version: MetadataVersion,
     limits: &BodyLimits,
-) -> Result<u64, Implausible> {
+) -> Result<u64, DecodingError> {
     let codec = codec(&batch, limits)?;
     let buffers: Vec<&Buffer> = batch.buffers().into_iter().flatten().collect();
     let size = decoded_size(&buffers, body, codec, limits.max_bytes)?;
     let rows = non_negative(batch.length(), "rows")?;
-    let backed = match limits.min_row_bytes {
+    let max_backed_rows = match limits.min_row_bytes {
         // A value takes at least one bit. Up to 65,536 rows may take no space, as in columns of the type Null.
         0 => size.saturating_mul(8).max(limits.max_rows.min(1 << 16)),
         bytes => size / bytes,
     };
-    if rows > limits.max_rows || rows > backed {
-        return Err(Implausible::new(format!(
+    if rows > limits.max_rows || rows > max_backed_rows {
+        return Err(DecodingError::new(format!(
             "a batch of {size} bytes declares {rows} rows; the limit is {}",
-            limits.max_rows.min(backed)
+            limits.max_rows.min(max_backed_rows)
         )));
     }
-    let longest = size.saturating_mul(8).max(rows);
+    let max_values = size.saturating_mul(8).max(rows);
     for node in batch.nodes().into_iter().flatten() {
         let length = non_negative(node.length(), "values")?;
         let nulls = non_negative(node.null_count(), "nulls")?;
-        if length > longest || nulls > length {
-            return Err(Implausible::new(format!(
+        if length > max_values || nulls > length {
+            return Err(DecodingError::new(format!(
                 "a column of a batch of {size} bytes declares {length} values, {nulls} of them null"
             )));
         }
     }
     let variadic = batch.variadicBufferCounts().into_iter().flatten();
-    let mut views = Views {
+    let mut views = ViewChecker {
         buffers: buffers.iter(),
         variadic: variadic.collect::<Vec<i64>>().into_iter(),
         body,
@@ -94,12 +94,12 @@ pub(super) fn check_body(
 fn codec(
     batch: &RecordBatch<'_>,
     limits: &BodyLimits,
-) -> Result<Option<CompressionType>, Implausible> {
+) -> Result<Option<CompressionType>, DecodingError> {
     let Some(compression) = batch.compression() else {
         return Ok(None);
     };
     if !limits.may_be_compressed {
-        return Err(Implausible::new(
+        return Err(DecodingError::new(
             "compression is not supported here; send them without compression",
         ));
     }
@@ -108,7 +108,7 @@ fn codec(
             BodyCompressionMethod::BUFFER,
             codec @ (CompressionType::LZ4_FRAME | CompressionType::ZSTD),
         ) => Ok(Some(codec)),
-        _ => Err(Implausible::new(
+        _ => Err(DecodingError::new(
             "unknown compression; use LZ4 or Zstandard",
         )),
     }
@@ -120,14 +120,14 @@ fn decoded_size(
     body: &[u8],
     codec: Option<CompressionType>,
     max_bytes: u64,
-) -> Result<u64, Implausible> {
+) -> Result<u64, DecodingError> {
     let (mut encoded, mut decoded) = (0_u64, 0_u64);
     for buffer in buffers {
-        let content = content(buffer, body)?;
+        let content = buffer_content(buffer, body)?;
         encoded = encoded.saturating_add(content.len() as u64);
         // Separate buffers do not overlap, so their total size is at most that of the body.
         if encoded > body.len() as u64 {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "the buffers of a message have more bytes than its body of {}",
                 body.len()
             )));
@@ -149,9 +149,9 @@ fn decompressed_size(
     content: &[u8],
     codec: CompressionType,
     max_bytes: u64,
-) -> Result<u64, Implausible> {
+) -> Result<u64, DecodingError> {
     let Some((prefix, compressed)) = content.split_first_chunk::<PREFIX_BYTES>() else {
-        return Err(Implausible::new("a compressed buffer is truncated"));
+        return Err(DecodingError::new("a compressed buffer is truncated"));
     };
     let declared = match i64::from_le_bytes(*prefix) {
         NOT_COMPRESSED => return Ok(compressed.len() as u64),
@@ -164,7 +164,7 @@ fn decompressed_size(
     if codec == CompressionType::LZ4_FRAME && declared > 0 {
         let actual = lz4::frame_content_length(compressed)?;
         if actual > declared {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "a compressed buffer declares {declared} bytes and has {actual}"
             )));
         }
@@ -172,13 +172,13 @@ fn decompressed_size(
     Ok(declared)
 }
 
-fn too_large(max_bytes: u64) -> Implausible {
-    Implausible::new(format!(
+fn too_large(max_bytes: u64) -> DecodingError {
+    DecodingError::new(format!(
         "a message has more than {max_bytes} bytes, decompressed; send batches of fewer rows"
     ))
 }
 
-fn content<'a>(buffer: &Buffer, body: &'a [u8]) -> Result<&'a [u8], Implausible> {
+fn buffer_content<'a>(buffer: &Buffer, body: &'a [u8]) -> Result<&'a [u8], DecodingError> {
     let offset = usize::try_from(buffer.offset()).ok();
     let length = usize::try_from(buffer.length()).ok();
     let content = offset.zip(length).and_then(|(offset, length)| {
@@ -186,7 +186,7 @@ fn content<'a>(buffer: &Buffer, body: &'a [u8]) -> Result<&'a [u8], Implausible>
         body.get(offset..end)
     });
     content.ok_or_else(|| {
-        Implausible::new(format!(
+        DecodingError::new(format!(
             "a buffer of {} bytes at byte {} is not in the body of {} bytes",
             buffer.length(),
             buffer.offset(),
@@ -195,13 +195,13 @@ fn content<'a>(buffer: &Buffer, body: &'a [u8]) -> Result<&'a [u8], Implausible>
     })
 }
 
-fn non_negative(number: i64, of: &str) -> Result<u64, Implausible> {
-    u64::try_from(number).map_err(|_| Implausible::new(format!("a batch declares {number} {of}")))
+fn non_negative(number: i64, of: &str) -> Result<u64, DecodingError> {
+    u64::try_from(number).map_err(|_| DecodingError::new(format!("a batch declares {number} {of}")))
 }
 
 /// Adds up the lengths of the texts that views refer to. A view takes 16 bytes, and any number of views may refer to the
 /// same long text, which is validated for each.
-struct Views<'a> {
+struct ViewChecker<'a> {
     buffers: std::slice::Iter<'a, &'a Buffer>,
     variadic: std::vec::IntoIter<i64>,
     body: &'a [u8],
@@ -210,9 +210,9 @@ struct Views<'a> {
     viewed: u64,
 }
 
-impl Views<'_> {
+impl ViewChecker<'_> {
     /// Advances over the buffers of a column, in the order in which they are sent.
-    fn column(&mut self, kind: &DataType) -> Result<(), Implausible> {
+    fn column(&mut self, kind: &DataType) -> Result<(), DecodingError> {
         match kind {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
                 self.skip(3)
@@ -252,27 +252,27 @@ impl Views<'_> {
         }
     }
 
-    fn skip(&mut self, count: usize) -> Result<(), Implausible> {
+    fn skip(&mut self, count: usize) -> Result<(), DecodingError> {
         for _ in 0..count {
             self.next()?;
         }
         Ok(())
     }
 
-    fn next(&mut self) -> Result<&Buffer, Implausible> {
+    fn next(&mut self) -> Result<&Buffer, DecodingError> {
         let next = self.buffers.next().copied();
-        next.ok_or_else(|| Implausible::new("a batch has fewer buffers than its schema needs"))
+        next.ok_or_else(|| DecodingError::new("a batch has fewer buffers than its schema needs"))
     }
 
-    fn views(&mut self) -> Result<(), Implausible> {
+    fn views(&mut self) -> Result<(), DecodingError> {
         if self.is_compressed {
-            return Err(Implausible::new(
+            return Err(DecodingError::new(
                 "compressed string views are not supported; send strings, or no compression",
             ));
         }
         self.skip(1)?;
         let body = self.body;
-        let views = content(self.next()?, body)?;
+        let views = buffer_content(self.next()?, body)?;
         let (views, _) = views.as_chunks::<VIEW_BYTES>();
         for [a, b, c, d, ..] in views {
             let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
@@ -280,7 +280,7 @@ impl Views<'_> {
         }
         let allowed = (body.len() as u64).saturating_mul(MAX_VIEWED_PER_BYTE);
         if self.viewed > allowed {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "string views refer to {} bytes of text in a body of {} bytes; send strings instead",
                 self.viewed,
                 body.len()
@@ -289,7 +289,7 @@ impl Views<'_> {
         let data = self.variadic.next().and_then(|it| usize::try_from(it).ok());
         match data {
             Some(count) if count <= self.buffers.len() => self.skip(count),
-            _ => Err(Implausible::new(
+            _ => Err(DecodingError::new(
                 "a column of views has fewer buffers than it declares",
             )),
         }

@@ -39,16 +39,13 @@ impl Call {
     }
 
     /// Sets the command of the call in its usage record.
-    pub fn asks(&self, command: &str) {
-        self.meter.asks(self.rpc, command);
+    pub fn set_command(&self, command: &str) {
+        self.meter.set_command(self.rpc, command);
     }
 
     /// Runs the work of the call, and adds the call's id to everything that is logged meanwhile. If a library panics, the
     /// call ends with an error instead of no response. State that calls share is behind locks, and never left half changed.
-    pub async fn work<T>(
-        &self,
-        work: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, Status> {
+    pub async fn run<T>(&self, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         let span = tracing::info_span!("call", request = %self.id);
         let query = QueryMemory::start();
         let work = query.charge_to(Box::pin(work));
@@ -63,9 +60,9 @@ impl Call {
             }
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let error = BrokeOff(text.unwrap_or_default().to_owned());
+            let error = PanicError(text.unwrap_or_default().to_owned());
             let what = "the call failed on the server";
-            Err(status::hidden(&error, self.id, what))
+            Err(status::hidden_error(&error, self.id, what))
         })
     }
 }
@@ -73,15 +70,15 @@ impl Call {
 /// The work on a call panicked.
 #[derive(Debug, thiserror::Error)]
 #[error("panicked: {0}")]
-struct BrokeOff(String);
+struct PanicError(String);
 
 /// An authenticated call, as the gate passes it to the service.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct CallContext {
     /// The id of the call.
     pub id: Uuid,
     /// Started when the headers of the call arrived.
-    pub since: Stopwatch,
+    pub stopwatch: Stopwatch,
     /// The access of the principal that makes the call.
     pub access: Access,
     /// The credential that a handshake returns.
@@ -91,17 +88,17 @@ pub(super) struct Entry {
 }
 
 /// Returns the address of the client that makes a call.
-pub(super) fn address_of<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.extensions().get::<Entry>()?.address
+pub(super) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get::<CallContext>()?.address
 }
 
 /// Authenticates a call by its headers.
-pub(super) async fn authorise(
+pub(super) async fn authenticate(
     authenticator: &Authenticator,
     headers: &MetadataMap,
     id: Uuid,
 ) -> Result<Access, Status> {
-    let sent = Credentials::of(headers);
+    let sent = Credentials::from_headers(headers);
     let credential = match sent.map_err(|error| Status::unauthenticated(error.to_string()))? {
         Credentials::Bearer(credential) => credential,
         // Tools that cannot send a token send it as the password.
@@ -115,18 +112,18 @@ pub(super) async fn authorise(
     authenticator
         .authenticate(&credential)
         .await
-        .map_err(|error| status::of_auth(&error, id))
+        .map_err(|error| status::from_auth_error(&error, id))
 }
 
 /// Authenticates a handshake. Returns the credential that the client is to send from then on, and the access that it gives.
-pub(super) async fn shake_hands(
+pub(super) async fn authenticate_handshake(
     authenticator: &Authenticator,
     headers: &MetadataMap,
     address: Option<IpAddr>,
     id: Uuid,
 ) -> Result<(String, Access), Status> {
-    let refused = |error| status::of_auth(&error, id);
-    let sent = Credentials::of(headers);
+    let refused = |error| status::from_auth_error(&error, id);
+    let sent = Credentials::from_headers(headers);
     let credential = match sent.map_err(|error| Status::unauthenticated(error.to_string()))? {
         Credentials::Bearer(credential) => credential,
         Credentials::Basic { password, .. } if Authenticator::is_credential(&password) => password,
@@ -140,7 +137,7 @@ pub(super) async fn shake_hands(
 }
 
 /// Adds the id of the call to its response.
-pub(super) fn stamp<T>(
+pub(super) fn add_request_id<T>(
     answer: Result<Response<T>, Status>,
     id: Uuid,
 ) -> Result<Response<T>, Status> {
@@ -149,13 +146,13 @@ pub(super) fn stamp<T>(
             response.metadata_mut().extend_id(id);
             Ok(response)
         }
-        Err(status) => Err(stamped(status, id)),
+        Err(status) => Err(with_request_id(status, id)),
     }
 }
 
 /// Adds the id of the call to an error, whose text is brought within the limits.
-pub(super) fn stamped(status: Status, id: Uuid) -> Status {
-    let mut status = error_text::within_limits(status);
+pub(super) fn with_request_id(status: Status, id: Uuid) -> Status {
+    let mut status = error_text::limit_text(status);
     status.metadata_mut().extend_id(id);
     status
 }

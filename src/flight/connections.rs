@@ -22,7 +22,7 @@ use crate::model::OrganisationId;
 const MAX_PENDING: usize = 1024;
 const MAX_PENDING_PER_ADDRESS: usize = 256;
 /// The maximum number of connections above the limit that are still being closed.
-const MAX_LEAVING: usize = 32;
+const MAX_CLOSING: usize = 32;
 /// The bytes that a pending connection may send before the credential of its first call is checked: more than the headers
 /// of a call may have. Each refused call adds the same amount.
 const CALL_ALLOWANCE_BYTES: u64 = 64 << 10;
@@ -48,9 +48,9 @@ pub(super) struct RegistryLimits {
     /// The maximum number of connections from one address.
     pub per_address: usize,
     /// The time limit for the headers of the first call.
-    pub first_call: Duration,
+    pub first_call_timeout: Duration,
     /// The time limit for a call to present a valid credential.
-    pub unauthenticated: Duration,
+    pub unauthenticated_timeout: Duration,
 }
 
 impl RegistryLimits {
@@ -77,32 +77,32 @@ pub(super) struct Registry {
 
 struct Shared {
     limits: RegistryLimits,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     next_id: u64,
     count: usize,
     /// The pending connections by id, the oldest first.
     pending: BTreeMap<u64, Arc<ConnectionState>>,
-    addresses: HashMap<IpAddr, OpenOfAddress>,
+    addresses: HashMap<IpAddr, AddressConnections>,
     /// The number of authenticated connections of each organisation.
     organisations: HashMap<OrganisationId, usize>,
 }
 
 #[derive(Default)]
-struct OpenOfAddress {
+struct AddressConnections {
     count: usize,
     pending: BTreeSet<u64>,
 }
 
 /// The error that there is no place for a connection, and no other connection can be closed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NoPlace;
+pub(super) struct ConnectionLimitReached;
 
 /// The place of an open connection; released on drop.
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     state: Arc<ConnectionState>,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct ConnectionState {
     refused: AtomicU32,
     cancelled: Mutex<(Stopwatch, u32)>,
     /// Started when the connection was opened; restarted after the handshake and by each health check.
-    since: Mutex<Stopwatch>,
+    pending_since: Mutex<Stopwatch>,
     /// The waker of the task that reads from the connection.
     reader: AtomicWaker,
     shared: Arc<Shared>,
@@ -135,7 +135,7 @@ impl Registry {
         METRICS
             .connections
             .open
-            .from(move || Some(weak.upgrade()?.lock().count as f64));
+            .set_source(move || Some(weak.upgrade()?.lock().count as f64));
         Self { shared }
     }
 
@@ -144,8 +144,8 @@ impl Registry {
     /// # Errors
     ///
     /// Fails if all places are taken by connections that have presented a credential.
-    pub fn open(&self, address: Option<IpAddr>) -> Result<Place, NoPlace> {
-        let network = address.map(network_of);
+    pub fn open(&self, address: Option<IpAddr>) -> Result<ConnectionSlot, ConnectionLimitReached> {
+        let network = address.map(counted_network);
         let limits = &self.shared.limits;
         let mut open = self.shared.lock();
         if let Some(network) = network
@@ -162,8 +162,8 @@ impl Registry {
             let oldest = open.pending.keys().next().copied();
             open.evict(oldest, is_full)?;
         }
-        if open.count >= limits.total + MAX_LEAVING {
-            return Err(NoPlace);
+        if open.count >= limits.total + MAX_CLOSING {
+            return Err(ConnectionLimitReached);
         }
         let id = open.next_id;
         open.next_id += 1;
@@ -177,7 +177,7 @@ impl Registry {
             allowance_bytes: AtomicU64::new(CALL_ALLOWANCE_BYTES),
             refused: AtomicU32::new(0),
             cancelled: Mutex::new((Stopwatch::start(), 0)),
-            since: Mutex::new(Stopwatch::start()),
+            pending_since: Mutex::new(Stopwatch::start()),
             reader: AtomicWaker::new(),
             shared: Arc::clone(&self.shared),
         });
@@ -187,7 +187,7 @@ impl Registry {
             own.count += 1;
             own.pending.insert(id);
         }
-        Ok(Place { state })
+        Ok(ConnectionSlot { state })
     }
 
     /// Closes all pending connections, because the server shuts down.
@@ -203,29 +203,37 @@ impl Registry {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
+impl OpenConnections {
     /// Closes the pending connection `oldest` for another one.
     ///
     /// # Errors
     ///
     /// Fails if there is no such connection, and a place `is_needed`.
-    fn evict(&mut self, oldest: Option<u64>, is_needed: bool) -> Result<(), NoPlace> {
+    fn evict(
+        &mut self,
+        oldest: Option<u64>,
+        is_needed: bool,
+    ) -> Result<(), ConnectionLimitReached> {
         let state = oldest.and_then(|id| self.pending.get(&id).cloned());
         let Some(state) = state else {
-            return if is_needed { Err(NoPlace) } else { Ok(()) };
+            return if is_needed {
+                Err(ConnectionLimitReached)
+            } else {
+                Ok(())
+            };
         };
-        self.no_longer_pending(&state);
+        self.remove_pending(&state);
         METRICS.connections.count_closed(CloseReason::Full);
         state.close();
         Ok(())
     }
 
-    fn no_longer_pending(&mut self, state: &ConnectionState) {
+    fn remove_pending(&mut self, state: &ConnectionState) {
         self.pending.remove(&state.id);
         if let Some(network) = state.network
             && let Some(own) = self.addresses.get_mut(&network)
@@ -235,17 +243,17 @@ impl Open {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Returns the state of the connection.
     pub fn state(&self) -> &Arc<ConnectionState> {
         &self.state
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut open = self.state.shared.lock();
-        open.no_longer_pending(&self.state);
+        open.remove_pending(&self.state);
         if let Some(organisation) = self.state.organisation.get()
             && let Some(count) = open.organisations.get_mut(organisation)
         {
@@ -268,7 +276,7 @@ impl Drop for Place {
 
 impl ConnectionState {
     /// Records that the headers of a call have arrived.
-    pub fn begin_call(&self) {
+    pub fn record_call(&self) {
         if !self.has_call.load(Ordering::Relaxed) {
             self.has_call.store(true, Ordering::Relaxed);
         }
@@ -279,7 +287,7 @@ impl ConnectionState {
     /// # Errors
     ///
     /// Fails if the organisation has as many connections as it may have; the connection stays pending.
-    pub fn authenticate(&self, organisation: OrganisationId) -> Result<(), NoPlace> {
+    pub fn authenticate(&self, organisation: OrganisationId) -> Result<(), ConnectionLimitReached> {
         if self.phase.load(Ordering::Acquire) != PENDING {
             return Ok(());
         }
@@ -290,7 +298,7 @@ impl ConnectionState {
         let is_counted = self.network.is_some() && self.organisation.get().is_none();
         if is_counted && count >= self.shared.limits.max_per_organisation() {
             METRICS.connections.count_closed(CloseReason::Full);
-            return Err(NoPlace);
+            return Err(ConnectionLimitReached);
         }
         let changed = self
             .phase
@@ -300,7 +308,7 @@ impl ConnectionState {
             if is_counted && self.organisation.set(organisation).is_ok() {
                 open.organisations.insert(organisation, count + 1);
             }
-            open.no_longer_pending(self);
+            open.remove_pending(self);
             drop(open);
             self.reader.wake();
         }
@@ -308,27 +316,30 @@ impl ConnectionState {
     }
 
     /// Records that a call presented no valid credential.
-    pub fn refuse(&self) {
+    pub fn record_refusal(&self) {
         if self.phase.load(Ordering::Acquire) != PENDING {
             return;
         }
-        self.allow(CALL_ALLOWANCE_BYTES);
+        self.add_allowance(CALL_ALLOWANCE_BYTES);
         if self.refused.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REFUSED {
-            self.close_for(CloseReason::Misuse);
+            self.close_with_reason(CloseReason::Misuse);
         }
     }
 
     /// Records a health check, which requires no credential: the time limit of a pending connection starts again.
-    pub fn check_health(&self) {
+    pub fn record_health_check(&self) {
         if self.phase.load(Ordering::Acquire) == PENDING {
-            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
-            self.allow(HEALTH_ALLOWANCE_BYTES);
+            *self
+                .pending_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
+            self.add_allowance(HEALTH_ALLOWANCE_BYTES);
         }
     }
 
     /// Records that the client cancelled a call before its response. Too many such calls close the connection: each costs
     /// the server work, and the client next to nothing.
-    pub fn cancel(&self) {
+    pub fn record_cancellation(&self) {
         let mut cancelled = self
             .cancelled
             .lock()
@@ -344,16 +355,16 @@ impl ConnectionState {
         let is_too_many = cancelled.1 == max;
         drop(cancelled);
         if is_too_many {
-            self.close_for(CloseReason::Misuse);
+            self.close_with_reason(CloseReason::Misuse);
         }
     }
 
-    fn allow(&self, bytes: u64) {
+    fn add_allowance(&self, bytes: u64) {
         self.allowance_bytes.fetch_add(bytes, Ordering::AcqRel);
         self.reader.wake();
     }
 
-    fn close_for(&self, reason: CloseReason) {
+    fn close_with_reason(&self, reason: CloseReason) {
         METRICS.connections.count_closed(reason);
         tracing::debug!(address = ?self.network, ?reason, "a connection is closed");
         self.close();
@@ -389,14 +400,17 @@ impl ConnectionState {
         }
         let limits = &self.shared.limits;
         let limit = match self.has_call.load(Ordering::Relaxed) {
-            true => limits.unauthenticated,
-            false => limits.first_call,
+            true => limits.unauthenticated_timeout,
+            false => limits.first_call_timeout,
         };
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self
+            .pending_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match limit.checked_sub(since.elapsed()) {
             Some(remaining) if !remaining.is_zero() => Ok(remaining),
             _ => {
-                self.close_for(CloseReason::Timeout);
+                self.close_with_reason(CloseReason::Timeout);
                 Err(io::ErrorKind::TimedOut.into())
             }
         }
@@ -409,12 +423,15 @@ impl ConnectionState {
 
     /// Starts the time limit for the first call; the handshake before it had a limit of its own.
     pub fn end_handshake(&self) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
+        *self
+            .pending_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
     }
 }
 
 /// Returns the network that limits count as one address: the holder of an IPv6 address has its whole /64.
-fn network_of(address: IpAddr) -> IpAddr {
+fn counted_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
         v4 => v4,

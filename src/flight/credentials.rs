@@ -11,7 +11,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 /// The maximum length of the header, in bytes; no valid credential is longer.
-const LONGEST: usize = 8 << 10;
+const MAX_HEADER_BYTES: usize = 8 << 10;
 
 /// The credentials of a call. Has no `Debug`, because they are secret.
 #[derive(PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum Credentials {
 
 /// The reason why there are no credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoCredentials {
+pub(super) enum CredentialsError {
     #[error(
         "no credential was sent; connect with a user and a password, or send the header `authorization: Bearer` with an API key or an access token"
     )]
@@ -44,20 +44,20 @@ pub(super) enum NoCredentials {
 
 impl Credentials {
     /// Reads the credentials from the headers of a call.
-    pub fn of(headers: &MetadataMap) -> Result<Self, NoCredentials> {
+    pub fn from_headers(headers: &MetadataMap) -> Result<Self, CredentialsError> {
         let mut sent = headers.get_all("authorization").iter();
-        let header = sent.next().ok_or(NoCredentials::Missing)?;
+        let header = sent.next().ok_or(CredentialsError::Missing)?;
         if sent.next().is_some() {
-            return Err(NoCredentials::Repeated);
+            return Err(CredentialsError::Repeated);
         }
-        let text = header.to_str().map_err(|_| NoCredentials::Malformed)?;
-        if text.len() > LONGEST {
-            return Err(NoCredentials::Malformed);
+        let text = header.to_str().map_err(|_| CredentialsError::Malformed)?;
+        if text.len() > MAX_HEADER_BYTES {
+            return Err(CredentialsError::Malformed);
         }
         let (scheme, value) = text
             .trim()
             .split_once(' ')
-            .ok_or(NoCredentials::Malformed)?;
+            .ok_or(CredentialsError::Malformed)?;
         let value = value.trim();
         if scheme.eq_ignore_ascii_case("bearer") && !value.is_empty() {
             return Ok(Self::Bearer(value.to_owned()));
@@ -73,7 +73,7 @@ impl Credentials {
                 });
             }
         }
-        Err(NoCredentials::Malformed)
+        Err(CredentialsError::Malformed)
     }
 }
 
@@ -83,16 +83,16 @@ mod tests {
 
     use super::*;
 
-    fn of(header: &str) -> Result<Credentials, NoCredentials> {
+    fn parse(header: &str) -> Result<Credentials, CredentialsError> {
         let mut headers = MetadataMap::new();
         headers.insert("authorization", header.parse().unwrap());
-        Credentials::of(&headers)
+        Credentials::from_headers(&headers)
     }
 
     #[test]
     fn credentials_of_basic_and_bearer_are_read_and_others_rejected() {
-        assert!(of("Bearer pl_a_b") == Ok(Credentials::Bearer("pl_a_b".to_owned())));
-        assert!(of("bearer  x ") == Ok(Credentials::Bearer("x".to_owned())));
+        assert!(parse("Bearer pl_a_b") == Ok(Credentials::Bearer("pl_a_b".to_owned())));
+        assert!(parse("bearer  x ") == Ok(Credentials::Bearer("x".to_owned())));
         let basic = |user: &str, password: &str| {
             Ok(Credentials::Basic {
                 user: user.to_owned(),
@@ -100,9 +100,9 @@ mod tests {
             })
         };
         // `a:b:c`, with and without padding, and an empty user.
-        assert!(of("Basic YTpiOmM=") == basic("a", "b:c"));
-        assert!(of("Basic YTpiOmM") == basic("a", "b:c"));
-        assert!(of("basic OmI=") == basic("", "b"));
+        assert!(parse("Basic YTpiOmM=") == basic("a", "b:c"));
+        assert!(parse("Basic YTpiOmM") == basic("a", "b:c"));
+        assert!(parse("basic OmI=") == basic("", "b"));
         for wrong in [
             "",
             "Bearer",
@@ -113,19 +113,22 @@ mod tests {
             "Digest a=b",
             "Basic /w==",
         ] {
-            assert!(of(wrong) == Err(NoCredentials::Malformed), "{wrong:?}");
+            assert!(
+                parse(wrong) == Err(CredentialsError::Malformed),
+                "{wrong:?}"
+            );
         }
-        assert!(Credentials::of(&MetadataMap::new()) == Err(NoCredentials::Missing));
+        assert!(Credentials::from_headers(&MetadataMap::new()) == Err(CredentialsError::Missing));
         let mut twice = MetadataMap::new();
         twice.append("authorization", "Bearer a".parse().unwrap());
         twice.append("authorization", "Bearer b".parse().unwrap());
-        assert!(Credentials::of(&twice) == Err(NoCredentials::Repeated));
+        assert!(Credentials::from_headers(&twice) == Err(CredentialsError::Repeated));
     }
 
     proptest! {
         #[test]
         fn credentials_of_any_header_never_panic(bytes in prop::collection::vec(32..127_u8, 0..60)) {
-            let _ = of(&String::from_utf8(bytes).unwrap());
+            let _ = parse(&String::from_utf8(bytes).unwrap());
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use tonic::Status;
 
-use super::status::{callers_doing, is_callers_doing};
+use super::status::{is_caused_by_caller, mark_caused_by_caller};
 use crate::config::redact;
 
 /// The maximum length of a text, in characters.
@@ -13,39 +13,39 @@ const MAX_TEXT_CHARS: usize = 2_000;
 const MAX_ENCODED_BYTES: usize = 6_000;
 /// The maximum length of the note that is appended to a cut text, in characters. Room for it is reserved, so that the text
 /// is not cut again.
-const CUT_NOTE: usize = 50;
+const MAX_NOTE_CHARS: usize = 50;
 /// The maximum length of a quoted value, in characters.
 const MAX_VALUE_CHARS: usize = 64;
 /// The maximum length of a text about data, in characters.
 const MAX_DATA_TEXT_CHARS: usize = 512;
 
 /// Returns the same status with a text that is within the limits.
-pub(super) fn within_limits(status: Status) -> Status {
-    let text = sanitised(status.message());
+pub(super) fn limit_text(status: Status) -> Status {
+    let text = sanitise(status.message());
     if text == status.message() {
         return status;
     }
     let details = status.details().to_vec();
     let metadata = status.metadata().clone();
     let within = Status::with_details_and_metadata(status.code(), text, details.into(), metadata);
-    match is_callers_doing(&status) {
-        true => callers_doing(within),
+    match is_caused_by_caller(&status) {
+        true => mark_caused_by_caller(within),
         false => within,
     }
 }
 
 /// Returns the text without credentials and control characters, cut to the limits of a header.
-fn sanitised(text: &str) -> String {
+fn sanitise(text: &str) -> String {
     // Text beyond the limit is not sent, so it need not be redacted. A URL that is cut keeps its beginning.
     let length = text.chars().count();
     let start: String = text.chars().take(2 * MAX_TEXT_CHARS).collect();
-    let text = escaped(&redact(&start));
+    let text = escape(&redact(&start));
     let is_whole = length <= MAX_TEXT_CHARS && length_within(&text, 0) == text.len();
     match is_whole {
         true => text,
         false => {
             let shown = text
-                .get(..length_within(&text, CUT_NOTE))
+                .get(..length_within(&text, MAX_NOTE_CHARS))
                 .unwrap_or_default();
             format!("{shown}… ({length} characters in all)")
         }
@@ -76,7 +76,7 @@ fn encoded_bytes(c: char) -> usize {
 
 /// Returns the text with escapes for control characters other than line feeds, for line separators, and for characters that
 /// change the writing direction.
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     let is_harmful = |c: char| {
         c != '\n' && c.is_control()
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
@@ -94,7 +94,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Returns the text of an error about a value of the data. The value is cut, and its length stated.
-pub(super) fn about_data(text: &str) -> String {
+pub(super) fn data_error_text(text: &str) -> String {
     // The text contains the pattern, over several lines; the reason follows `error: `.
     if let Some((_, reason)) = text
         .rsplit_once("\nerror: ")
@@ -102,13 +102,13 @@ pub(super) fn about_data(text: &str) -> String {
     {
         return format!(
             "invalid regular expression: {}",
-            about_data(reason.lines().next().unwrap_or_default())
+            data_error_text(reason.lines().next().unwrap_or_default())
         );
     }
     let text = text.replace('\n', "\\n");
     let length = text.chars().count();
-    let text = with_cut_value(&text).unwrap_or(text);
-    let text = with_cut_words(&text);
+    let text = truncate_value(&text).unwrap_or(text);
+    let text = truncate_words(&text);
     match text.char_indices().nth(MAX_DATA_TEXT_CHARS) {
         Some((end, _)) => {
             let shown = text.get(..end).unwrap_or_default();
@@ -120,7 +120,7 @@ pub(super) fn about_data(text: &str) -> String {
 
 /// Returns `text` with a cut value: the value is between the first quotation mark and the last such mark, and may contain
 /// such marks. Returns none if the value is short.
-fn with_cut_value(text: &str) -> Option<String> {
+fn truncate_value(text: &str) -> Option<String> {
     let start = text.find(['\'', '"', '`'])?;
     let mark = text.get(start..)?.chars().next()?;
     let end = text.rfind(mark).filter(|end| *end > start)?;
@@ -137,7 +137,7 @@ fn with_cut_value(text: &str) -> Option<String> {
 }
 
 /// Returns `text` with each word cut that is longer than a value may be.
-fn with_cut_words(text: &str) -> String {
+fn truncate_words(text: &str) -> String {
     let words = text.split(' ').map(|word| {
         // A value that was cut already has up to 3 more characters, such as its quotation marks.
         match word.chars().count() {
@@ -158,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn within_limits_cuts_text_to_header_size() {
+    fn limit_text_cuts_text_to_header_size() {
         let text = |text: &str| {
-            let status = within_limits(Status::new(Code::NotFound, text));
+            let status = limit_text(Status::new(Code::NotFound, text));
             assert_eq!(status.code(), Code::NotFound);
             status.message().to_owned()
         };
@@ -173,20 +173,22 @@ mod tests {
         let wide = text(&"ä".repeat(1_500));
         assert_eq!(
             wide.matches('ä').count(),
-            (MAX_ENCODED_BYTES - 3 * CUT_NOTE) / 6
+            (MAX_ENCODED_BYTES - 3 * MAX_NOTE_CHARS) / 6
         );
         assert_eq!(text(&wide), wide);
-        let own = within_limits(callers_doing(Status::unavailable("x".repeat(5_000))));
-        assert!(is_callers_doing(&own) && own.message().len() < 3_000);
+        let own = limit_text(mark_caused_by_caller(Status::unavailable(
+            "x".repeat(5_000),
+        )));
+        assert!(is_caused_by_caller(&own) && own.message().len() < 3_000);
         assert_eq!(text("a\u{1b}[2J\rb\u{202e}c"), "a\\u{1b}[2J\\rb\\u{202e}c");
         assert_eq!(text("see s3://me:hush@bucket"), "see s3://******@bucket");
     }
 
     #[test]
-    fn about_data_shows_start_and_length_of_value() {
+    fn data_error_text_shows_start_and_length_of_value() {
         let value = "9".repeat(3_000);
         assert_eq!(
-            about_data(&format!(
+            data_error_text(&format!(
                 "Cast error: Cannot cast string '{value}' to value of Int64 type"
             )),
             format!(
@@ -195,25 +197,25 @@ mod tests {
             )
         );
         assert_eq!(
-            about_data("Cannot cast string 'abc' to Int64"),
+            data_error_text("Cannot cast string 'abc' to Int64"),
             "Cannot cast string 'abc' to Int64"
         );
         // Quotation marks in the value do not end it.
-        let marked = about_data(&format!(
+        let marked = data_error_text(&format!(
             "Cannot cast string '{}' to Int64",
             "a' to 'b".repeat(100)
         ));
         assert!(marked.ends_with("…' (800 characters) to Int64"), "{marked}");
         assert_eq!(
-            about_data(&"7".repeat(5_000)),
+            data_error_text(&"7".repeat(5_000)),
             format!("{}… (5000 characters)", "7".repeat(64))
         );
-        let words = about_data(&"7 ".repeat(5_000));
+        let words = data_error_text(&"7 ".repeat(5_000));
         assert!(words.ends_with("… (10000 characters in all)"), "{words}");
         assert!(words.chars().count() < MAX_DATA_TEXT_CHARS + 50);
         let pattern = "did not compile: Syntax(\n~~\nregex parse error:\n    (aaa\n    ^\nerror: unclosed group\n~~)";
         assert_eq!(
-            about_data(pattern),
+            data_error_text(pattern),
             "invalid regular expression: unclosed group"
         );
     }

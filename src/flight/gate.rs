@@ -18,10 +18,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::call::{Entry, authorise, shake_hands, stamped};
+use super::call::{CallContext, authenticate, authenticate_handshake, with_request_id};
 use super::connections::ConnectionState;
-use super::listen::Peer;
-use super::proxies::client_of;
+use super::listener::Peer;
+use super::proxies::resolve_client_address;
 use super::request_body::{BodyLimits, MessageMemory, RequestBody};
 use super::server::Server;
 use super::service::Service;
@@ -70,7 +70,7 @@ impl<H> Gate<H> {
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(MAX_SENT_MESSAGE_BYTES)
         };
-        let memory = server.limits.connections.message_memory;
+        let memory = server.limits.connections.message_memory_bytes;
         Self {
             small: with_limit(MAX_MESSAGE_BYTES),
             large: with_limit(MAX_PUT_MESSAGE_BYTES),
@@ -81,7 +81,7 @@ impl<H> Gate<H> {
     }
 
     /// Handles a call of the Flight service.
-    async fn answer(
+    async fn handle(
         self,
         method: &'static str,
         request: Request<Body>,
@@ -97,18 +97,18 @@ impl<H> Gate<H> {
         let trusted = &self.server.limits.connections.trusted_proxies;
         let address = peer
             .as_ref()
-            .map(|peer| client_of(peer.address, &parts.headers, trusted));
+            .map(|peer| resolve_client_address(peer.address, &parts.headers, trusted));
         let headers = MetadataMap::from_headers(parts.headers);
-        let admitted = self.admit(method, &headers, address, id).await;
+        let admitted = self.authenticate(method, &headers, address, id).await;
         parts.headers = headers.into_headers();
         let state = peer.as_ref().map(|peer| &peer.state);
         let (access, credential) = match admitted {
             Ok(admitted) => admitted,
             Err(status) => {
                 if let Some(state) = state {
-                    state.refuse();
+                    state.record_refusal();
                 }
-                return stamped(status, id).into_http();
+                return with_request_id(status, id).into_http();
             }
         };
         let organisation = access.principal().organisation_id;
@@ -116,17 +116,17 @@ impl<H> Gate<H> {
             && state.authenticate(organisation).is_err()
         {
             tracing::info!(request = %id, call = method, %organisation, ?address, "refused: too many connections");
-            return stamped(too_many_connections(), id).into_http();
+            return with_request_id(too_many_connections(), id).into_http();
         }
         let account = self.memory.open(organisation);
-        parts.extensions.insert(Entry {
+        parts.extensions.insert(CallContext {
             id,
-            since,
+            stopwatch: since,
             access,
             credential,
             address,
         });
-        let body = RequestBody::new(body, self.limits_of(method), Some(Arc::clone(&account)));
+        let body = RequestBody::new(body, self.body_limits(method), Some(Arc::clone(&account)));
         let request = Request::from_parts(parts, body);
         let Ok(mut response) = match method {
             "DoPut" => self.large.clone().call(request).await,
@@ -147,7 +147,7 @@ impl<H> Gate<H> {
     }
 
     /// Authenticates the caller by the headers. Returns its access, and the credential that a handshake returns.
-    async fn admit(
+    async fn authenticate(
         &self,
         method: &'static str,
         headers: &MetadataMap,
@@ -156,12 +156,12 @@ impl<H> Gate<H> {
     ) -> Result<(Access, Option<String>), Status> {
         let auth = &self.server.auth;
         let outcome = if method == "Handshake" {
-            let outcome = shake_hands(auth, headers, address, id).await;
+            let outcome = authenticate_handshake(auth, headers, address, id).await;
             let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
             tracing::info!(request = %id, call = method, ?address, ?code, "answered");
             outcome.map(|(credential, access)| (access, Some(credential)))
         } else {
-            let outcome = authorise(auth, headers, id).await;
+            let outcome = authenticate(auth, headers, id).await;
             outcome.map(|access| (access, None)).inspect_err(|status| {
                 tracing::info!(request = %id, call = method, ?address, "refused: {}", status.message());
             })
@@ -169,14 +169,14 @@ impl<H> Gate<H> {
         outcome.inspect_err(|_| self.server.meter.count_unknown(address))
     }
 
-    fn limits_of(&self, method: &str) -> BodyLimits {
+    fn body_limits(&self, method: &str) -> BodyLimits {
         let limits = &self.server.limits;
         let message_timeout = limits.connections.message_timeout;
         match method {
             "DoPut" => BodyLimits {
                 max_message_bytes: MAX_PUT_MESSAGE_BYTES,
                 message_timeout,
-                idle_timeout: Some(limits.ingest.unsent + IDLE_MARGIN),
+                idle_timeout: Some(limits.ingest.idle_timeout + IDLE_MARGIN),
             },
             _ => BodyLimits {
                 max_message_bytes: MAX_MESSAGE_BYTES,
@@ -203,21 +203,21 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>().cloned();
-        let in_flight = InFlight::begin(peer.as_ref());
+        let in_flight = CancellationGuard::start(peer.as_ref());
         let path = request.uri().path();
         let method = path.strip_prefix(FLIGHT_PREFIX);
         let method = method.and_then(|method| METHODS.iter().copied().find(|it| *it == method));
         if let Some(method) = method {
             let gate = self.clone();
             return Box::pin(async move {
-                let response = gate.answer(method, request, peer).await;
-                in_flight.end();
+                let response = gate.handle(method, request, peer).await;
+                in_flight.complete();
                 Ok(response)
             });
         }
         if path.starts_with(HEALTH_PREFIX) {
             if let Some(peer) = &peer {
-                peer.state.check_health();
+                peer.state.record_health_check();
             }
             let limits = BodyLimits {
                 max_message_bytes: MAX_HEALTH_MESSAGE_BYTES,
@@ -228,11 +228,11 @@ where
             return Box::pin(async move {
                 let request = request.map(|body| RequestBody::new(body, limits, None));
                 let response = health.call(request).await;
-                in_flight.end();
+                in_flight.complete();
                 response
             });
         }
-        in_flight.end();
+        in_flight.complete();
         let unknown = Status::unimplemented("unknown method; this server offers Flight SQL");
         Box::pin(std::future::ready(Ok(unknown.into_http())))
     }
@@ -245,26 +245,26 @@ fn too_many_connections() -> Status {
 }
 
 /// A call in progress. If it is dropped before [`InFlight::end`], its client has cancelled it.
-struct InFlight(Option<Arc<ConnectionState>>);
+struct CancellationGuard(Option<Arc<ConnectionState>>);
 
-impl InFlight {
-    fn begin(peer: Option<&Peer>) -> Self {
+impl CancellationGuard {
+    fn start(peer: Option<&Peer>) -> Self {
         let state = peer.map(|peer| Arc::clone(&peer.state));
         if let Some(state) = &state {
-            state.begin_call();
+            state.record_call();
         }
         Self(state)
     }
 
-    fn end(mut self) {
+    fn complete(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for InFlight {
+impl Drop for CancellationGuard {
     fn drop(&mut self) {
         if let Some(state) = &self.0 {
-            state.cancel();
+            state.record_cancellation();
         }
     }
 }

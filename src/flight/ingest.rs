@@ -11,12 +11,12 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::actions::no_transactions;
-use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, any_type};
+use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, accept_any_type};
 use super::body_check::BodyLimits;
 use super::call::Call;
-use super::error_text::about_data;
-use super::ingest_places::NoPlace;
-use super::running::refusal;
+use super::error_text::data_error_text;
+use super::ingest_permits::NoIngestPermit;
+use super::running_queries::access_ended_status;
 use super::server::Server;
 use super::status;
 use crate::engine::{CATALOG, INGESTED, Ingest, IngestAssets, IngestError, PUBLIC};
@@ -32,24 +32,24 @@ const MAX_MESSAGES: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy)]
 pub struct IngestLimits {
     /// The maximum size of the Arrow data, decompressed, in bytes.
-    pub bytes: u64,
+    pub max_bytes: u64,
     /// The time limit for the next message.
-    pub unsent: Duration,
+    pub idle_timeout: Duration,
 }
 
 impl IngestLimits {
-    fn decoding(self) -> DecodeLimits {
+    fn decode_limits(self) -> DecodeLimits {
         DecodeLimits {
-            max_bytes: self.bytes,
+            max_bytes: self.max_bytes,
             max_messages: MAX_MESSAGES,
-            idle_timeout: self.unsent,
+            idle_timeout: self.idle_timeout,
             body: BodyLimits {
                 max_bytes: super::MAX_PUT_MESSAGE_BYTES as u64,
                 max_rows: u64::MAX,
                 min_row_bytes: MIN_READING_BYTES,
                 may_be_compressed: true,
             },
-            check_type: any_type,
+            check_type: accept_any_type,
         }
     }
 }
@@ -71,15 +71,18 @@ impl Server {
             ));
         }
         if principal.write_grants.is_empty() {
-            return Err(no_write_grant(&principal.organisation));
+            return Err(no_write_grant_status(&principal.organisation));
         }
-        call.meter.bills(call.id)?;
-        call.meter.keep(call.id)?;
+        call.meter.mark_billable(call.id)?;
+        call.meter.persist_start(call.id)?;
         let organisation = principal.organisation_id;
-        let place = self.ingests.take(organisation).map_err(no_place)?;
+        let place = self
+            .ingest_permits
+            .acquire(organisation)
+            .map_err(no_permit_status)?;
         let limits = self.limits.ingest;
-        let mut batches = BatchDecoder::new(messages, limits.decoding());
-        let first = batches.next().await.map_err(of_decoding)?;
+        let mut batches = BatchDecoder::new(messages, limits.decode_limits());
+        let first = batches.next().await.map_err(from_decode_error)?;
         let schema = batches
             .schema()
             .ok_or_else(|| Status::invalid_argument("the readings have no schema"))?;
@@ -89,23 +92,24 @@ impl Server {
             visible: self.visible(call),
         };
         let begun = self.engine.ingest(&path, schema, allowed);
-        let mut ingest = begun.map_err(|error| of_ingest(&error, call.id))?;
+        let mut ingest = begun.map_err(|error| from_ingest_error(&error, call.id))?;
         let (access, request) = (call.access.clone(), call.id);
-        let kept = self.engine.lanes().beside(async move {
+        let kept = self.engine.scheduler().run_without_permit(async move {
             let _place = place;
             let taken = tokio::select! {
-                taken = take(&mut ingest, first, batches, request) => taken,
-                ended = access.ended() => Err(refusal(&ended)),
+                taken = receive(&mut ingest, first, batches, request) => taken,
+                ended = access.wait_for_end() => Err(access_ended_status(&ended)),
             };
             // The readings may all have been there when the access ended, so it is checked again.
-            let taken = taken.and_then(|()| access.check().map_err(|ended| refusal(&ended)));
+            let taken =
+                taken.and_then(|()| access.check().map_err(|ended| access_ended_status(&ended)));
             match taken {
                 Ok(()) => {
-                    let kept = ingest.keep().await;
-                    kept.map_err(|error| of_ingest(&error, request))
+                    let kept = ingest.finish().await;
+                    kept.map_err(|error| from_ingest_error(&error, request))
                 }
                 Err(status) => {
-                    ingest.refuse().await;
+                    ingest.abort().await;
                     Err(status)
                 }
             }
@@ -113,13 +117,13 @@ impl Server {
         let rows = kept
             .await
             .unwrap_or_else(|| Err(Status::unavailable("the server is shutting down")))?;
-        call.meter.took_in(rows);
+        call.meter.count_ingested(rows);
         tracing::info!(request = %call.id, %organisation, rows, "readings were stored as {path}");
         Ok(rows)
     }
 }
 
-async fn take(
+async fn receive(
     ingest: &mut Ingest,
     first: Option<RecordBatch>,
     mut batches: BatchDecoder<impl Stream<Item = Result<FlightData, Status>> + Unpin>,
@@ -127,9 +131,9 @@ async fn take(
 ) -> Result<(), Status> {
     let mut batch = first;
     while let Some(readings) = batch {
-        let taken = ingest.take(&readings).await;
-        taken.map_err(|error| of_ingest(&error, request))?;
-        batch = batches.next().await.map_err(of_decoding)?;
+        let taken = ingest.write(&readings).await;
+        taken.map_err(|error| from_ingest_error(&error, request))?;
+        batch = batches.next().await.map_err(from_decode_error)?;
     }
     Ok(())
 }
@@ -169,7 +173,7 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
 }
 
 /// Returns the status for an organisation whose grants are all read-only.
-fn no_write_grant(organisation: &str) -> Status {
+fn no_write_grant_status(organisation: &str) -> Status {
     let organisation = organisation.escape_debug();
     Status::permission_denied(format!(
         "your organisation has no write grant: ask the operator to grant writing for the assets of the readings, \
@@ -178,17 +182,17 @@ fn no_write_grant(organisation: &str) -> Status {
 }
 
 /// Returns the status for too many ingests at once.
-fn no_place(reason: NoPlace) -> Status {
+fn no_permit_status(reason: NoIngestPermit) -> Status {
     Status::unavailable(match reason {
-        NoPlace::All => "too many concurrent ingests; try again in a moment".to_owned(),
-        NoPlace::Organisation(most) => format!(
+        NoIngestPermit::All => "too many concurrent ingests; try again in a moment".to_owned(),
+        NoIngestPermit::Organisation(most) => format!(
             "your organisation has {most} concurrent ingests, which is the limit; try again in a moment"
         ),
     })
 }
 
 /// Converts a decoding error to a status.
-fn of_decoding(error: DecodeError) -> Status {
+fn from_decode_error(error: DecodeError) -> Status {
     match error {
         DecodeError::Stream(status) => match status.code() {
             Code::OutOfRange => Status::invalid_argument(format!(
@@ -209,19 +213,19 @@ fn of_decoding(error: DecodeError) -> Status {
         )),
         DecodeError::Invalid(reason) => Status::invalid_argument(format!(
             "cannot decode the readings: {}; nothing was kept",
-            about_data(&reason.to_string())
+            data_error_text(&reason.to_string())
         )),
     }
 }
 
-fn of_ingest(error: &IngestError, request: Uuid) -> Status {
+fn from_ingest_error(error: &IngestError, request: Uuid) -> Status {
     match error {
-        IngestError::Kept(_) => status::hidden(
+        IngestError::WriteFailed(_) => status::hidden_error(
             error,
             request,
             "cannot store the readings, none of them was kept",
         ),
-        IngestError::Unusable(_) => Status::invalid_argument(about_data(&error.to_string())),
+        IngestError::Unusable(_) => Status::invalid_argument(data_error_text(&error.to_string())),
         error => Status::invalid_argument(error.to_string()),
     }
 }

@@ -16,11 +16,11 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::call::Call;
-use super::edge::table_schema;
-use super::like::is_like;
+use super::like_pattern::is_like;
 use super::server::Server;
-use super::sql_info::{SQL_INFO, TYPES};
+use super::sql_info::{SQL_INFO, XDBC_TYPES};
 use super::status;
+use super::wire_types::table_schema;
 use crate::engine::{CATALOG, INFORMATION_SCHEMA, PUBLIC, QueryError, QuerySession};
 use datafusion::common::Constraint;
 
@@ -37,10 +37,12 @@ impl Server {
         call: &Call,
         command: &Command,
     ) -> Result<Option<RecordBatch>, Status> {
-        let failed =
-            |error: FlightError| status::hidden(&error, call.id, "cannot return the metadata");
-        let known_to_fail =
-            |error: &FlightError| status::hidden(error, call.id, "cannot return the metadata");
+        let failed = |error: FlightError| {
+            status::hidden_error(&error, call.id, "cannot return the metadata")
+        };
+        let known_to_fail = |error: &FlightError| {
+            status::hidden_error(error, call.id, "cannot return the metadata")
+        };
         Ok(Some(match command.clone() {
             Command::CommandGetCatalogs(command) => {
                 let mut catalogs = command.into_builder();
@@ -57,11 +59,11 @@ impl Server {
             }
             Command::CommandGetSqlInfo(command) => {
                 let known = SQL_INFO.as_ref().map_err(known_to_fail)?;
-                let wanted = known_infos(command.info, known).map_err(failed)?;
+                let wanted = known_info_ids(command.info, known).map_err(failed)?;
                 known.record_batch(wanted).map_err(failed)?
             }
             Command::CommandGetXdbcTypeInfo(CommandGetXdbcTypeInfo { data_type }) => {
-                let known = TYPES.as_ref().map_err(known_to_fail)?;
+                let known = XDBC_TYPES.as_ref().map_err(known_to_fail)?;
                 known.record_batch(data_type).map_err(failed)?
             }
             Command::CommandGetPrimaryKeys(command) => self.primary_keys(call, command).await?,
@@ -86,7 +88,7 @@ impl Server {
             db_schema_filter_pattern: None,
         }
         .into_builder();
-        if is_ours(command.catalog.as_deref()) {
+        if is_own_catalog(command.catalog.as_deref()) {
             let names = session.schemas().into_iter().map(|(name, _)| name);
             for name in names.chain([INFORMATION_SCHEMA.to_owned()]) {
                 if is_like(&name, pattern) {
@@ -101,9 +103,9 @@ impl Server {
         let options = self.sessions.options(call.principal());
         let session = self.session(call, &options, None)?;
         // Views are planned to determine their columns.
-        let timer = self.engine.lanes().timer();
-        let tables = described_tables(session, command, call.id);
-        self.on_planning_lane(call, &timer, tables).await
+        let timer = self.engine.scheduler().timer();
+        let tables = list_tables(session, command, call.id);
+        self.run_on_planning_threads(call, &timer, tables).await
     }
 
     async fn primary_keys(
@@ -114,14 +116,14 @@ impl Server {
         let options = self.sessions.options(call.principal());
         let session = self.session(call, &options, None)?;
         // The table may be a view, which is planned.
-        let timer = self.engine.lanes().timer();
-        let keys = described_keys(session, command, call.id);
-        self.on_planning_lane(call, &timer, keys).await
+        let timer = self.engine.scheduler().timer();
+        let keys = list_primary_keys(session, command, call.id);
+        self.run_on_planning_threads(call, &timer, keys).await
     }
 }
 
 /// Returns the primary key of the table that the command names.
-async fn described_keys(
+async fn list_primary_keys(
     session: QuerySession,
     command: CommandGetPrimaryKeys,
     request: Uuid,
@@ -131,9 +133,9 @@ async fn described_keys(
     let schema = schemas.iter().find(|(name, _)| name == wanted);
     let mut columns: Vec<(String, i32)> = Vec::new();
     if let Some((_, schema)) = schema
-        && is_ours(command.catalog.as_deref())
+        && is_own_catalog(command.catalog.as_deref())
     {
-        let of_query = |error| status::of_query(&QueryError::from(error), "", request);
+        let of_query = |error| status::from_query_error(&QueryError::from(error), "", request);
         if let Some(table) = schema.table(&command.table).await.map_err(of_query)?
             && let Some(constraints) = table.constraints()
         {
@@ -165,13 +167,13 @@ async fn described_keys(
             Arc::new(numbers),
         ],
     );
-    rows.map_err(|error| status::hidden(&error, request, "cannot return the metadata"))
+    rows.map_err(|error| status::hidden_error(&error, request, "cannot return the metadata"))
 }
 
 /// Returns the known ids among `ids`, each once. Returns an empty set, which stands for all, if `ids` is empty. If none is
 /// known, returns the first, which selects nothing. The crate searches all entries for each id, and a client may send
 /// millions of ids.
-fn known_infos(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, FlightError> {
+fn known_info_ids(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, FlightError> {
     let Some(&first) = ids.first() else {
         return Ok(BTreeSet::new());
     };
@@ -190,12 +192,13 @@ fn known_infos(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, Flig
 }
 
 /// Returns the tables of the session that match the command.
-async fn described_tables(
+async fn list_tables(
     session: QuerySession,
     command: CommandGetTables,
     request: Uuid,
 ) -> Result<RecordBatch, Status> {
-    let failed = |error: FlightError| status::hidden(&error, request, "cannot return the metadata");
+    let failed =
+        |error: FlightError| status::hidden_error(&error, request, "cannot return the metadata");
     let mut found = CommandGetTables {
         include_schema: command.include_schema,
         ..CommandGetTables::default()
@@ -208,7 +211,7 @@ async fn described_tables(
                 .iter()
                 .any(|wanted| wanted == kind || kind == TABLE && wanted == BASE_TABLE)
     };
-    if !is_ours(command.catalog.as_deref()) {
+    if !is_own_catalog(command.catalog.as_deref()) {
         return found.build().map_err(failed);
     }
     for (schema_name, schema) in session.schemas() {
@@ -219,7 +222,7 @@ async fn described_tables(
             if !is_like(&name, command.table_name_filter_pattern.as_deref()) {
                 continue;
             }
-            let of_query = |error| status::of_query(&QueryError::from(error), "", request);
+            let of_query = |error| status::from_query_error(&QueryError::from(error), "", request);
             let Some(table) = schema.table(&name).await.map_err(of_query)? else {
                 continue;
             };
@@ -240,7 +243,7 @@ async fn described_tables(
 }
 
 /// Whether a catalog filter matches the only catalog.
-fn is_ours(catalog: Option<&str>) -> bool {
+fn is_own_catalog(catalog: Option<&str>) -> bool {
     catalog.is_none_or(|catalog| catalog == CATALOG)
 }
 
@@ -281,16 +284,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_infos_of_many_ids_returns_each_known_id_once() {
+    fn known_info_ids_of_many_ids_returns_each_known_id_once() {
         let known = SQL_INFO.as_ref().unwrap();
         let ids: Vec<u32> = (0..2_000_000).chain(0..2_000_000).collect();
         let all = known.record_batch([]).unwrap();
-        let wanted = known_infos(ids, known).unwrap();
+        let wanted = known_info_ids(ids, known).unwrap();
         assert_eq!(wanted.len(), all.num_rows());
         assert_eq!(known.record_batch(wanted).unwrap(), all);
-        let unknown = known_infos(vec![u32::MAX, u32::MAX], known).unwrap();
+        let unknown = known_info_ids(vec![u32::MAX, u32::MAX], known).unwrap();
         assert_eq!(unknown.len(), 1);
         assert_eq!(known.record_batch(unknown).unwrap().num_rows(), 0);
-        assert!(known_infos(Vec::new(), known).unwrap().is_empty());
+        assert!(known_info_ids(Vec::new(), known).unwrap().is_empty());
     }
 }

@@ -22,15 +22,18 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
-use super::call::address_of;
+use super::call::client_address;
 use super::{error_text, status};
 use crate::auth::{Principal, Proof};
-use crate::engine::Fingerprints;
-use crate::lake::scanned::Scanned;
-use crate::metering::{Caller, End, Ended, EndedBy, IS_OFF, NotBegun, OpenRequest, OverLimit};
+use crate::engine::FingerprintCache;
+use crate::lake::scanned_bytes::ScannedBytes;
+use crate::metering::{
+    Caller, EndOutcome, EndedBy, IS_DISABLED, LimitExceeded, OpenRequest, ResponseEnd,
+    StatementRefused,
+};
 
 /// The maximum length of a client's user agent in a record, in characters.
-const LONGEST_AGENT: usize = 200;
+const MAX_AGENT_CHARS: usize = 200;
 
 /// A message of a response.
 pub(super) trait Metered: Message {
@@ -41,8 +44,9 @@ pub(super) trait Metered: Message {
 }
 
 impl Metered for FlightData {
-    /// The padding of buffers to multiples of 64 bytes, and the bitmaps of nulls, which batches without nulls do not have, are
-    /// not billed: both depend on the order of rows, and so on when the partitions of a query were ready.
+    /// The padding of buffers to multiples of 64 bytes, and the bitmaps of nulls, which batches without nulls do not
+    /// have, are not billed: both depend on the order of rows, and therefore on the order in which the partitions of a
+    /// query became ready.
     fn size(&self) -> (u64, u64) {
         let message = root_as_message(&self.data_header).ok();
         let Some(batch) = message.and_then(|message| message.header_as_record_batch()) else {
@@ -72,28 +76,28 @@ impl Metered for SchemaResult {}
 impl Metered for arrow_flight::Result {}
 
 /// Returns the caller of a request, for its usage record.
-pub(super) fn caller_of<T>(principal: &Principal, request: &Request<T>) -> Caller {
+pub(super) fn usage_caller<T>(principal: &Principal, request: &Request<T>) -> Caller {
     let (api_key_id, session_id) = match &principal.proof {
         Proof::Key { id, .. } => (Some(id.clone()), None),
         Proof::Session { id, .. } => (None, Some(*id)),
     };
-    let address = address_of(request).map(|address| eco_format!("{address}"));
+    let address = client_address(request).map(|address| eco_format!("{address}"));
     Caller {
         organisation_id: principal.organisation_id,
         user_id: principal.user_id,
         api_key_id,
         session_id,
         address: address.unwrap_or_default(),
-        agent: agent_of(request.metadata()),
+        agent: user_agent(request.metadata()),
     }
 }
 
-fn agent_of(headers: &MetadataMap) -> EcoString {
+fn user_agent(headers: &MetadataMap) -> EcoString {
     let agent = headers.get("user-agent");
     let agent = agent.and_then(|agent| agent.to_str().ok());
     let agent = agent.unwrap_or_default();
     // Header text is ASCII, so the cut is at a character boundary.
-    agent.get(..LONGEST_AGENT).unwrap_or(agent).into()
+    agent.get(..MAX_AGENT_CHARS).unwrap_or(agent).into()
 }
 
 /// The usage record of a call, shared by the code that handles the call.
@@ -106,7 +110,7 @@ pub(super) struct Meter {
 impl Meter {
     /// Creates the meter of a call of the RPC `name`.
     pub fn new(mut request: OpenRequest, name: &str) -> Self {
-        request.asks(name.into());
+        request.set_endpoint(name.into());
         Self {
             request: Mutex::new(request),
             warning: Mutex::default(),
@@ -114,28 +118,28 @@ impl Meter {
     }
 
     /// Sets the command of the call.
-    pub fn asks(&self, rpc: &str, command: &str) {
-        self.locked().asks(eco_format!("{rpc}/{command}"));
+    pub fn set_command(&self, rpc: &str, command: &str) {
+        self.lock().set_endpoint(eco_format!("{rpc}/{command}"));
     }
 
     /// Sets the statement of the call.
-    pub fn is_about(&self, sql: &str, known: &Fingerprints) {
-        if !IS_OFF {
-            let fingerprint = known.of(sql);
-            self.locked().is_about(sql, fingerprint);
+    pub fn set_statement(&self, sql: &str, known: &FingerprintCache) {
+        if !IS_DISABLED {
+            let fingerprint = known.get(sql);
+            self.lock().set_statement(sql, fingerprint);
         }
     }
 
-    /// Marks the call as billable, because it runs a statement. Before the client receives any data, the start of the call
-    /// must be [persisted](Self::keep), or the response must be a [`MeteredStream`].
+    /// Marks the call as billable, because it runs a statement. Before the client receives any data, the start of the
+    /// call must be [persisted](Self::persist_start), or the response must be a [`MeteredStream`].
     ///
     /// # Errors
     /// Fails if the organisation is over a limit, or the call cannot be recorded.
-    pub fn bills(&self, request: Uuid) -> Result<(), Status> {
-        let begun = self.locked().bills();
+    pub fn mark_billable(&self, request: Uuid) -> Result<(), Status> {
+        let begun = self.lock().mark_billable();
         let warning = begun.map_err(|error| match error {
-            NotBegun::OverLimit(over) => over_limit(&over),
-            NotBegun::Journal(error) => unrecorded(&error, request),
+            StatementRefused::OverLimit(over) => over_limit_status(&over),
+            StatementRefused::Journal(error) => metering_unavailable(&error, request),
         })?;
         if let Some(warning) = warning {
             *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
@@ -147,9 +151,9 @@ impl Meter {
     ///
     /// # Errors
     /// Fails if that cannot be recorded.
-    pub fn keep(&self, request: Uuid) -> Result<(), Status> {
-        let kept = self.locked().keep();
-        kept.map_err(|error| unrecorded(&error, request))
+    pub fn persist_start(&self, request: Uuid) -> Result<(), Status> {
+        let kept = self.lock().persist_start();
+        kept.map_err(|error| metering_unavailable(&error, request))
     }
 
     /// Returns the warning for the client, if a quota is nearly used up.
@@ -161,13 +165,13 @@ impl Meter {
     }
 
     /// Counts ingested readings.
-    pub fn took_in(&self, rows: usize) {
-        self.locked().took_in(rows as u64);
+    pub fn count_ingested(&self, rows: usize) {
+        self.lock().count_ingested(rows as u64);
     }
 
     /// Returns the counter of bytes read from the lake's files.
-    pub fn scanned(&self) -> Scanned {
-        self.locked().scanned()
+    pub fn scanned(&self) -> ScannedBytes {
+        self.lock().scanned()
     }
 
     /// Returns the record.
@@ -177,17 +181,17 @@ impl Meter {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self) -> MutexGuard<'_, OpenRequest> {
+    fn lock(&self) -> MutexGuard<'_, OpenRequest> {
         self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns the status for a call whose organisation is over a limit.
-pub(super) fn over_limit(over: &OverLimit) -> Status {
+pub(super) fn over_limit_status(over: &LimitExceeded) -> Status {
     let retry_after = match over {
-        OverLimit::Quota { .. } => return Status::failed_precondition(over.to_string()),
-        OverLimit::Rate { retry_after, .. } => retry_after.as_secs_f64().ceil().max(1.0) as u64,
-        OverLimit::Concurrency { .. } => 1,
+        LimitExceeded::Quota { .. } => return Status::failed_precondition(over.to_string()),
+        LimitExceeded::Rate { retry_after, .. } => retry_after.as_secs_f64().ceil().max(1.0) as u64,
+        LimitExceeded::Concurrency { .. } => 1,
     };
     let mut status = Status::unavailable(over.to_string());
     status
@@ -197,8 +201,8 @@ pub(super) fn over_limit(over: &OverLimit) -> Status {
 }
 
 /// Returns the status for a request that cannot be recorded.
-pub(super) fn unrecorded(error: &dyn std::error::Error, request: Uuid) -> Status {
-    status::hidden(
+pub(super) fn metering_unavailable(error: &dyn std::error::Error, request: Uuid) -> Status {
+    status::hidden_error(
         error,
         request,
         "metering is unavailable: cannot record requests, so none is processed",
@@ -206,7 +210,7 @@ pub(super) fn unrecorded(error: &dyn std::error::Error, request: Uuid) -> Status
 }
 
 /// Writes the record of a call whose response is one message.
-pub(super) async fn end_one<T: Metered>(
+pub(super) async fn end_unary<T: Metered>(
     mut request: OpenRequest,
     answer: Result<&T, &Status>,
     id: Uuid,
@@ -214,17 +218,19 @@ pub(super) async fn end_one<T: Metered>(
     if let Ok(message) = answer {
         count(&mut request, message);
     }
-    match request.end(end_of(answer.err())) {
-        Ok(Ended::Recorded) => Ok(()),
-        Ok(Ended::Syncing(syncing)) => syncing.await.map_err(|error| unrecorded(&error, id)),
-        Err(error) => Err(unrecorded(&error, id)),
+    match request.end(to_end(answer.err())) {
+        Ok(EndOutcome::Recorded) => Ok(()),
+        Ok(EndOutcome::Syncing(syncing)) => syncing
+            .await
+            .map_err(|error| metering_unavailable(&error, id)),
+        Err(error) => Err(metering_unavailable(&error, id)),
     }
 }
 
-fn end_of(error: Option<&Status>) -> End {
-    End {
-        status: status::name_of(error.map_or(Code::Ok, Status::code)),
-        by: match error.is_some_and(status::is_ours) {
+fn to_end(error: Option<&Status>) -> ResponseEnd {
+    ResponseEnd {
+        status: status::code_name(error.map_or(Code::Ok, Status::code)),
+        by: match error.is_some_and(status::is_server_fault) {
             true => EndedBy::Server,
             false => EndedBy::Caller,
         },
@@ -232,10 +238,10 @@ fn end_of(error: Option<&Status>) -> End {
 }
 
 /// The maximum time for which a response is held back to wait for its end.
-const HELD: Duration = Duration::from_millis(100);
+const HOLD_TIMEOUT: Duration = Duration::from_millis(100);
 /// The maximum size of a response that is held back: in messages, and in bytes.
-const MOST_HELD: usize = 4;
-const MOST_BYTES: usize = 64 << 10;
+const MAX_HELD_MESSAGES: usize = 4;
+const MAX_HELD_BYTES: usize = 64 << 10;
 
 /// A response whose messages are counted, and which ends when its record is written. If it is dropped before, the client
 /// has cancelled it.
@@ -252,7 +258,7 @@ pub(super) struct MeteredStream<T> {
 /// The state after the messages that were held back.
 enum Rest<T> {
     /// More messages may follow.
-    Coming(BoxStream<'static, Result<T, Status>>),
+    Streaming(BoxStream<'static, Result<T, Status>>),
     /// The record is being synced to the disk; then follows the end, or an error.
     Syncing(BoxFuture<'static, io::Result<()>>, Option<Status>),
     /// The end, or an error that is still to be sent.
@@ -271,7 +277,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
         let mut held = VecDeque::new();
         let hold = async {
             let mut bytes = 0;
-            while held.len() < MOST_HELD && bytes < MOST_BYTES {
+            while held.len() < MAX_HELD_MESSAGES && bytes < MAX_HELD_BYTES {
                 match answer.next().await {
                     Some(Ok(message)) => {
                         bytes += message.encoded_len();
@@ -283,69 +289,71 @@ impl<T: Metered + Unpin> MeteredStream<T> {
             }
             None
         };
-        let mut end = tokio::time::timeout(HELD, hold).await.unwrap_or(None);
+        let mut end = tokio::time::timeout(HOLD_TIMEOUT, hold)
+            .await
+            .unwrap_or(None);
         let mut begun = Self {
             request,
             id,
             held,
-            rest: Rest::Coming(answer),
+            rest: Rest::Streaming(answer),
             checks: None,
         };
         if end.is_none()
-            && let Err(error) = begun.request.keep()
+            && let Err(error) = begun.request.persist_start()
         {
             begun.held.clear();
-            end = Some(Some(begun.unrecorded(&error)));
+            end = Some(Some(begun.metering_unavailable(&error)));
         }
         for message in &begun.held {
             count(&mut begun.request, message);
         }
         match end {
             Some(end) => begun.end(end),
-            None => begun.checks = begun.request.checks_every().map(every),
+            None => begun.checks = begun.request.quota_check_interval().map(skipping_interval),
         }
         begun
     }
 
     /// Ends the response if its organisation has used up a quota. Returns whether it has.
-    fn is_used_up(&mut self) -> bool {
+    fn end_if_quota_exceeded(&mut self) -> bool {
         let Err(over) = self.request.check_quotas() else {
             return false;
         };
         let text = format!("{over}; the result was cut off, and the part that was sent is billed");
-        let status = super::call::stamped(Status::failed_precondition(text), self.id);
-        let end = End {
+        let status = super::call::with_request_id(Status::failed_precondition(text), self.id);
+        let end = ResponseEnd {
             by: EndedBy::Quota,
-            ..end_of(Some(&status))
+            ..to_end(Some(&status))
         };
-        self.end_by(Some(status), end);
+        self.end_with(Some(status), end);
         true
     }
 
     /// Ends the response, with an error if there is one.
     fn end(&mut self, error: Option<Status>) {
-        let error = error.map(error_text::within_limits);
-        let end = end_of(error.as_ref());
-        self.end_by(error, end);
+        let error = error.map(error_text::limit_text);
+        let end = to_end(error.as_ref());
+        self.end_with(error, end);
     }
 
-    fn end_by(&mut self, error: Option<Status>, end: End) {
+    fn end_with(&mut self, error: Option<Status>, end: ResponseEnd) {
         // The query may count bytes until its stream is dropped here.
         self.rest = Rest::Ended(None);
         self.rest = match self.request.end(end) {
-            Ok(Ended::Recorded) => Rest::Ended(error),
-            Ok(Ended::Syncing(syncing)) => Rest::Syncing(syncing, error),
-            Err(failed) => Rest::Ended(Some(self.unrecorded(&failed))),
+            Ok(EndOutcome::Recorded) => Rest::Ended(error),
+            Ok(EndOutcome::Syncing(syncing)) => Rest::Syncing(syncing, error),
+            Err(failed) => Rest::Ended(Some(self.metering_unavailable(&failed))),
         };
     }
 
-    fn unrecorded(&self, error: &dyn std::error::Error) -> Status {
-        super::call::stamped(unrecorded(error, self.id), self.id)
+    fn metering_unavailable(&self, error: &dyn std::error::Error) -> Status {
+        super::call::with_request_id(metering_unavailable(error, self.id), self.id)
     }
 }
 
 /// Returns an interval that skips the ticks it missed.
-fn every(period: Duration) -> Interval {
+fn skipping_interval(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
@@ -353,7 +361,7 @@ fn every(period: Duration) -> Interval {
 
 fn count<T: Metered>(request: &mut OpenRequest, message: &T) {
     let (rows, bytes) = message.size();
-    request.sent(rows, bytes);
+    request.count_sent(rows, bytes);
 }
 
 impl<T: Metered + Unpin> Stream for MeteredStream<T> {
@@ -365,9 +373,9 @@ impl<T: Metered + Unpin> Stream for MeteredStream<T> {
         }
         loop {
             match &mut self.rest {
-                Rest::Coming(answer) => match answer.poll_next_unpin(context) {
+                Rest::Streaming(answer) => match answer.poll_next_unpin(context) {
                     // A used-up quota ends the response before the next message: the last message sent may exceed it.
-                    Poll::Ready(Some(Ok(message))) if !self.is_used_up() => {
+                    Poll::Ready(Some(Ok(message))) if !self.end_if_quota_exceeded() => {
                         count(&mut self.request, &message);
                         return Poll::Ready(Some(Ok(message)));
                     }
@@ -378,7 +386,7 @@ impl<T: Metered + Unpin> Stream for MeteredStream<T> {
                             return Poll::Pending;
                         };
                         ready!(checks.poll_tick(context));
-                        let _is_over = self.is_used_up();
+                        let _is_over = self.end_if_quota_exceeded();
                     }
                 },
                 Rest::Syncing(syncing, error) => {
@@ -386,7 +394,7 @@ impl<T: Metered + Unpin> Stream for MeteredStream<T> {
                     let error = error.take();
                     self.rest = Rest::Ended(match synced {
                         Ok(()) => error,
-                        Err(failed) => Some(self.unrecorded(&failed)),
+                        Err(failed) => Some(self.metering_unavailable(&failed)),
                     });
                 }
                 Rest::Ended(error) => return Poll::Ready(error.take().map(Err)),

@@ -2,14 +2,15 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `listen`, `tls`, `proxies`, `connections` | connections: accepting them, TLS, client addresses, limits |
+//! | `listener`, `tls`, `proxies`, `connections` | connections: accepting them, TLS, client addresses, limits |
 //! | `gate` | authentication by headers (`call`, `credentials`), before a body is read (`request_body`) |
-//! | `service` | the gRPC methods; dispatches each call |
-//! | `statements` | SQL: the description of a result, and the result (`planning`, `plans`, `ticket`, `edge`, `running`) |
-//! | `ingest` | readings that clients send |
+//! | `service`, `metered` | the gRPC methods; dispatches and meters each call |
+//! | `statements` | SQL: the description of a result, and the result (`planning`, `plan_cache`, `ticket`) |
+//! | `wire_types`, `running_queries` | results while they are sent (`redeemed_tickets`, `panics`) |
+//! | `ingest`, `ingest_permits` | readings that clients send |
 //! | `parameters` | bound parameters |
 //! | `batch_decoder`, `body_check` | batches of clients, of parameters and of readings: checked, then decoded |
-//! | `metadata`, `sql_info` | catalogs, schemas, tables, types, and information about the server (`like`) |
+//! | `metadata`, `sql_info` | catalogs, schemas, tables, types, and information about the server (`like_pattern`) |
 //! | `actions` | prepared statements, cancellation, sessions (`session_messages`, `session_options`) |
 //! | `status`, `error_text` | error statuses and their texts |
 //! | `tenants` | the assets that each organisation may see |
@@ -20,26 +21,25 @@ mod actions;
 mod batch_decoder;
 mod body_check;
 mod call;
-mod computed;
 mod connections;
 mod credentials;
-mod edge;
 mod error_text;
 mod gate;
 mod ingest;
-mod ingest_places;
-mod like;
-mod listen;
+mod ingest_permits;
+mod like_pattern;
+mod listener;
 mod metadata;
 mod metered;
+mod panics;
 mod parameters;
+mod plan_cache;
 mod planning;
-mod plans;
 mod proxies;
-mod redeemed;
+mod redeemed_tickets;
 mod remote;
 mod request_body;
-mod running;
+mod running_queries;
 mod server;
 mod service;
 mod session_messages;
@@ -51,6 +51,7 @@ mod tenants;
 mod ticket;
 mod tls;
 mod validity;
+mod wire_types;
 
 use std::future::Future;
 use std::path::Path;
@@ -70,7 +71,7 @@ pub use validity::Validity;
 
 use connections::{Registry, RegistryLimits};
 use gate::Gate;
-use listen::Listening;
+use listener::ListenerConfig;
 use service::Service;
 use tls::Tls;
 
@@ -81,7 +82,7 @@ const MAX_PUT_MESSAGE_BYTES: usize = 64 << 20;
 /// The maximum size of any other received message, in bytes: twice the size of the longest statement handle.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The maximum number of concurrent calls on one connection.
-const STREAMS: u32 = 256;
+const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// The HTTP/2 flow-control windows, in bytes: the data that a client may send before the server has read it, on one call
 /// and on one connection. The window of a connection is larger, so that messages that wait for memory do not block other
 /// calls on the same connection. For connections without a credential, `connections` has far lower limits.
@@ -90,18 +91,18 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// The maximum size of the headers of a call, in bytes, as HTTP/2 counts it. A credential has up to 8 KiB.
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// The maximum number of calls that are cancelled before the server has accepted them; beyond it, the connection is closed.
-const MAX_RESET_UNSEEN: usize = 20;
+const MAX_PENDING_RESETS: usize = 20;
 /// The maximum number of calls with malformed frames; beyond it, the connection is closed.
-const MAX_RESET_MALFORMED: usize = 256;
+const MAX_MALFORMED_RESETS: usize = 256;
 /// The interval of HTTP/2 keepalive pings.
-const ASKED: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// The time limit for the response to a keepalive ping.
-const ANSWERED: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Checks that a certificate and its key can be read and used together. Returns the validity of the certificate; none if it
 /// cannot be determined.
 pub fn check_tls(certificate: &Path, key: &Path) -> Result<Option<Validity>, TlsError> {
-    tls::read(certificate, key).map(|(_, validity)| validity)
+    tls::read_files(certificate, key).map(|(_, validity)| validity)
 }
 
 /// The error that ended the server.
@@ -116,14 +117,14 @@ pub enum ServeError {
 }
 
 /// A server that is ready to listen.
-pub struct Serving {
+pub struct FlightServer {
     server: Arc<Server>,
     tls: Option<Tls>,
     /// The generated certificate as PEM, if one was generated.
-    pub made_certificate: Option<String>,
+    pub generated_certificate: Option<String>,
 }
 
-impl Serving {
+impl FlightServer {
     /// Creates a server with TLS from `tls`, or without TLS.
     pub fn new(server: Server, tls: Option<TlsSource>) -> Result<Self, ServeError> {
         let (tls, made_certificate) = match tls.map(Tls::open).transpose()? {
@@ -133,27 +134,27 @@ impl Serving {
         Ok(Self {
             server: Arc::new(server),
             tls,
-            made_certificate,
+            generated_certificate: made_certificate,
         })
     }
 
-    /// Serves calls until `stop`, then waits for the results in progress: at most for the shutdown time limit, and at most
-    /// until `too_late`. `too_late` comes from a thread of its own, and ends the results even if no timer of this runtime
-    /// fires any more.
+    /// Serves calls until `stop`, then waits for the results in progress: at most for the shutdown time limit, and at
+    /// most until `shutdown_deadline`. The deadline is measured on another thread, so it ends the results even if the
+    /// timers of this runtime are blocked.
     pub async fn run(
         self,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
-        too_late: impl Future<Output = ()>,
+        shutdown_deadline: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let limits = self.server.limits.clone();
         let registry = Registry::new(RegistryLimits {
             total: limits.connections.total,
             per_address: limits.connections.per_address,
-            first_call: limits.connections.handshake_timeout,
-            unauthenticated: limits.connections.unauthenticated_timeout,
+            first_call_timeout: limits.connections.handshake_timeout,
+            unauthenticated_timeout: limits.connections.unauthenticated_timeout,
         });
-        let listening = Listening {
+        let listening = ListenerConfig {
             tls: self.tls.clone(),
             registry: registry.clone(),
             handshake_timeout: limits.connections.handshake_timeout,
@@ -163,17 +164,17 @@ impl Serving {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<FlightServiceServer<Service>>().await;
         let gate = Gate::new(Arc::clone(&self.server), health);
-        let connections = listen::connections(listener, listening);
+        let connections = listener::connections(listener, listening);
         let (stopping, mut stopped) = watch::channel(false);
         let serve = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(ASKED))
-            .http2_keepalive_timeout(Some(ANSWERED))
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(Some(STREAMS))
+            .max_concurrent_streams(Some(MAX_CONCURRENT_STREAMS))
             .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .http2_max_pending_accept_reset_streams(Some(MAX_RESET_UNSEEN))
-            .http2_max_local_error_reset_streams(Some(MAX_RESET_MALFORMED))
+            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+            .http2_max_local_error_reset_streams(Some(MAX_MALFORMED_RESETS))
             .serve_with_incoming_shutdown(gate, connections, async move {
                 stop.await;
                 // From now on, load balancers send calls to other servers.
@@ -184,16 +185,16 @@ impl Serving {
                 stopping.send_replace(true);
             });
         let too_late = async {
-            let asked = async {
+            let deadline_after_stop = async {
                 if stopped.wait_for(|stopped| *stopped).await.is_err() {
                     // The sender was dropped: all results were sent, and `serve` has ended.
                     std::future::pending::<()>().await;
                 }
-                tokio::time::sleep(limits.shutdown).await;
+                tokio::time::sleep(limits.shutdown_timeout).await;
             };
             tokio::select! {
-                () = asked => {}
-                () = too_late => {}
+                () = deadline_after_stop => {}
+                () = shutdown_deadline => {}
             }
         };
         // A task of its own: the watchers wake up often, and would poll everything in this task each time.
@@ -201,8 +202,8 @@ impl Serving {
         let (server, tls) = (Arc::clone(&self.server), self.tls.clone());
         watching.spawn(async move {
             match &tls {
-                Some(tls) => tokio::join!(server.keep_watch(), tls.keep_watch()).0,
-                None => server.keep_watch().await,
+                Some(tls) => tokio::join!(server.run_background_tasks(), tls.watch_files()).0,
+                None => server.run_background_tasks().await,
             }
         });
         let outcome = tokio::select! {
@@ -218,7 +219,7 @@ impl Serving {
         };
         // Not awaited: if a thread is blocked, the task would not end.
         watching.abort_all();
-        self.server.settle().await;
+        self.server.drain().await;
         Ok(outcome?)
     }
 }

@@ -12,7 +12,7 @@ use futures::Stream;
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, parameter_type};
+use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, check_parameter_type};
 use super::body_check::BodyLimits;
 
 /// The maximum number of batches of parameters that one call may send.
@@ -24,27 +24,27 @@ const MAX_ROWS: usize = 1_000;
 /// The maximum size of parameters, in bytes: the amount that a handle can store.
 const MAX_BYTES: u64 = 2 << 20;
 
-/// Returns the parameters that a call binds. All of them must arrive within `unsent`.
-pub(super) async fn parameters(
+/// Returns the parameters that a call binds. All of them must arrive within `time_limit`.
+pub(super) async fn receive_parameters(
     messages: impl Stream<Item = Result<FlightData, Status>> + Unpin + Send,
-    unsent: Duration,
+    time_limit: Duration,
 ) -> Result<Vec<RecordBatch>, Status> {
     let limits = DecodeLimits {
         max_bytes: MAX_BYTES,
         max_messages: MAX_MESSAGES,
-        idle_timeout: unsent,
+        idle_timeout: time_limit,
         body: BodyLimits {
             max_bytes: MAX_BYTES,
             max_rows: MAX_ROWS as u64,
             min_row_bytes: 0,
             may_be_compressed: false,
         },
-        check_type: parameter_type,
+        check_type: check_parameter_type,
     };
     let mut batches = BatchDecoder::new(messages, limits);
     let all = async {
         let (mut bound, mut rows) = (Vec::new(), 0_usize);
-        while let Some(batch) = batches.next().await.map_err(of_decoding)? {
+        while let Some(batch) = batches.next().await.map_err(from_decode_error)? {
             if bound.len() == MAX_BATCHES {
                 return Err(Status::invalid_argument(format!(
                     "too many batches of parameters; the limit is {MAX_BATCHES}"
@@ -62,11 +62,11 @@ pub(super) async fn parameters(
         }
         Ok(bound)
     };
-    let all = timeout(unsent, all).await;
-    all.unwrap_or_else(|_| Err(of_decoding(DecodeError::Idle(unsent))))
+    let all = timeout(time_limit, all).await;
+    all.unwrap_or_else(|_| Err(from_decode_error(DecodeError::Idle(time_limit))))
 }
 
-fn of_decoding(error: DecodeError) -> Status {
+fn from_decode_error(error: DecodeError) -> Status {
     match error {
         DecodeError::Stream(status) => status,
         DecodeError::Idle(time) => Status::deadline_exceeded(format!(

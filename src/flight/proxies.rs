@@ -20,7 +20,11 @@ const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Returns the address of the client as trusted proxies report it. `address` is the origin of the connection. The address
 /// that a hop reports is used only if the hop itself is a trusted proxy.
-pub(super) fn client_of(address: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
+pub(super) fn resolve_client_address(
+    address: IpAddr,
+    headers: &HeaderMap,
+    trusted: &Networks,
+) -> IpAddr {
     let mut client = address;
     // A proxy appends an address; the addresses that it received itself stand before it.
     let values = headers.get_all(FORWARDED_FOR).iter();
@@ -152,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn client_of_uses_addresses_of_trusted_proxies_only() {
+    fn resolve_client_address_uses_addresses_of_trusted_proxies_only() {
         let trusted = networks("127.0.0.1, 10.0.0.0/8");
         let client = |address: &str, values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(FORWARDED_FOR, value.parse().unwrap());
             }
-            client_of(address.parse().unwrap(), &headers, &trusted).to_string()
+            resolve_client_address(address.parse().unwrap(), &headers, &trusted).to_string()
         };
         assert_eq!(client("127.0.0.1", &[]), "127.0.0.1");
         assert_eq!(client("127.0.0.1", &["192.0.2.1"]), "192.0.2.1");

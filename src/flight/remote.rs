@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status};
 
 use super::MAX_SENT_MESSAGE_BYTES;
 use super::actions::ADMINISTER;
-use crate::auth::{Order, Outcome};
+use crate::auth::{AdminCommand, AdminOutcome};
 
 /// The credential of the caller. Has no `Debug`, because it is secret.
 pub enum Credential {
@@ -62,7 +62,7 @@ pub enum RemoteError {
     Refused(String),
     /// The statement has no result.
     #[error("the statement returns no rows, and its effect ends with this call; send a query")]
-    NoAnswer,
+    NoResult,
     /// The response has an unexpected format.
     #[error("cannot decode the server's response; the server may be of another version")]
     Malformed(#[from] serde_json::Error),
@@ -129,7 +129,7 @@ impl RemoteServer {
         let client =
             FlightServiceClient::new(channel).max_decoding_message_size(MAX_SENT_MESSAGE_BYTES);
         let authorization = match credential {
-            Credential::Bearer(text) => header(&format!("Bearer {text}"))?,
+            Credential::Bearer(text) => to_header(&format!("Bearer {text}"))?,
             Credential::Password { email, password } => {
                 sign_in(client.clone(), &email, &password).await?
             }
@@ -141,7 +141,7 @@ impl RemoteServer {
     }
 
     /// Sends an order to the server. Returns its outcome.
-    pub async fn carry_out(&self, order: &Order) -> Result<Outcome, RemoteError> {
+    pub async fn carry_out(&self, order: &AdminCommand) -> Result<AdminOutcome, RemoteError> {
         let request = self.request(Action {
             r#type: ADMINISTER.to_owned(),
             body: serde_json::to_vec(order)?.into(),
@@ -165,7 +165,7 @@ impl RemoteServer {
         let info = info.into_inner();
         let mut endpoints = info.endpoint.clone().into_iter();
         let ticket = endpoints.next().and_then(|endpoint| endpoint.ticket);
-        let ticket = ticket.ok_or(RemoteError::NoAnswer)?;
+        let ticket = ticket.ok_or(RemoteError::NoResult)?;
         let schema = info.try_decode_schema();
         let schema = Arc::new(schema.map_err(|_| Status::internal("the schema is malformed"))?);
         let answer = client.do_get(self.request(ticket)).await?.into_inner();
@@ -195,13 +195,13 @@ async fn sign_in(
     let mut request = Request::new(stream::empty::<HandshakeRequest>());
     let basic = STANDARD.encode(format!("{email}:{password}"));
     let headers = request.metadata_mut();
-    headers.insert("authorization", header(&format!("Basic {basic}"))?);
+    headers.insert("authorization", to_header(&format!("Basic {basic}"))?);
     let answer = client.handshake(request).await?;
     let token = answer.metadata().get("authorization").cloned();
     token.ok_or_else(|| RemoteError::Refused("the server returned no token".to_owned()))
 }
 
-fn header(text: &str) -> Result<MetadataValue<Ascii>, RemoteError> {
+fn to_header(text: &str) -> Result<MetadataValue<Ascii>, RemoteError> {
     let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
         RemoteError::Refused("the credential contains invalid characters".to_owned())
     })?;

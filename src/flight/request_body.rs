@@ -65,13 +65,13 @@ impl MessageMemory {
     }
 
     /// Opens an account for the messages of one call of an organisation.
-    pub fn open(&self, organisation: OrganisationId) -> Arc<Account> {
+    pub fn open(&self, organisation: OrganisationId) -> Arc<MessageReservation> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let share = shares.entry(organisation).or_insert_with(|| Share {
             memory: Arc::new(Semaphore::new(self.share_units)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         });
-        Arc::new(Account {
+        Arc::new(MessageReservation {
             share: share.clone(),
             all: Arc::clone(&self.all),
             reserved: Mutex::default(),
@@ -81,7 +81,7 @@ impl MessageMemory {
 
 /// The memory that is reserved for the latest message of a call. It is released when the next message begins, or when all
 /// holders of the account have dropped it.
-pub(super) struct Account {
+pub(super) struct MessageReservation {
     share: Share,
     all: Arc<Semaphore>,
     reserved: Mutex<Option<Reserved>>,
@@ -90,8 +90,8 @@ pub(super) struct Account {
 /// Permits of the organisation's share, and of the total.
 type Reserved = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-impl Account {
-    fn keep(&self, reserved: Option<Reserved>) {
+impl MessageReservation {
+    fn set_reserved(&self, reserved: Option<Reserved>) {
         *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = reserved;
     }
 
@@ -139,7 +139,7 @@ struct Framing {
 
 impl Framing {
     /// Advances over the messages in `data`. Returns the length of the last message that begins in it, if one does.
-    fn follow(&mut self, mut data: &[u8]) -> Option<usize> {
+    fn advance(&mut self, mut data: &[u8]) -> Option<usize> {
         let mut begun = None;
         while !data.is_empty() {
             if self.left_bytes > 0 {
@@ -179,7 +179,7 @@ pub(super) struct RequestBody<B> {
     inner: B,
     limits: BodyLimits,
     /// None if the messages are too small to be counted.
-    account: Option<Arc<Account>>,
+    account: Option<Arc<MessageReservation>>,
     framing: Framing,
     /// Data that waits for memory.
     waiting: Option<(Bytes, BoxFuture<'static, Option<Reserved>>)>,
@@ -190,7 +190,7 @@ pub(super) struct RequestBody<B> {
 }
 
 impl<B> RequestBody<B> {
-    pub fn new(inner: B, limits: BodyLimits, account: Option<Arc<Account>>) -> Self {
+    pub fn new(inner: B, limits: BodyLimits, account: Option<Arc<MessageReservation>>) -> Self {
         Self {
             inner,
             limits,
@@ -207,13 +207,13 @@ impl<B> RequestBody<B> {
     ///
     /// # Errors
     /// Fails if too many messages wait for memory.
-    fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
-        let begun = self.framing.follow(&data);
+    fn accept(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
+        let begun = self.framing.advance(&data);
         let (Some(length), Some(account)) = (begun, &self.account) else {
             return Ok(Some(data));
         };
         // The previous message was decoded, or will be in a moment.
-        account.keep(None);
+        account.set_reserved(None);
         if length > self.limits.max_message_bytes {
             // tonic rejects it, and allocates nothing for it.
             return Ok(Some(data));
@@ -221,11 +221,11 @@ impl<B> RequestBody<B> {
         let units = u32::try_from(length / UNIT_BYTES + 1).unwrap_or(u32::MAX);
         match account.try_reserve(units) {
             Some(reserved) => {
-                account.keep(Some(reserved));
+                account.set_reserved(Some(reserved));
                 Ok(Some(data))
             }
             None => {
-                let reserve = account.reserve(units).ok_or_else(no_memory)?;
+                let reserve = account.reserve(units).ok_or_else(no_memory_status)?;
                 self.waiting = Some((data, reserve));
                 Ok(None)
             }
@@ -247,7 +247,7 @@ impl<B> RequestBody<B> {
         ready!(timer.as_mut().poll(context));
         let seconds = limit.as_secs();
         Poll::Ready(if self.waiting.is_some() {
-            no_memory()
+            no_memory_status()
         } else {
             Status::deadline_exceeded(format!(
                 "the message did not arrive within {seconds} s (serve.message_timeout); send it again, in smaller parts over a slow network"
@@ -256,7 +256,7 @@ impl<B> RequestBody<B> {
     }
 }
 
-fn no_memory() -> Status {
+fn no_memory_status() -> Status {
     Status::unavailable(
         "too many messages arrive at once, so there is no memory for this one (serve.message_memory); try again in a moment",
     )
@@ -280,7 +280,7 @@ where
                 let data = std::mem::take(data);
                 this.waiting = None;
                 if let Some(account) = &this.account {
-                    account.keep(reserved);
+                    account.set_reserved(reserved);
                 }
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
@@ -295,7 +295,7 @@ where
                     Ok(data) => data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 };
-                let handed_on = match this.take(data) {
+                let handed_on = match this.accept(data) {
                     Ok(handed_on) => handed_on,
                     Err(status) => return Poll::Ready(Some(Err(status))),
                 };
@@ -388,7 +388,7 @@ mod tests {
             let mut framing = Framing::default();
             let mut last = None;
             for part in bytes.chunks(piece) {
-                last = framing.follow(part).or(last);
+                last = framing.advance(part).or(last);
             }
             prop_assert_eq!(last, lengths.last().copied());
             prop_assert!(!framing.is_within_message());

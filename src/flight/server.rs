@@ -7,19 +7,19 @@ use tonic::Status;
 
 use super::call::Call;
 use super::ingest::IngestLimits;
-use super::ingest_places::IngestPlaces;
-use super::metered::over_limit;
-use super::plans::Plans;
-use super::redeemed::Redeemed;
-use super::running::Running;
+use super::ingest_permits::IngestPermits;
+use super::metered::over_limit_status;
+use super::plan_cache::PlanCache;
+use super::redeemed_tickets::RedeemedTickets;
+use super::running_queries::RunningQueries;
 use super::session_options::Sessions;
-use super::tenants::Tenants;
+use super::tenants::TenantAssets;
 use crate::auth::Authenticator;
 use crate::config::Networks;
 use crate::engine::{
-    ACCOUNT, ARCHIVE, Fingerprints, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
+    ACCOUNT, ARCHIVE, FingerprintCache, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
 };
-use crate::metering::{Meter, Work};
+use crate::metering::{Meter, RateLimitKind};
 use crate::model::printable;
 use crate::store::OrganisationStore;
 
@@ -29,16 +29,16 @@ pub struct Server {
     pub(super) engine: QueryEngine,
     pub(super) store: OrganisationStore,
     pub(super) sessions: Sessions,
-    pub(super) running: Running,
-    pub(super) tenants: Tenants,
-    pub(super) plans: Plans,
+    pub(super) running: RunningQueries,
+    pub(super) tenants: TenantAssets,
+    pub(super) plan_cache: PlanCache,
     pub(super) limits: ServerLimits,
     /// The ingests in progress.
-    pub(super) ingests: Arc<IngestPlaces>,
+    pub(super) ingest_permits: Arc<IngestPermits>,
     pub(super) log_sql: bool,
     pub(super) meter: Meter,
-    pub(super) redeemed: Redeemed,
-    pub(super) fingerprints: Fingerprints,
+    pub(super) redeemed_tickets: RedeemedTickets,
+    pub(super) fingerprints: FingerprintCache,
 }
 
 /// Limits on calls, other than those on queries.
@@ -49,7 +49,7 @@ pub struct ServerLimits {
     /// Limits on ingests.
     pub ingest: IngestLimits,
     /// The time limit for results in progress at shutdown.
-    pub shutdown: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 /// Limits on connections, and on the requests that arrive on them.
@@ -66,7 +66,7 @@ pub struct ConnectionLimits {
     /// The time limit for a message to arrive.
     pub message_timeout: Duration,
     /// The maximum memory for messages that arrive, in bytes.
-    pub message_memory: u64,
+    pub message_memory_bytes: u64,
     /// Proxies that are trusted to report client addresses.
     pub trusted_proxies: Networks,
     /// Whether they start connections with a header of the PROXY protocol.
@@ -88,42 +88,42 @@ impl Server {
             engine,
             store,
             sessions: Sessions::default(),
-            running: Running::default(),
-            tenants: Tenants::default(),
-            plans: Plans::default(),
+            running: RunningQueries::default(),
+            tenants: TenantAssets::default(),
+            plan_cache: PlanCache::default(),
             limits,
-            ingests: Arc::default(),
+            ingest_permits: Arc::default(),
             log_sql,
             meter,
-            redeemed: Redeemed::default(),
-            fingerprints: Fingerprints::default(),
+            redeemed_tickets: RedeemedTickets::default(),
+            fingerprints: FingerprintCache::default(),
         }
     }
 
     /// Applies changes of access, tables and views, and moves usage records into the ledger, for as long as the future is
     /// polled.
-    pub async fn keep_watch(&self) {
+    pub async fn run_background_tasks(&self) {
         tokio::join!(
-            self.auth.keep_watch(),
-            self.engine.keep_watch(),
-            self.meter.keep_watch()
+            self.auth.run_background_tasks(),
+            self.engine.watch(),
+            self.meter.run_background_tasks()
         );
     }
 
     /// Completes pending writes; called at shutdown.
-    pub async fn settle(&self) {
-        self.auth.settle().await;
-        self.meter.settle().await;
+    pub async fn drain(&self) {
+        self.auth.flush().await;
+        self.meter.drain().await;
     }
 
     /// Checks the rate limit of the caller's organisation for the work that a call requests.
     ///
     /// # Errors
     /// Fails if the organisation is over its limit.
-    pub(super) fn admit(&self, call: &Call, work: Work) -> Result<(), Status> {
+    pub(super) fn check_rate_limit(&self, call: &Call, work: RateLimitKind) -> Result<(), Status> {
         let organisation = call.principal().organisation_id;
-        let admitted = self.meter.admit(organisation, work);
-        admitted.map_err(|over| over_limit(&over))
+        let admitted = self.meter.check_rate_limit(organisation, work);
+        admitted.map_err(|over| over_limit_status(&over))
     }
 
     /// Checks that a session may have this option.
@@ -137,7 +137,7 @@ impl Server {
                     printable(schema, 60)
                 )))
             }
-            SessionOption::TimeZone(zone) if !is_zone(zone) => {
+            SessionOption::TimeZone(zone) if !is_time_zone(zone) => {
                 Err(Status::invalid_argument(format!(
                     "invalid time zone {:?}; use an IANA name such as UTC or Europe/Berlin, or an offset such as +01:00",
                     printable(zone, 60)
@@ -148,6 +148,6 @@ impl Server {
     }
 }
 
-fn is_zone(zone: &str) -> bool {
+fn is_time_zone(zone: &str) -> bool {
     zone.parse::<arrow::array::timezone::Tz>().is_ok()
 }

@@ -22,41 +22,49 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
-use super::call::{Call, Entry, address_of, stamp, stamped};
-use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
-use super::parameters::parameters;
+use super::actions::{self, decode_command, no_substrait, no_transactions, schema_bytes};
+use super::call::{Call, CallContext, add_request_id, client_address, with_request_id};
+use super::metered::{
+    Meter, Metered, MeteredStream, end_unary, metering_unavailable, usage_caller,
+};
+use super::parameters::receive_parameters;
 use super::server::Server;
-use super::statements::Asked;
+use super::statements::PlannedStatement;
 use super::status;
 use crate::auth::Access;
 use crate::clock::Stopwatch;
 use crate::engine::Statement;
-use crate::metering::Work;
+use crate::metering::RateLimitKind;
 
 /// The header that warns that a quota is nearly used up.
-const WARNING: &str = "plantlake-warning";
+const WARNING_HEADER: &str = "plantlake-warning";
 /// The Flight service. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Service(pub Arc<Server>);
 
-type Answer<T> = Result<Response<T>, Status>;
-type Sent<T> = BoxStream<'static, Result<T, Status>>;
+type RpcResult<T> = Result<Response<T>, Status>;
+type ResponseStream<T> = BoxStream<'static, Result<T, Status>>;
 
 /// A call in progress.
-struct Begun {
+struct InFlightCall {
     call: Call,
-    since: Stopwatch,
+    stopwatch: Stopwatch,
 }
 
 impl Service {
     /// Begins a call that the gate has authenticated.
-    fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<Begun, Status> {
-        let entry = request.extensions().get::<Entry>().ok_or_else(not_let_in)?;
-        let (id, since) = (entry.id, entry.since);
+    fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<InFlightCall, Status> {
+        let entry = request
+            .extensions()
+            .get::<CallContext>()
+            .ok_or_else(unauthenticated)?;
+        let (id, since) = (entry.id, entry.stopwatch);
         let call = self.call(name, id, entry.access.clone(), request);
-        let call = call.map_err(|status| stamped(status, id))?;
-        Ok(Begun { call, since })
+        let call = call.map_err(|status| with_request_id(status, id))?;
+        Ok(InFlightCall {
+            call,
+            stopwatch: since,
+        })
     }
 
     fn call<T>(
@@ -66,32 +74,32 @@ impl Service {
         access: Access,
         request: &Request<T>,
     ) -> Result<Call, Status> {
-        let caller = caller_of(access.principal(), request);
+        let caller = usage_caller(access.principal(), request);
         let open = self.0.meter.open(id, caller);
-        let open = open.map_err(|error| unrecorded(&error, id))?;
+        let open = open.map_err(|error| metering_unavailable(&error, id))?;
         Ok(Call {
             id,
             access,
-            address: address_of(request),
+            address: client_address(request),
             rpc,
             meter: Meter::new(open, rpc),
         })
     }
 
     /// Writes the usage record of the call, logs the call, and adds its id to the response.
-    async fn end<T: Metered>(begun: Begun, answer: Result<T, Status>) -> Answer<T> {
+    async fn end<T: Metered>(begun: InFlightCall, answer: Result<T, Status>) -> RpcResult<T> {
         let id = begun.call.id;
         Self::log(&begun, &answer);
         let request = begun.call.meter.into_request();
-        let recorded = end_one(request, answer.as_ref(), id).await;
-        stamp(recorded.and(answer).map(Response::new), id)
+        let recorded = end_unary(request, answer.as_ref(), id).await;
+        add_request_id(recorded.and(answer).map(Response::new), id)
     }
 
-    /// Does the same for a response of many messages: its record is written when it ends.
+    /// Ends a call whose response has many messages: its record is written when the response ends.
     async fn end_stream<T: Metered + Unpin + Send + 'static>(
-        begun: Begun,
-        answer: Result<Sent<T>, Status>,
-    ) -> Answer<Sent<T>> {
+        begun: InFlightCall,
+        answer: Result<ResponseStream<T>, Status>,
+    ) -> RpcResult<ResponseStream<T>> {
         let id = begun.call.id;
         Self::log(&begun, &answer);
         let warning = begun.call.meter.warning();
@@ -102,19 +110,19 @@ impl Service {
                 let mut response = Response::new(messages.boxed());
                 // A warning that is not valid header text is only in the log.
                 if let Some(warning) = warning.and_then(|warning| warning.parse().ok()) {
-                    response.metadata_mut().insert(WARNING, warning);
+                    response.metadata_mut().insert(WARNING_HEADER, warning);
                 }
                 Ok(response)
             }
             Err(status) => {
-                let recorded = end_one::<FlightInfo>(request, Err(&status), id).await;
+                let recorded = end_unary::<FlightInfo>(request, Err(&status), id).await;
                 Err(recorded.err().unwrap_or(status))
             }
         };
-        stamp(answer, id)
+        add_request_id(answer, id)
     }
 
-    fn log<T>(begun: &Begun, answer: &Result<T, Status>) {
+    fn log<T>(begun: &InFlightCall, answer: &Result<T, Status>) {
         let principal = begun.call.principal();
         let code = match answer {
             Ok(_) => Code::Ok,
@@ -126,20 +134,20 @@ impl Service {
             organisation = %principal.organisation_id,
             user = %principal.user_id,
             ?code,
-            seconds = begun.since.seconds(),
+            seconds = begun.stopwatch.seconds(),
             "answered"
         );
     }
 
     /// Decodes the command in a message of a call, and checks the rate limit of the caller's organisation.
-    fn asked(&self, call: &Call, message: &[u8]) -> Result<Command, Status> {
-        let command = command_of(message)?;
+    fn accept_command(&self, call: &Call, message: &[u8]) -> Result<Command, Status> {
+        let command = decode_command(message)?;
         let name = command.type_url().rsplit('.').next().unwrap_or_default();
         let mut kinds = ["Command", "Ticket"].iter();
         let name = kinds
             .find_map(|kind| name.strip_prefix(kind))
             .unwrap_or(name);
-        call.asks(match &command {
+        call.set_command(match &command {
             // The client's name for it may be megabytes long, and would be stored.
             Command::Unknown(_) => "unknown",
             _ => name,
@@ -151,29 +159,35 @@ impl Service {
             _ => false,
         };
         if !is_part_of_another {
-            self.0.admit(call, Work::Ask)?;
+            self.0.check_rate_limit(call, RateLimitKind::Query)?;
         }
         Ok(command)
     }
 
     async fn info(&self, call: &Call, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-        let command = self.asked(call, &descriptor.cmd)?;
+        let command = self.accept_command(call, &descriptor.cmd)?;
         let asked = match &command {
             Command::CommandStatementQuery(query) => {
                 if query.transaction_id.is_some() {
                     return Err(no_transactions());
                 }
                 let timer = self.0.timer();
-                self.0.ask(call, query.query.clone(), &timer).await?
+                self.0
+                    .plan_statement(call, query.query.clone(), &timer)
+                    .await?
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = &query.prepared_statement_handle;
                 let timer = self.0.timer();
-                self.0.ask_prepared(call, handle, &timer).await?
+                self.0.plan_prepared(call, handle, &timer).await?
             }
             Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
             _ => {
-                let rows = self.0.describe(call, &command).await?.ok_or_else(unknown)?;
+                let rows = self
+                    .0
+                    .describe(call, &command)
+                    .await?
+                    .ok_or_else(unsupported_command)?;
                 // The command itself is the ticket.
                 let ticket = Ticket::new(descriptor.cmd.clone());
                 let info = flight_info(schema_bytes(&rows.schema())?);
@@ -182,8 +196,8 @@ impl Service {
             }
         };
         let info = match asked {
-            Asked::Done => flight_info(schema_bytes(&Schema::empty())?),
-            Asked::Answer { schema, ticket } => {
+            PlannedStatement::NoResult => flight_info(schema_bytes(&Schema::empty())?),
+            PlannedStatement::Rows { schema, ticket } => {
                 let ticket = TicketStatementQuery {
                     statement_handle: ticket.into(),
                 };
@@ -199,47 +213,61 @@ impl Service {
         call: &Call,
         descriptor: &FlightDescriptor,
     ) -> Result<SchemaResult, Status> {
-        let command = self.asked(call, &descriptor.cmd)?;
+        let command = self.accept_command(call, &descriptor.cmd)?;
         let schema = match &command {
             Command::CommandStatementQuery(query) => {
                 let prepared = self.0.prepare(call, query.query.clone()).await?;
                 prepared.description.schema
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let kind = super::ticket::Kind::Statement;
+                let kind = super::ticket::HandleKind::Statement;
                 let held = self
                     .0
-                    .opened(call, kind, &query.prepared_statement_handle)?;
+                    .decrypt_handle(call, kind, &query.prepared_statement_handle)?;
                 self.0.prepare(call, held.sql).await?.description.schema
             }
             Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
             _ => {
                 let rows = self.0.describe(call, &command).await?;
-                schema_bytes(&rows.ok_or_else(unknown)?.schema())?
+                schema_bytes(&rows.ok_or_else(unsupported_command)?.schema())?
             }
         };
         Ok(SchemaResult { schema })
     }
 
-    async fn get(&self, call: &Call, ticket: &Ticket) -> Result<Sent<FlightData>, Status> {
-        let command = self.asked(call, &ticket.ticket)?;
+    async fn get(
+        &self,
+        call: &Call,
+        ticket: &Ticket,
+    ) -> Result<ResponseStream<FlightData>, Status> {
+        let command = self.accept_command(call, &ticket.ticket)?;
         // The timer covers both planning and running, if one call does both.
         let timer = self.0.timer();
         match &command {
             Command::TicketStatementQuery(ticket) => {
-                self.0.answer(call, &ticket.statement_handle, timer).await
+                self.0
+                    .result_stream(call, &ticket.statement_handle, timer)
+                    .await
             }
             // Some drivers fetch the result of a prepared statement by its handle.
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = &query.prepared_statement_handle;
-                match self.0.ask_prepared(call, handle, &timer).await? {
-                    Asked::Answer { ticket, .. } => self.0.answer(call, &ticket, timer).await,
-                    Asked::Done => Err(Status::invalid_argument("SET returns no result")),
+                match self.0.plan_prepared(call, handle, &timer).await? {
+                    PlannedStatement::Rows { ticket, .. } => {
+                        self.0.result_stream(call, &ticket, timer).await
+                    }
+                    PlannedStatement::NoResult => {
+                        Err(Status::invalid_argument("SET returns no result"))
+                    }
                 }
             }
             _ => {
-                let rows = self.0.describe(call, &command).await?.ok_or_else(unknown)?;
-                Ok(encoded(rows))
+                let rows = self
+                    .0
+                    .describe(call, &command)
+                    .await?
+                    .ok_or_else(unsupported_command)?;
+                Ok(encode_batch(rows))
             }
         }
     }
@@ -260,13 +288,14 @@ impl Service {
         let descriptor = first.flight_descriptor.as_ref();
         let descriptor = descriptor
             .ok_or_else(|| Status::invalid_argument("the first message has no command"))?;
-        let result = match self.asked(call, &descriptor.cmd)? {
+        let result = match self.accept_command(call, &descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
                 // The handle is checked before the body is read.
-                let kind = super::ticket::Kind::Statement;
+                let kind = super::ticket::HandleKind::Statement;
                 let handle = &query.prepared_statement_handle;
-                let held = self.0.opened(call, kind, handle)?;
-                let batches = parameters(request, self.0.limits.ingest.unsent).await?;
+                let held = self.0.decrypt_handle(call, kind, handle)?;
+                let batches =
+                    receive_parameters(request, self.0.limits.ingest.idle_timeout).await?;
                 let handle = self.0.bind(call, held, batches).await?;
                 DoPutPreparedStatementResult {
                     prepared_statement_handle: Some(handle.into()),
@@ -274,14 +303,14 @@ impl Service {
                 .encode_to_vec()
             }
             Command::CommandStatementUpdate(update) => {
-                self.set_only(call, update.query).await?;
+                self.run_set(call, update.query).await?;
                 updated
             }
             Command::CommandPreparedStatementUpdate(update) => {
-                let kind = super::ticket::Kind::Statement;
+                let kind = super::ticket::HandleKind::Statement;
                 let handle = &update.prepared_statement_handle;
-                let held = self.0.opened(call, kind, handle)?;
-                self.set_only(call, held.sql).await?;
+                let held = self.0.decrypt_handle(call, kind, handle)?;
+                self.run_set(call, held.sql).await?;
                 updated
             }
             Command::CommandStatementIngest(command) => {
@@ -292,7 +321,7 @@ impl Service {
                 .encode_to_vec()
             }
             Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
-            _ => return Err(unknown()),
+            _ => return Err(unsupported_command()),
         };
         Ok(PutResult {
             app_metadata: result.into(),
@@ -300,20 +329,21 @@ impl Service {
     }
 
     /// Runs a statement that is meant to change something: of those, only `SET` is supported.
-    async fn set_only(&self, call: &Call, sql: String) -> Result<(), Status> {
+    async fn run_set(&self, call: &Call, sql: String) -> Result<(), Status> {
         let timer = self.0.timer();
         let parsed = match Statement::parse_simple(&sql) {
             Some(parsed) => parsed,
             None => {
                 let (text, id) = (sql.clone(), call.id);
                 let parse = async move {
-                    Statement::parse(&text).map_err(|error| status::of_query(&error, &text, id))
+                    Statement::parse(&text)
+                        .map_err(|error| status::from_query_error(&error, &text, id))
                 };
-                self.0.on_planning_lane(call, &timer, parse).await?
+                self.0.run_on_planning_threads(call, &timer, parse).await?
             }
         };
         match parsed {
-            Statement::Set(_) => self.0.ask(call, sql, &timer).await.map(|_| ()),
+            Statement::Set(_) => self.0.plan_statement(call, sql, &timer).await.map(|_| ()),
             _ => Err(Status::invalid_argument(
                 "a query is not an update; run it with execute, not with executemany or executeupdate",
             )),
@@ -329,7 +359,7 @@ fn flight_info(schema: Bytes) -> FlightInfo {
     }
 }
 
-fn encoded(rows: RecordBatch) -> Sent<FlightData> {
+fn encode_batch(rows: RecordBatch) -> ResponseStream<FlightData> {
     FlightDataEncoderBuilder::new()
         .with_schema(rows.schema())
         .build(stream::iter([Ok(rows)]))
@@ -338,34 +368,34 @@ fn encoded(rows: RecordBatch) -> Sent<FlightData> {
 }
 
 /// Returns the status for a call that did not come through the gate; there is no other way in.
-fn not_let_in() -> Status {
+fn unauthenticated() -> Status {
     Status::unauthenticated("the call was not authenticated")
 }
 
-fn unknown() -> Status {
+fn unsupported_command() -> Status {
     Status::unimplemented("this Flight SQL command is not supported")
 }
 
 #[async_trait]
 impl FlightService for Service {
-    type HandshakeStream = Sent<HandshakeResponse>;
-    type ListFlightsStream = Sent<FlightInfo>;
-    type DoGetStream = Sent<FlightData>;
-    type DoPutStream = Sent<PutResult>;
-    type DoActionStream = Sent<arrow_flight::Result>;
-    type ListActionsStream = Sent<ActionType>;
-    type DoExchangeStream = Sent<FlightData>;
+    type HandshakeStream = ResponseStream<HandshakeResponse>;
+    type ListFlightsStream = ResponseStream<FlightInfo>;
+    type DoGetStream = ResponseStream<FlightData>;
+    type DoPutStream = ResponseStream<PutResult>;
+    type DoActionStream = ResponseStream<arrow_flight::Result>;
+    type ListActionsStream = ResponseStream<ActionType>;
+    type DoExchangeStream = ResponseStream<FlightData>;
 
     async fn handshake(
         &self,
         request: Request<Streaming<HandshakeRequest>>,
-    ) -> Answer<Self::HandshakeStream> {
-        let entry = request.extensions().get::<Entry>().cloned();
-        let entry = entry.ok_or_else(not_let_in)?;
+    ) -> RpcResult<Self::HandshakeStream> {
+        let entry = request.extensions().get::<CallContext>().cloned();
+        let entry = entry.ok_or_else(unauthenticated)?;
         let (id, access) = (entry.id, entry.access);
-        let credential = entry.credential.ok_or_else(not_let_in)?;
+        let credential = entry.credential.ok_or_else(unauthenticated)?;
         let call = self.call("Handshake", id, access, &request);
-        let call = call.map_err(|status| stamped(status, id))?;
+        let call = call.map_err(|status| with_request_id(status, id))?;
         let header = format!("Bearer {credential}").parse();
         let header =
             header.map_err(|_| Status::internal("the token is not a valid header value"))?;
@@ -377,20 +407,20 @@ impl FlightService for Service {
         let messages = MeteredStream::begin(messages, call.meter.into_request(), id).await;
         let mut response = Response::new(messages.boxed());
         response.metadata_mut().insert("authorization", header);
-        stamp(Ok(response), id)
+        add_request_id(Ok(response), id)
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> RpcResult<FlightInfo> {
         let begun = self.begin("GetFlightInfo", &request)?;
         let work = self.info(&begun.call, request.into_inner());
-        let answer = begun.call.work(work).await;
+        let answer = begun.call.run(work).await;
         Self::end(begun, answer).await
     }
 
-    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> RpcResult<PollInfo> {
         let begun = self.begin("PollFlightInfo", &request)?;
         let work = self.info(&begun.call, request.into_inner());
-        let answer = begun.call.work(work).await;
+        let answer = begun.call.run(work).await;
         let answer = answer.map(|info| PollInfo {
             info: Some(info),
             flight_descriptor: None,
@@ -400,32 +430,35 @@ impl FlightService for Service {
         Self::end(begun, answer).await
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> RpcResult<SchemaResult> {
         let begun = self.begin("GetSchema", &request)?;
         let work = self.schema(&begun.call, request.get_ref());
-        let answer = begun.call.work(work).await;
+        let answer = begun.call.run(work).await;
         Self::end(begun, answer).await
     }
 
-    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+    async fn do_get(&self, request: Request<Ticket>) -> RpcResult<Self::DoGetStream> {
         let begun = self.begin("DoGet", &request)?;
         let work = self.get(&begun.call, request.get_ref());
-        let answer = begun.call.work(work).await;
+        let answer = begun.call.run(work).await;
         Self::end_stream(begun, answer).await
     }
 
-    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> RpcResult<Self::DoPutStream> {
         let begun = self.begin("DoPut", &request)?;
         let work = self.put(&begun.call, request.into_inner());
-        let answer = begun.call.work(work).await;
+        let answer = begun.call.run(work).await;
         let answer = answer.map(|result| stream::iter([Ok(result)]).boxed());
         Self::end_stream(begun, answer).await
     }
 
-    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+    async fn do_action(&self, request: Request<Action>) -> RpcResult<Self::DoActionStream> {
         let begun = self.begin("DoAction", &request)?;
-        let work = self.0.act(&begun.call, request.get_ref());
-        let answer = begun.call.work(work).await;
+        let work = self.0.run_action(&begun.call, request.get_ref());
+        let answer = begun.call.run(work).await;
         let answer = answer.map(|bodies| {
             let results: Vec<_> = bodies
                 .into_iter()
@@ -436,15 +469,15 @@ impl FlightService for Service {
         Self::end_stream(begun, answer).await
     }
 
-    async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
+    async fn list_actions(&self, request: Request<Empty>) -> RpcResult<Self::ListActionsStream> {
         let begun = self.begin("ListActions", &request)?;
-        let admitted = self.0.admit(&begun.call, Work::Act);
-        let actions = actions::list().into_iter().map(Ok);
+        let admitted = self.0.check_rate_limit(&begun.call, RateLimitKind::Action);
+        let actions = actions::list_actions().into_iter().map(Ok);
         let answer = admitted.map(|()| stream::iter(actions).boxed());
         Self::end_stream(begun, answer).await
     }
 
-    async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+    async fn list_flights(&self, request: Request<Criteria>) -> RpcResult<Self::ListFlightsStream> {
         let begun = self.begin("ListFlights", &request)?;
         let answer = Status::unimplemented("ListFlights is not supported; use Flight SQL");
         Self::end_stream(begun, Err(answer)).await
@@ -453,7 +486,7 @@ impl FlightService for Service {
     async fn do_exchange(
         &self,
         request: Request<Streaming<FlightData>>,
-    ) -> Answer<Self::DoExchangeStream> {
+    ) -> RpcResult<Self::DoExchangeStream> {
         let begun = self.begin("DoExchange", &request)?;
         let answer = Status::unimplemented("DoExchange is not supported; use Flight SQL");
         Self::end_stream(begun, Err(answer)).await

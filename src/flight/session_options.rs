@@ -10,19 +10,19 @@ use crate::engine::SessionOption;
 use crate::model::OrganisationId;
 
 /// The time after which the options of an idle session expire.
-const IDLE: Duration = Duration::from_secs(24 * 3_600);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 /// The maximum number of sessions of an organisation that have options. At the limit, the session that was idle for longest
 /// is removed. The limit is per organisation, so none displaces sessions of another.
 const MAX_PER_ORGANISATION: usize = 1_000;
 
 /// The defaults of a session, for queries that do not specify them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Options {
+pub(super) struct SessionOptions {
     pub time_zone: Option<String>,
     pub schema: Option<String>,
 }
 
-impl Options {
+impl SessionOptions {
     /// Sets one option.
     pub fn set(&mut self, option: SessionOption) {
         match option {
@@ -32,7 +32,7 @@ impl Options {
     }
 
     /// Returns the options as the engine takes them.
-    pub fn list(&self) -> Vec<SessionOption> {
+    pub fn to_engine_options(&self) -> Vec<SessionOption> {
         let zone = self.time_zone.clone().map(SessionOption::TimeZone);
         let schema = self.schema.clone().map(SessionOption::Schema);
         zone.into_iter().chain(schema).collect()
@@ -40,35 +40,35 @@ impl Options {
 }
 
 /// The options of an organisation's sessions by credential, and when they were last used.
-type Known = HashMap<String, (Options, Stopwatch)>;
+type OrganisationSessions = HashMap<String, (SessionOptions, Stopwatch)>;
 
 /// The options of all sessions.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    known: Mutex<HashMap<OrganisationId, Known>>,
+    known: Mutex<HashMap<OrganisationId, OrganisationSessions>>,
 }
 
 impl Sessions {
     /// Returns the options of the session of `principal`, and marks them as used.
-    pub fn options(&self, principal: &Principal) -> Options {
-        let mut all = self.locked();
+    pub fn options(&self, principal: &Principal) -> SessionOptions {
+        let mut all = self.lock();
         let known = all.get_mut(&principal.organisation_id);
-        match known.and_then(|known| known.get_mut(&key_of(principal))) {
-            Some((options, used)) if used.elapsed() < IDLE => {
+        match known.and_then(|known| known.get_mut(&session_key(principal))) {
+            Some((options, used)) if used.elapsed() < IDLE_TIMEOUT => {
                 *used = Stopwatch::start();
                 options.clone()
             }
-            _ => Options::default(),
+            _ => SessionOptions::default(),
         }
     }
 
     /// Changes the options of the session of `principal`.
-    pub fn set(&self, principal: &Principal, change: impl FnOnce(&mut Options)) {
-        let mut all = self.locked();
+    pub fn set(&self, principal: &Principal, change: impl FnOnce(&mut SessionOptions)) {
+        let mut all = self.lock();
         let known = all.entry(principal.organisation_id).or_default();
-        let key = key_of(principal);
+        let key = session_key(principal);
         if known.len() >= MAX_PER_ORGANISATION && !known.contains_key(&key) {
-            known.retain(|_, (_, used)| used.elapsed() < IDLE);
+            known.retain(|_, (_, used)| used.elapsed() < IDLE_TIMEOUT);
             let idlest = known.iter().max_by_key(|(_, (_, used))| used.elapsed());
             if let Some(idlest) = idlest.map(|(key, _)| key.clone())
                 && known.len() >= MAX_PER_ORGANISATION
@@ -78,28 +78,28 @@ impl Sessions {
         }
         let entry = known
             .entry(key)
-            .or_insert_with(|| (Options::default(), Stopwatch::start()));
+            .or_insert_with(|| (SessionOptions::default(), Stopwatch::start()));
         change(&mut entry.0);
         entry.1 = Stopwatch::start();
     }
 
     /// Removes the options of the session.
     pub fn close(&self, principal: &Principal) {
-        let mut all = self.locked();
+        let mut all = self.lock();
         if let Some(known) = all.get_mut(&principal.organisation_id) {
-            known.remove(&key_of(principal));
+            known.remove(&session_key(principal));
             if known.is_empty() {
                 all.remove(&principal.organisation_id);
             }
         }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<OrganisationId, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OrganisationId, OrganisationSessions>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key_of(principal: &Principal) -> String {
+fn session_key(principal: &Principal) -> String {
     match &principal.proof {
         Proof::Session { id, .. } => format!("session {id}"),
         Proof::Key { id, .. } => format!("key {id}"),

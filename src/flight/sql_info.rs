@@ -17,17 +17,18 @@ pub(super) static SQL_INFO: LazyLock<Result<SqlInfoData, FlightError>> =
     LazyLock::new(|| sql_info().build());
 
 /// The result of GetXdbcTypeInfo.
-pub(super) static TYPES: LazyLock<Result<XdbcTypeInfoData, FlightError>> = LazyLock::new(types);
+pub(super) static XDBC_TYPES: LazyLock<Result<XdbcTypeInfoData, FlightError>> =
+    LazyLock::new(xdbc_types);
 
 /// The supported version of the Arrow format.
 const ARROW_FORMAT: &str = "1.5.0";
 /// Functions that tools suggest in their editors.
-const NUMERIC: &[&str] = &[
+const NUMERIC_FUNCTIONS: &[&str] = &[
     "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "degrees", "exp", "floor", "ln",
     "log", "log10", "log2", "pi", "power", "radians", "random", "round", "signum", "sin", "sqrt",
     "tan", "trunc",
 ];
-const TEXT: &[&str] = &[
+const STRING_FUNCTIONS: &[&str] = &[
     "ascii",
     "btrim",
     "character_length",
@@ -56,7 +57,7 @@ const TEXT: &[&str] = &[
     "trim",
     "upper",
 ];
-const TIMES: &[&str] = &[
+const DATETIME_FUNCTIONS: &[&str] = &[
     "current_date",
     "current_time",
     "date_bin",
@@ -71,7 +72,7 @@ const TIMES: &[&str] = &[
     "to_timestamp",
     "to_unixtime",
 ];
-const SYSTEM: &[&str] = &[
+const SYSTEM_FUNCTIONS: &[&str] = &[
     "arrow_cast",
     "arrow_typeof",
     "coalesce",
@@ -89,13 +90,13 @@ const KEYWORDS: &[&str] = &[
 
 fn sql_info() -> SqlInfoDataBuilder {
     let mut info = SqlInfoDataBuilder::new();
-    about_the_server(&mut info);
-    about_the_language(&mut info);
-    about_limits(&mut info);
+    append_server_info(&mut info);
+    append_language_info(&mut info);
+    append_limits(&mut info);
     info
 }
 
-fn about_the_server(info: &mut SqlInfoDataBuilder) {
+fn append_server_info(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::FlightSqlServerName, "plantlake");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
     info.append(SqlInfo::FlightSqlServerArrowVersion, ARROW_FORMAT);
@@ -115,7 +116,7 @@ fn about_the_server(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);
 }
 
-fn about_the_language(info: &mut SqlInfoDataBuilder) {
+fn append_language_info(info: &mut SqlInfoDataBuilder) {
     for no in [
         SqlInfo::SqlDdlCatalog,
         SqlInfo::SqlDdlSchema,
@@ -161,10 +162,10 @@ fn about_the_language(info: &mut SqlInfoDataBuilder) {
         SqlNullOrdering::SqlNullsSortedHigh as i32,
     );
     info.append(SqlInfo::SqlKeywords, KEYWORDS);
-    info.append(SqlInfo::SqlNumericFunctions, NUMERIC);
-    info.append(SqlInfo::SqlStringFunctions, TEXT);
-    info.append(SqlInfo::SqlSystemFunctions, SYSTEM);
-    info.append(SqlInfo::SqlDatetimeFunctions, TIMES);
+    info.append(SqlInfo::SqlNumericFunctions, NUMERIC_FUNCTIONS);
+    info.append(SqlInfo::SqlStringFunctions, STRING_FUNCTIONS);
+    info.append(SqlInfo::SqlSystemFunctions, SYSTEM_FUNCTIONS);
+    info.append(SqlInfo::SqlDatetimeFunctions, DATETIME_FUNCTIONS);
     info.append(SqlInfo::SqlSearchStringEscape, "\\");
     info.append(SqlInfo::SqlExtraNameCharacters, "");
     info.append(SqlInfo::SqlSchemaTerm, "schema");
@@ -212,7 +213,7 @@ fn about_the_language(info: &mut SqlInfoDataBuilder) {
 }
 
 /// Zero means no limit, or no known limit.
-fn about_limits(info: &mut SqlInfoDataBuilder) {
+fn append_limits(info: &mut SqlInfoDataBuilder) {
     for unlimited in [
         SqlInfo::SqlMaxBinaryLiteralLength,
         SqlInfo::SqlMaxCharLiteralLength,
@@ -238,11 +239,11 @@ fn about_limits(info: &mut SqlInfoDataBuilder) {
     }
     info.append(
         SqlInfo::SqlMaxStatementLength,
-        crate::engine::LONGEST_SQL as i64,
+        crate::engine::MAX_SQL_BYTES as i64,
     );
 }
 
-fn types() -> Result<XdbcTypeInfoData, FlightError> {
+fn xdbc_types() -> Result<XdbcTypeInfoData, FlightError> {
     let mut types = XdbcTypeInfoDataBuilder::new();
     let number = |name: &str, kind, digits, scale| XdbcTypeInfo {
         searchable: Searchable::Basic,
@@ -250,14 +251,14 @@ fn types() -> Result<XdbcTypeInfoData, FlightError> {
         num_prec_radix: Some(10),
         minimum_scale: scale,
         maximum_scale: scale,
-        ..plain(name, kind, digits)
+        ..base_type_info(name, kind, digits)
     };
     let quoted = |name: &str, kind, size| XdbcTypeInfo {
         literal_prefix: Some("'".to_owned()),
         literal_suffix: Some("'".to_owned()),
-        ..plain(name, kind, size)
+        ..base_type_info(name, kind, size)
     };
-    types.append(plain("BOOLEAN", XdbcDataType::XdbcBit, Some(1)));
+    types.append(base_type_info("BOOLEAN", XdbcDataType::XdbcBit, Some(1)));
     types.append(number(
         "TINYINT",
         XdbcDataType::XdbcTinyint,
@@ -310,7 +311,7 @@ fn types() -> Result<XdbcTypeInfoData, FlightError> {
     types.build()
 }
 
-fn plain(name: &str, kind: XdbcDataType, size: Option<i32>) -> XdbcTypeInfo {
+fn base_type_info(name: &str, kind: XdbcDataType, size: Option<i32>) -> XdbcTypeInfo {
     XdbcTypeInfo {
         type_name: name.to_owned(),
         data_type: kind,

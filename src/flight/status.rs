@@ -1,5 +1,6 @@
-//! How errors look to clients: a code that becomes the right exception, a text that says what to do, and nothing of
-//! paths, other organisations or this program's insides. What a client may not read goes to the log, by the query's id.
+//! Converts errors to statuses for clients: a code that drivers map to the right exception, and a text with a remedy,
+//! without paths, data of other organisations or internals of this program. Details that a client may not see are
+//! logged with the query's id.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,22 +11,22 @@ use tokio::task::JoinError;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::error_text::about_data;
+use super::error_text::data_error_text;
 use crate::auth::AuthError;
-use crate::engine::{Cancelled, CutShort, QueryError};
+use crate::engine::{Cancelled, QueryAborted, QueryError};
 use crate::memory;
 use crate::store::StoreError;
 
-/// The header and trailer that names a call.
+/// The name of the header and trailer that contains the id of a call.
 pub(super) const REQUEST_ID: &str = "plantlake-request-id";
-/// What DataFusion puts around its errors for those who develop it; it does so too where a query is simply wrong.
-const FOR_DEVELOPERS: [&str; 2] = [
+/// Texts for developers that DataFusion adds to its errors, even if a query is simply invalid.
+const DEVELOPER_TEXTS: [&str; 2] = [
     "Internal error: ",
     ".\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues",
 ];
 
-/// A code as gRPC's documentation names it.
-pub(super) fn name_of(code: Code) -> &'static str {
+/// Returns the name of a code in gRPC's documentation.
+pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -47,43 +48,45 @@ pub(super) fn name_of(code: Code) -> &'static str {
     }
 }
 
-/// Says of a status that asks to try again that it came about by what the caller's organisation did itself.
+/// Marks a status whose code asks for a retry as caused by the caller's organisation.
 #[derive(Debug, thiserror::Error)]
 #[error("caused by the caller's organisation")]
-struct CallersDoing;
+struct CausedByCaller;
 
-/// `status`, of which nothing is the server's fault, whatever its code is.
-pub(super) fn callers_doing(mut status: Status) -> Status {
-    status.set_source(Arc::new(CallersDoing));
+/// Marks `status` as caused by the caller's organisation, so that it is no fault of the server whatever its code.
+pub(super) fn mark_caused_by_caller(mut status: Status) -> Status {
+    status.set_source(Arc::new(CausedByCaller));
     status
 }
 
-/// Whether a status says that it came about by what the caller's organisation did itself.
-pub(super) fn is_callers_doing(status: &Status) -> bool {
+/// Whether a status is marked as caused by the caller's organisation.
+pub(super) fn is_caused_by_caller(status: &Status) -> bool {
     status
         .source()
-        .is_some_and(|source| source.is::<CallersDoing>())
+        .is_some_and(|source| source.is::<CausedByCaller>())
 }
 
-/// Whether a call ended so because of something on the server's side.
-pub(super) fn is_ours(status: &Status) -> bool {
+/// Whether the status reports a fault of the server.
+pub(super) fn is_server_fault(status: &Status) -> bool {
     let code = status.code();
-    !is_callers_doing(status)
+    !is_caused_by_caller(status)
         && matches!(
             code,
             Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss
         )
 }
 
-/// Why someone is not let in.
-pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
+/// Converts an error of authentication.
+pub(super) fn from_auth_error(error: &AuthError, request: Uuid) -> Status {
     let code = match error {
-        AuthError::Busy { .. } | AuthError::Ending => Code::Unavailable,
+        AuthError::Busy { .. } | AuthError::ShuttingDown => Code::Unavailable,
         AuthError::NoAccess(_) => Code::PermissionDenied,
-        AuthError::UnfitPassword(_) | AuthError::WrongCurrentPassword => Code::InvalidArgument,
-        AuthError::Store(error) => return of_store(error, request),
+        AuthError::UnacceptablePassword(_) | AuthError::WrongCurrentPassword => {
+            Code::InvalidArgument
+        }
+        AuthError::Store(error) => return from_store_error(error, request),
         AuthError::Keys(_) | AuthError::NoRandomness => {
-            return hidden(error, request, "cannot check credentials");
+            return hidden_error(error, request, "cannot check credentials");
         }
         _ => Code::Unauthenticated,
     };
@@ -95,73 +98,75 @@ pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
     status
 }
 
-/// Why the organisation database did not do it.
-pub(super) fn of_store(error: &StoreError, request: Uuid) -> Status {
+/// Converts an error of the organisation database.
+pub(super) fn from_store_error(error: &StoreError, request: Uuid) -> Status {
     if error.is_outage() {
-        return hidden(error, request, "cannot reach the organisation database");
+        return hidden_error(error, request, "cannot reach the organisation database");
     }
     match error {
         StoreError::NotFound { .. } => Status::not_found(error.to_string()),
-        StoreError::Taken { .. } => Status::already_exists(error.to_string()),
+        StoreError::AlreadyExists { .. } => Status::already_exists(error.to_string()),
         StoreError::LimitReached { .. }
         | StoreError::LimitTooLow { .. }
-        | StoreError::Unfit(_)
+        | StoreError::InvalidText(_)
         | StoreError::Refused(_) => Status::invalid_argument(error.to_string()),
-        _ => hidden(error, request, "the organisation database failed"),
+        _ => hidden_error(error, request, "the organisation database failed"),
     }
 }
 
-/// Why a query has no answer; `sql` is its text.
-pub(super) fn of_query(error: &QueryError, sql: &str, request: Uuid) -> Status {
+/// Converts an error of planning the query `sql`.
+pub(super) fn from_query_error(error: &QueryError, sql: &str, request: Uuid) -> Status {
     let (code, text) = match error {
         QueryError::UnknownTable { .. } => (Code::NotFound, error.to_string()),
         QueryError::Sql(error) if matches!(error.find_root(), DataFusionError::Internal(_)) => {
-            of_planning(error, request)
+            from_planning_error(error, request)
         }
-        QueryError::Sql(error) => match of_datafusion(error, request) {
+        QueryError::Sql(error) => match from_datafusion_error(error, request) {
             Ok(found) => found,
             Err(status) => return status,
         },
         QueryError::Runs(_) | QueryError::Table(_) | QueryError::Catalog(_) => {
-            return hidden(error, request, "cannot read the tables");
+            return hidden_error(error, request, "cannot read the tables");
         }
         _ => (Code::InvalidArgument, error.to_string()),
     };
-    let place = error.place(sql).map(|place| format!("\n{place}"));
+    let place = error.excerpt(sql).map(|place| format!("\n{place}"));
     Status::new(code, format!("{text}{}", place.unwrap_or_default()))
 }
 
-/// Why a query failed under way.
-pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
-    match of_datafusion(error, request) {
+/// Converts an error of executing a query.
+pub(super) fn from_execution_error(error: &DataFusionError, request: Uuid) -> Status {
+    match from_datafusion_error(error, request) {
         Ok((code, text)) => Status::new(code, text),
         Err(status) => status,
     }
 }
 
-/// Why an answer ends before it is whole.
-pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
+/// Converts the reason for which a query was aborted.
+pub(super) fn from_query_aborted(cut: &QueryAborted, request: Uuid) -> Status {
     tracing::info!(%request, "query aborted: {cut}");
     let text = cut.to_string();
     let status = match cut {
-        CutShort::Worked(_) | CutShort::Planned(_) => Status::deadline_exceeded(text),
-        CutShort::Memory => out_of_memory(),
-        CutShort::Waited(_) | CutShort::Lost => Status::unavailable(text),
-        CutShort::Unread(_) => Status::cancelled(text),
+        QueryAborted::TimedOut(_) | QueryAborted::PlanningTimedOut(_) => {
+            Status::deadline_exceeded(text)
+        }
+        QueryAborted::OutOfMemory => out_of_memory(),
+        QueryAborted::QueueTimedOut(_) | QueryAborted::Failed => Status::unavailable(text),
+        QueryAborted::ResultUnread(_) => Status::cancelled(text),
     };
-    super::call::stamped(status, request)
+    super::call::with_request_id(status, request)
 }
 
-/// The query needs more memory than one may have.
+/// Returns the status of a query that exceeds the memory limit.
 pub(super) fn out_of_memory() -> Status {
-    Status::resource_exhausted(CutShort::Memory.to_string())
+    Status::resource_exhausted(QueryAborted::OutOfMemory.to_string())
 }
 
-/// What the planner takes for a mistake of its own: mostly types that do not go together, and nothing that would be
-/// otherwise the next time.
-fn of_planning(error: &DataFusionError, request: Uuid) -> (Code, String) {
+/// Converts an error that the planner reports as internal. The cause is usually incompatible types, and a retry would
+/// fail again.
+fn from_planning_error(error: &DataFusionError, request: Uuid) -> (Code, String) {
     tracing::warn!(%request, "cannot plan a query: {error}");
-    let text = for_clients(&error.find_root().strip_backtrace());
+    let text = strip_developer_texts(&error.find_root().strip_backtrace());
     let first = text.lines().next().unwrap_or_default().to_owned();
     (
         Code::Unimplemented,
@@ -169,33 +174,33 @@ fn of_planning(error: &DataFusionError, request: Uuid) -> (Code, String) {
     )
 }
 
-/// The text of an error without what is for others than those who ask.
-fn for_clients(text: &str) -> String {
-    let parts = FOR_DEVELOPERS.iter();
+/// Removes the texts for developers from an error.
+fn strip_developer_texts(text: &str) -> String {
+    let parts = DEVELOPER_TEXTS.iter();
     parts.fold(text.to_owned(), |text, part| text.replace(part, ""))
 }
 
-/// The code and the text, or the whole status where the text is not for clients.
-fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
+/// Returns the code and the text, or the complete status if the text is not for clients.
+fn from_datafusion_error(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
     if memory::is_exhausted() {
         return Err(out_of_memory());
     }
-    // Which step of planning came upon it means nothing to those who ask.
+    // The context that planning steps add means nothing to clients.
     let root = error.find_root();
     if let DataFusionError::External(cause) = root
         && cause.is::<Cancelled>()
     {
         return Err(Status::cancelled("the query was cancelled"));
     }
-    let text = || for_clients(&root.strip_backtrace());
+    let text = || strip_developer_texts(&root.strip_backtrace());
     if matches!(
         root,
         DataFusionError::ArrowError(..) | DataFusionError::ParquetError(_)
-    ) && let Some(text) = of_condition(&root.to_string())
+    ) && let Some(text) = condition_error_text(&root.to_string())
     {
         return Ok((Code::InvalidArgument, text));
     }
-    if root.to_string().contains(WRONG_PATTERN) {
+    if root.to_string().contains(INVALID_REGEX_TEXT) {
         return Ok((
             Code::InvalidArgument,
             "invalid regular expression, or too large when compiled; use fewer repetitions"
@@ -203,12 +208,12 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
         ));
     }
     if has_panicked(error) {
-        if memory::is_text_of_exhaustion(&error.to_string()) {
+        if memory::is_exhaustion_text(&error.to_string()) {
             return Err(out_of_memory());
         }
         tracing::error!(%request, "an expression panicked: {error}");
-        let text = super::computed::broke_off().strip_backtrace();
-        return Ok((Code::InvalidArgument, for_clients(&text)));
+        let text = super::panics::panic_error().strip_backtrace();
+        return Ok((Code::InvalidArgument, strip_developer_texts(&text)));
     }
     match root {
         DataFusionError::SQL(parser, _) => {
@@ -219,22 +224,26 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
                 format!("cannot parse the SQL: {text}"),
             ))
         }
-        DataFusionError::ArrowError(inside, _) if is_of_files(inside) => {
-            Err(hidden(error, request, "the query failed on the server"))
+        DataFusionError::ArrowError(inside, _) if may_name_files(inside) => Err(hidden_error(
+            error,
+            request,
+            "the query failed on the server",
+        )),
+        DataFusionError::ArrowError(inside, _) => {
+            Ok((Code::InvalidArgument, value_error_text(inside)))
         }
-        DataFusionError::ArrowError(inside, _) => Ok((Code::InvalidArgument, of_value(inside))),
-        // A function's, of its arguments: what DataFusion takes for a mistake of its own it makes again the next time.
+        // A function reports its arguments as an internal error. A retry would fail again.
         DataFusionError::Internal(_) => {
             tracing::warn!(%request, "cannot compute a query: {error}");
             let text = text();
             let first = text.lines().next().unwrap_or_default();
-            let text = format!("cannot compute the statement: {}", about_data(first));
+            let text = format!("cannot compute the statement: {}", data_error_text(first));
             Ok((Code::InvalidArgument, text))
         }
-        DataFusionError::External(inside) if is_of_arguments(inside.as_ref()) => {
-            Ok((Code::InvalidArgument, about_data(&inside.to_string())))
+        DataFusionError::External(inside) if is_argument_error(inside.as_ref()) => {
+            Ok((Code::InvalidArgument, data_error_text(&inside.to_string())))
         }
-        DataFusionError::Execution(_) => Ok((Code::InvalidArgument, about_data(&text()))),
+        DataFusionError::Execution(_) => Ok((Code::InvalidArgument, data_error_text(&text()))),
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::Configuration(_) => Ok((Code::InvalidArgument, text())),
@@ -242,7 +251,11 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             Ok((Code::Unimplemented, text()))
         }
         DataFusionError::ResourcesExhausted(_) => Err(out_of_memory()),
-        _ => Err(hidden(error, request, "the query failed on the server")),
+        _ => Err(hidden_error(
+            error,
+            request,
+            "the query failed on the server",
+        )),
     }
 }
 
@@ -250,7 +263,7 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
 fn has_panicked(error: &DataFusionError) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        // Where several partitions wait for one task, each is handed the same error.
+        // If several partitions wait for one task, they share its error.
         let shared = error.downcast_ref::<Arc<JoinError>>().map(Arc::as_ref);
         let join = error.downcast_ref::<JoinError>().or(shared);
         if join.is_some_and(JoinError::is_panic) {
@@ -261,23 +274,24 @@ fn has_panicked(error: &DataFusionError) -> bool {
     false
 }
 
-/// What DataFusion says of a condition that it works out while it reads files, and after that `Debug` of the error.
-const CONDITION: &str = "Error evaluating filter predicate: ArrowError(";
-/// The same where a function has refused a call.
-const REFUSED_CALL: &str = "Error evaluating filter predicate: Execution(";
-/// What DataFusion says, as of a mistake of its own, of a regular expression that is wrong or too large.
-const WRONG_PATTERN: &str = "Regular expression did not compile";
+/// The prefix of DataFusion's error about a condition that is evaluated while files are read; the error's `Debug` text
+/// follows.
+const CONDITION_ERROR_PREFIX: &str = "Error evaluating filter predicate: ArrowError(";
+/// The prefix of the error if a function in the condition rejected its arguments.
+const CONDITION_CALL_ERROR_PREFIX: &str = "Error evaluating filter predicate: Execution(";
+/// A part of DataFusion's internal error about a regular expression that is invalid or too large.
+const INVALID_REGEX_TEXT: &str = "Regular expression did not compile";
 
-/// What is wrong with such a condition, if that is it. The value is not told: it may be of an asset that the caller must
-/// not see, as the conditions of a query have no order.
-fn of_condition(error: &str) -> Option<String> {
-    if error.contains(REFUSED_CALL) {
+/// Returns the text for an error about such a condition; `None` for other errors. The text omits the value: conditions
+/// are evaluated in any order, so the value may belong to an asset that the caller must not see.
+fn condition_error_text(error: &str) -> Option<String> {
+    if error.contains(CONDITION_CALL_ERROR_PREFIX) {
         return Some(
             "cannot evaluate a condition for all rows: a function rejects its arguments, or its result would be too large"
                 .to_owned(),
         );
     }
-    let (_, inside) = error.split_once(CONDITION)?;
+    let (_, inside) = error.split_once(CONDITION_ERROR_PREFIX)?;
     let (kind, of) = inside.split_once(['(', ','])?;
     let cast = of
         .split_once("' to value of ")
@@ -293,14 +307,14 @@ fn of_condition(error: &str) -> Option<String> {
         ("ArithmeticOverflow" | "ComputeError" | "CastError" | "ParseError" | "InvalidArgumentError", _) => {
             "cannot evaluate a condition for all rows: a number is out of range, or a text cannot be converted".to_owned()
         }
-        // Of files.
+        // Errors about files.
         _ => return None,
     })
 }
 
-/// What is wrong with a value.
-fn of_value(error: &ArrowError) -> String {
-    let text = about_data(&error.to_string());
+/// Returns the text for an error about a value.
+fn value_error_text(error: &ArrowError) -> String {
+    let text = data_error_text(&error.to_string());
     match text.contains("Error parsing timestamp") {
         true => format!(
             "{text}; write a timestamp as 2024-05-01T10:30:00, with seconds, and with Z or an offset such as +02:00 if it is \
@@ -311,23 +325,23 @@ fn of_value(error: &ArrowError) -> String {
 }
 
 /// Whether the error's text may name files.
-fn is_of_files(error: &ArrowError) -> bool {
+fn may_name_files(error: &ArrowError) -> bool {
     match error {
-        ArrowError::ExternalError(inside) => !is_of_arguments(inside.as_ref()),
+        ArrowError::ExternalError(inside) => !is_argument_error(inside.as_ref()),
         error => matches!(error, ArrowError::IoError(..) | ArrowError::ParquetError(_)),
     }
 }
 
-/// Whether an error that is not DataFusion's own is a function's, of its arguments. All others are of what queries read, and
-/// may name files: of what is not known here, nothing is told.
-fn is_of_arguments(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+/// Whether an external error comes from a function and concerns its arguments. All other external errors, including
+/// unknown ones, may name files and are not shown.
+fn is_argument_error(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     let is_of_text = error.is::<std::num::ParseIntError>()
         || error.is::<std::num::ParseFloatError>()
         || error.is::<std::num::TryFromIntError>()
         || error.is::<std::str::Utf8Error>()
         || error.is::<std::string::FromUtf8Error>()
         || error.is::<chrono::ParseError>();
-    // Of regular expressions, which have no type here.
+    // Errors about regular expressions have no type of their own here.
     let text = error.to_string();
     let is_of_pattern = ["regex parse error", "Compiled regex exceeds"]
         .iter()
@@ -335,8 +349,8 @@ fn is_of_arguments(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     is_of_text || is_of_pattern
 }
 
-/// An error whose text is for the operator only.
-pub(super) fn hidden(error: &dyn Error, request: Uuid, what: &str) -> Status {
+/// Logs an error whose text is for the operator only, and returns a status with `what` and the id of the call.
+pub(super) fn hidden_error(error: &dyn Error, request: Uuid, what: &str) -> Status {
     let mut causes = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -354,12 +368,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_that_cannot_be_worked_out_is_the_callers_mistake_and_tells_no_value() {
+    fn from_execution_error_of_condition_blames_caller_and_hides_value() {
         let failed = |inside: &str| {
             let text = format!("Error evaluating filter predicate: {inside}");
             let inside = ArrowError::ComputeError(text);
             let inside = parquet::errors::ParquetError::External(Box::new(inside));
-            of_execution(
+            from_execution_error(
                 &DataFusionError::ParquetError(Box::new(inside)),
                 Uuid::nil(),
             )
@@ -383,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_fails_at_its_arguments_is_the_callers_mistake() {
+    fn from_execution_error_of_function_arguments_blames_caller() {
         let text = || "array_resize: failed to convert size".to_owned();
         let regex: Box<dyn Error + Send + Sync> = "regex parse error: (".into();
         let number = "x".parse::<i32>().unwrap_err();
@@ -400,10 +414,10 @@ mod tests {
             DataFusionError::Shared(Arc::new(DataFusionError::Internal(text()))),
             DataFusionError::Internal(text()).context("at a step"),
         ] {
-            let status = of_execution(&error, Uuid::nil());
+            let status = from_execution_error(&error, Uuid::nil());
             assert_eq!(status.code(), Code::InvalidArgument, "{error:?}");
             assert!(!status.message().contains("Internal error"), "{status}");
-            assert!(!is_ours(&status));
+            assert!(!is_server_fault(&status));
         }
         let gone = || std::io::Error::other("/secret/path");
         for error in [
@@ -411,18 +425,18 @@ mod tests {
             DataFusionError::External(Box::new(gone())),
             DataFusionError::from(ArrowError::ExternalError(Box::new(gone()))),
         ] {
-            let status = of_execution(&error, Uuid::nil());
-            assert!(is_ours(&status), "{error:?}");
+            let status = from_execution_error(&error, Uuid::nil());
+            assert!(is_server_fault(&status), "{error:?}");
             assert!(!status.message().contains("secret"), "{status}");
         }
     }
 
     #[test]
-    fn what_an_organisation_did_to_itself_is_not_the_servers_fault() {
-        let status = callers_doing(Status::unavailable("ask again"));
-        assert!(is_ours(&Status::unavailable("busy")));
-        assert!(!is_ours(&status));
-        let stamped = super::super::call::stamped(status.clone(), Uuid::nil());
-        assert!(!is_ours(&stamped));
+    fn is_server_fault_of_marked_status_is_false() {
+        let status = mark_caused_by_caller(Status::unavailable("ask again"));
+        assert!(is_server_fault(&Status::unavailable("busy")));
+        assert!(!is_server_fault(&status));
+        let stamped = super::super::call::with_request_id(status.clone(), Uuid::nil());
+        assert!(!is_server_fault(&stamped));
     }
 }

@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use crate::auth::{KeyRing, Principal};
 use crate::clock;
-use crate::config::TICKET_LIFE;
+use crate::config::TICKET_LIFETIME;
 
 /// The lifetime of a prepared statement, in seconds.
-const STATEMENT_LIFE: i64 = 24 * 3_600;
+const STATEMENT_LIFETIME_SECONDS: i64 = 24 * 3_600;
 /// The maximum size of the content before encryption, in bytes: SQL text and parameters.
-const LONGEST: usize = 2 << 20;
+const MAX_CONTENT_BYTES: usize = 2 << 20;
 
 /// The content of a ticket or a handle: a statement.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Held {
-    /// The [`Kind`], as a number.
+pub(super) struct StatementHandle {
+    /// The [`HandleKind`], as a number.
     #[prost(uint32, tag = "1")]
     kind: u32,
     #[prost(bytes = "vec", tag = "2")]
@@ -50,14 +50,14 @@ pub(super) struct Held {
 
 /// The purpose of an encrypted statement; one cannot be used as the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum HandleKind {
     /// A ticket to fetch a result.
     Ticket,
     /// A prepared statement, possibly with bound parameters.
     Statement,
 }
 
-impl Kind {
+impl HandleKind {
     const fn purpose(self) -> &'static str {
         match self {
             Self::Ticket => "ticket",
@@ -66,7 +66,7 @@ impl Kind {
     }
 }
 
-impl Held {
+impl StatementHandle {
     /// Creates a statement of `principal`.
     pub fn new(principal: &Principal, query: Uuid, sql: String) -> Self {
         Self {
@@ -93,22 +93,22 @@ impl Held {
     ///
     /// # Errors
     /// Fails if the content is too large, or cannot be encrypted.
-    pub fn seal(&self, kind: Kind, keys: &KeyRing) -> Result<Vec<u8>, Status> {
+    pub fn encrypt(&self, kind: HandleKind, keys: &KeyRing) -> Result<Vec<u8>, Status> {
         let mut held = self.clone();
         held.kind = kind as u32;
         let life = match kind {
-            Kind::Ticket => TICKET_LIFE.num_seconds(),
-            Kind::Statement => STATEMENT_LIFE,
+            HandleKind::Ticket => TICKET_LIFETIME.num_seconds(),
+            HandleKind::Statement => STATEMENT_LIFETIME_SECONDS,
         };
         held.expires_at = clock::now().timestamp() + life;
         let content = held.encode_to_vec();
-        if content.len() > LONGEST {
+        if content.len() > MAX_CONTENT_BYTES {
             return Err(Status::invalid_argument(format!(
-                "the statement with its parameters has {} bytes, more than {LONGEST}; send fewer parameters",
+                "the statement with its parameters has {} bytes, more than {MAX_CONTENT_BYTES}; send fewer parameters",
                 content.len()
             )));
         }
-        keys.seal(kind.purpose(), &content).map_err(|error| {
+        keys.encrypt(kind.purpose(), &content).map_err(|error| {
             tracing::error!("cannot encrypt a ticket: {error}");
             Status::unavailable("cannot create a ticket; the server's log has the reason")
         })
@@ -118,15 +118,15 @@ impl Held {
     ///
     /// # Errors
     /// Fails if it is not of this kind and this principal, or has expired.
-    pub fn open(
-        kind: Kind,
+    pub fn decrypt(
+        kind: HandleKind,
         sealed: &[u8],
         keys: &KeyRing,
         principal: &Principal,
     ) -> Result<Self, Status> {
         let name = match kind {
-            Kind::Ticket => "ticket",
-            Kind::Statement => "prepared statement",
+            HandleKind::Ticket => "ticket",
+            HandleKind::Statement => "prepared statement",
         };
         // The error is the same for everything that is not this caller's own, so that it does not reveal the owner.
         let refused = || {
@@ -134,10 +134,12 @@ impl Held {
                 "there is no such {name}; run the query again, or prepare it again"
             ))
         };
-        if sealed.len() > 2 * LONGEST {
+        if sealed.len() > 2 * MAX_CONTENT_BYTES {
             return Err(refused());
         }
-        let content = keys.unseal(kind.purpose(), sealed).map_err(|_| refused())?;
+        let content = keys
+            .decrypt(kind.purpose(), sealed)
+            .map_err(|_| refused())?;
         let held = Self::decode(content.as_slice()).map_err(|_| refused())?;
         let is_theirs = held.kind == kind as u32
             && held.organisation == principal.organisation_id.0.as_bytes()

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::metrics::METRICS;
 
 /// The interval at which the files are checked for changes.
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The reason why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +33,10 @@ pub enum TlsError {
     },
     /// The certificate and the private key cannot be used together.
     #[error("the certificate and the private key cannot be used together")]
-    Unfit(#[source] tokio_rustls::rustls::Error),
+    Incompatible(#[source] tokio_rustls::rustls::Error),
     /// No certificate can be generated.
     #[error("cannot generate a certificate for development")]
-    Make(#[from] rcgen::Error),
+    Generate(#[from] rcgen::Error),
 }
 
 /// The source of the certificate.
@@ -65,8 +65,8 @@ impl Tls {
     pub fn open(source: TlsSource) -> Result<(Self, Option<String>), TlsError> {
         let (config, made) = match &source {
             TlsSource::Files { certificate, key } => {
-                let (config, validity) = read(certificate, key)?;
-                announce(validity);
+                let (config, validity) = read_files(certificate, key)?;
+                publish_expiry(validity);
                 (config, None)
             }
             TlsSource::SelfSigned(names) => {
@@ -90,21 +90,21 @@ impl Tls {
     }
 
     /// Reloads changed files, for as long as the future is polled. Files that cannot be used change nothing.
-    pub async fn keep_watch(&self) {
+    pub async fn watch_files(&self) {
         let TlsSource::Files { certificate, key } = &self.source else {
             return std::future::pending().await;
         };
-        let mut known = (stamp(certificate), stamp(key));
+        let mut known = (file_stamp(certificate), file_stamp(key));
         loop {
-            tokio::time::sleep(POLL).await;
-            let now = (stamp(certificate), stamp(key));
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let now = (file_stamp(certificate), file_stamp(key));
             if now == known {
                 continue;
             }
             known = now;
-            match read(certificate, key) {
+            match read_files(certificate, key) {
                 Ok((config, validity)) => {
-                    announce(validity);
+                    publish_expiry(validity);
                     let mut current = self.config.write().unwrap_or_else(PoisonError::into_inner);
                     *current = Arc::new(config);
                     tracing::info!("the changed certificate was loaded");
@@ -121,24 +121,24 @@ impl Tls {
     }
 }
 
-fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+fn file_stamp(path: &Path) -> Option<(u64, SystemTime)> {
     let file = std::fs::metadata(path).ok()?;
     Some((file.len(), file.modified().ok()?))
 }
 
 /// Publishes the end of the certificate's validity as a metric, and warns if it has passed.
-fn announce(validity: Option<Validity>) {
+fn publish_expiry(validity: Option<Validity>) {
     let until = validity.map(|validity| validity.until);
     METRICS
         .certificate_expiry
-        .from(move || Some(until?.timestamp() as f64));
+        .set_source(move || Some(until?.timestamp() as f64));
     if let Some(until) = until.filter(|until| *until <= clock::now()) {
         tracing::warn!("the certificate expired on {until}; clients will reject it");
     }
 }
 
 /// Reads the files. Returns the TLS configuration, and the validity of the server's own certificate.
-pub(super) fn read(
+pub(super) fn read_files(
     certificate: &Path,
     key: &Path,
 ) -> Result<(ServerConfig, Option<Validity>), TlsError> {
@@ -157,7 +157,7 @@ pub(super) fn read(
         );
         return Err(failed("certificate", certificate, empty.into()));
     };
-    let validity = Validity::of(own);
+    let validity = Validity::from_certificate(own);
     let secret = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| failed("private key", key, error.into()))?;
     Ok((server_config(chain, secret)?, validity))
@@ -171,7 +171,7 @@ fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(TlsError::Unfit)?;
+        .map_err(TlsError::Incompatible)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

@@ -23,7 +23,7 @@ pub struct Validity {
 
 impl Validity {
     /// Returns the validity of `certificate`; none if rustls cannot parse it.
-    pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+    pub(super) fn from_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         // The certificate need not be trusted: rustls checks the dates first.
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone().into_owned()).ok()?;
@@ -82,11 +82,11 @@ mod tests {
                     from: at(from),
                     until: at(until),
                 };
-                assert_eq!(Validity::of(made.der()), Some(expected));
+                assert_eq!(Validity::from_certificate(made.der()), Some(expected));
             }
         }
         assert_eq!(
-            Validity::of(&CertificateDer::from(b"none".as_slice())),
+            Validity::from_certificate(&CertificateDer::from(b"none".as_slice())),
             None
         );
     }

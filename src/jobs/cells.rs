@@ -13,9 +13,9 @@ use crate::resample::Cell;
 /// The maximum number of asset ranges. The hours and days of as many cells wait in memory.
 const MAX_RANGES: usize = 8;
 /// The minimum mean number of rows in each file of a date that is divided by asset.
-pub const ROWS_PER_FILE: usize = 65_536;
+pub const MIN_ROWS_PER_FILE: usize = 65_536;
 /// The minimum share of rows whose asset is known before they are read; below it, dates are not divided by asset.
-const KNOWN_SHARE: f64 = 0.8;
+const MIN_KNOWN_SHARE: f64 = 0.8;
 
 /// A range of assets, from inclusive to exclusive; `None` is unbounded.
 type AssetRange = (Option<AssetId>, Option<AssetId>);
@@ -23,7 +23,7 @@ type AssetRange = (Option<AssetId>, Option<AssetId>);
 /// An iterator over cells of consecutive dates and ranges of assets. They cover each date and asset once.
 #[derive(Debug)]
 pub struct Cells {
-    waiting: VecDeque<Cell>,
+    queue: VecDeque<Cell>,
     remaining: DateSet,
     rows_by_date: BTreeMap<Day, f64>,
     /// The ratio of actual to expected rows, updated from finished cells.
@@ -55,7 +55,7 @@ impl Cells {
         }
         let capacity = capacity.max(1) as f64;
         Self {
-            waiting: VecDeque::new(),
+            queue: VecDeque::new(),
             remaining: dirty.clone(),
             ranges: asset_ranges(&rows_by_date, &rows_by_asset, capacity, rows_per_file),
             rows_by_date,
@@ -65,7 +65,7 @@ impl Cells {
     }
 
     /// Updates the ratio from a finished cell.
-    pub fn learn(&mut self, cell: &Cell, minutes: usize) {
+    pub fn update_ratio(&mut self, cell: &Cell, minutes: usize) {
         let expected: f64 = self
             .rows_by_date
             .range(cell.first..=cell.last)
@@ -79,14 +79,14 @@ impl Cells {
     }
 
     /// Queues the two parts of a cell that did not fit, before all other cells.
-    pub fn retry(&mut self, parts: (Cell, Cell)) {
-        self.waiting.push_front(parts.1);
-        self.waiting.push_front(parts.0);
+    pub fn requeue(&mut self, parts: (Cell, Cell)) {
+        self.queue.push_front(parts.1);
+        self.queue.push_front(parts.0);
     }
 
     /// Whether a cell that has not been computed touches the dates `first..=last`.
-    pub fn is_waiting(&self, first: Day, last: Day) -> bool {
-        self.waiting
+    pub fn has_pending(&self, first: Day, last: Day) -> bool {
+        self.queue
             .iter()
             .any(|cell| cell.first <= last && cell.last >= first)
             || self.remaining.intersects(&DateSet::range(first, last))
@@ -103,7 +103,7 @@ fn asset_ranges(
     let all = vec![(None, None)];
     let total: f64 = rows_by_date.values().sum();
     let known: f64 = rows_by_asset.values().sum();
-    if total <= capacity || known < total * KNOWN_SHARE {
+    if total <= capacity || known < total * MIN_KNOWN_SHARE {
         return all;
     }
     let rows_of_a_date = total / rows_by_date.len().max(1) as f64;
@@ -129,7 +129,7 @@ impl Iterator for Cells {
     type Item = Cell;
 
     fn next(&mut self) -> Option<Cell> {
-        if let Some(cell) = self.waiting.pop_front() {
+        if let Some(cell) = self.queue.pop_front() {
             return Some(cell);
         }
         let &(first, last) = self.remaining.ranges().first()?;
@@ -153,8 +153,8 @@ impl Iterator for Cells {
             to_asset,
             ..Cell::days(first, end)
         });
-        self.waiting.extend(cells);
-        self.waiting.pop_front()
+        self.queue.extend(cells);
+        self.queue.pop_front()
     }
 }
 
@@ -181,9 +181,10 @@ mod tests {
     fn cells_cover_each_date_once_and_fit() {
         let files = [file(None, 0, 115)];
         let dirty = DateSet::range(0, 115);
-        let cells: Vec<_> = Cells::new(&dirty, files.iter(), 1_440 * 60, ROWS_PER_FILE).collect();
+        let cells: Vec<_> =
+            Cells::new(&dirty, files.iter(), 1_440 * 60, MIN_ROWS_PER_FILE).collect();
         assert_eq!(cells, [Cell::days(0, 57), Cell::days(58, 115)]);
-        let tiny: Vec<_> = Cells::new(&dirty, files.iter(), 1, ROWS_PER_FILE).collect();
+        let tiny: Vec<_> = Cells::new(&dirty, files.iter(), 1, MIN_ROWS_PER_FILE).collect();
         assert_eq!(tiny.len(), 116);
     }
 
@@ -193,7 +194,7 @@ mod tests {
         let dirty = DateSet::range(0, 9);
         let total = 200 * 10 * 1_440;
         let cells: Vec<_> =
-            Cells::new(&dirty, files.iter(), total / 2 + 1, ROWS_PER_FILE).collect();
+            Cells::new(&dirty, files.iter(), total / 2 + 1, MIN_ROWS_PER_FILE).collect();
         let half = Cell {
             to_asset: Some(id(100)),
             ..Cell::days(0, 9)
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(cells, [half, rest]);
         // There are no more ranges than files of sufficient size; the rest is divided by date.
         let cells: Vec<_> =
-            Cells::new(&dirty, files.iter(), total / 16 + 1, ROWS_PER_FILE).collect();
+            Cells::new(&dirty, files.iter(), total / 16 + 1, MIN_ROWS_PER_FILE).collect();
         assert_eq!(cells.iter().filter(|cell| cell.first == 0).count(), 4);
         assert_eq!(cells.iter().map(Cell::dates).sum::<usize>(), 40);
     }

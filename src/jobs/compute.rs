@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::cells::{Cells, ROWS_PER_FILE};
+use super::cells::{Cells, MIN_ROWS_PER_FILE};
 use super::inputs::Input;
 use super::ledger::{KnownFile, Ledger};
 use super::plan::Plan;
@@ -19,13 +19,13 @@ use super::resample::{Attempt, JobError};
 use super::rollup_files::RollupFiles;
 use crate::engine::{RawScanExec, ScanFile, batch_context};
 use crate::lake::failpoint;
-use crate::lake::raw::FileFault;
+use crate::lake::raw::RawFileError;
 use crate::model::{DateSet, Resolution};
 use crate::resample::{Cell, FileTask, LeftOut, MinuteRow, Request, ResampleExec};
 
 /// The counts of files and readings that the computation collects.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct Totals {
     valid: u64,
     used: u64,
     left_out: BTreeMap<String, LeftOut>,
@@ -39,20 +39,20 @@ impl Attempt<'_> {
         &self,
         plan: &mut Plan,
         files: &Arc<RollupFiles>,
-        gathered: &mut Gathered,
+        gathered: &mut Totals,
         damaged: &mut BTreeMap<(String, String), String>,
     ) -> Result<bool, JobError> {
-        let budget = failpoint::memory().unwrap_or(self.job.settings.resample.memory / 2);
+        let budget = failpoint::memory_budget().unwrap_or(self.job.settings.resample.memory / 2);
         let rows = (budget as usize / size_of::<MinuteRow>() * 9 / 10).max(1);
         let usable = plan.ledger.all_files();
         let usable = usable.filter(|file| file.quarantined.is_none());
         let readable = self.inputs(&plan.ledger);
         // Tests with little memory have small files, and still need cells that are divided by asset.
-        let rows_per_file = failpoint::memory().map_or(ROWS_PER_FILE, |_| 1);
+        let rows_per_file = failpoint::memory_budget().map_or(MIN_ROWS_PER_FILE, |_| 1);
         let mut cells = Cells::new(&plan.dirty, usable, rows, rows_per_file);
         self.job
             .progress
-            .expect(estimate(&plan.ledger, &plan.dirty));
+            .expect(estimate_readings(&plan.ledger, &plan.dirty));
         let mut unwritten = [
             files.dirty_partitions(Resolution::Hour),
             files.dirty_partitions(Resolution::Day),
@@ -89,14 +89,14 @@ impl Attempt<'_> {
                     )
                     .await?
                 {
-                    CellDone::Computed(minutes) => {
-                        cells.learn(&cell, minutes);
+                    CellOutcome::Computed(minutes) => {
+                        cells.update_ratio(&cell, minutes);
                         untimed = false;
                         break;
                     }
-                    CellDone::TooLarge(median) if !unlimited => match cell.split(median) {
+                    CellOutcome::TooLarge(median) if !unlimited => match cell.split(median) {
                         Some(parts) => {
-                            cells.retry(parts);
+                            cells.requeue(parts);
                             break;
                         }
                         None => {
@@ -106,7 +106,7 @@ impl Attempt<'_> {
                             unlimited = true;
                         }
                     },
-                    CellDone::TooLarge(_) | CellDone::Again => return Ok(false),
+                    CellOutcome::TooLarge(_) | CellOutcome::Restart => return Ok(false),
                 }
             }
             for (resolution, unwritten) in [Resolution::Hour, Resolution::Day]
@@ -116,7 +116,10 @@ impl Attempt<'_> {
                 let complete: DateSet = unwritten
                     .iter()
                     .filter(|&start| {
-                        !cells.is_waiting(start, RollupFiles::end_of(resolution, start))
+                        !cells.has_pending(
+                            start,
+                            RollupFiles::last_day_of_partition(resolution, start),
+                        )
                     })
                     .collect();
                 files.write_partitions(resolution, &complete).await?;
@@ -138,11 +141,11 @@ impl Attempt<'_> {
         cell: Cell,
         untimed: bool,
         files: &Arc<RollupFiles>,
-        gathered: &mut Gathered,
+        gathered: &mut Totals,
         damaged: &mut BTreeMap<(String, String), String>,
         context: Arc<TaskContext>,
         budget: usize,
-    ) -> Result<CellDone, JobError> {
+    ) -> Result<CellOutcome, JobError> {
         let dates = DateSet::range(cell.first, cell.last);
         let mut inputs = Vec::new();
         for input in readable {
@@ -164,7 +167,7 @@ impl Attempt<'_> {
                     FileTask {
                         count_dates,
                         count_untimed,
-                        expected_minutes: known.minutes_on(&dates) as usize,
+                        expected_minutes: known.max_minutes_on(&dates) as usize,
                     },
                 ));
             }
@@ -185,13 +188,13 @@ impl Attempt<'_> {
             cell.window(),
         );
         if inputs.is_empty() {
-            return Ok(CellDone::Computed(0));
+            return Ok(CellOutcome::Computed(0));
         }
         let request = Request {
             cell,
             plausible: self.plausible,
             tasks: inputs.iter().map(|(_, task)| task.clone()).collect(),
-            at_once,
+            concurrency: at_once,
             sort_readings: (budget / at_once / 3 / 36).max(1_024),
             on_readings: Arc::new(move |readings| progress.read(readings)),
         };
@@ -204,7 +207,7 @@ impl Attempt<'_> {
             writers.spawn(async move {
                 let mut batches = exec.execute(partition, context)?;
                 while let Some(batch) = batches.try_next().await? {
-                    writer.take(&batch).await?;
+                    writer.write(&batch).await?;
                 }
                 writer.finish().await?;
                 Ok::<_, JobError>(())
@@ -224,16 +227,16 @@ impl Attempt<'_> {
             };
             let (key, file) = (&input.key, &input.file);
             let is_archived = Ledger::archive_name(key).is_some();
-            match file_fault(fault) {
-                Some(FileFault::Changed { .. }) if !is_archived => again = true,
+            match as_file_error(fault) {
+                Some(RawFileError::Changed { .. }) if !is_archived => again = true,
                 // This error may be transient, whereas the dates of a damaged archived file are sealed for good, so the
                 // run fails.
-                Some(FileFault::Refused { .. }) if is_archived => {
+                Some(RawFileError::AccessDenied { .. }) if is_archived => {
                     return Err(JobError::Compute(DataFusionError::Execution(
                         fault.to_string(),
                     )));
                 }
-                Some(FileFault::Store { .. }) | None => {
+                Some(RawFileError::Store { .. }) | None => {
                     return Err(JobError::Compute(DataFusionError::Execution(
                         fault.to_string(),
                     )));
@@ -259,14 +262,14 @@ impl Attempt<'_> {
             }
         }
         if again {
-            return Ok(CellDone::Again);
+            return Ok(CellOutcome::Restart);
         }
         match written {
             Ok(()) => {}
             Err(JobError::Compute(error))
                 if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) =>
             {
-                return Ok(CellDone::TooLarge(outcome.median_asset));
+                return Ok(CellOutcome::TooLarge(outcome.median_asset));
             }
             Err(error) => return Err(error),
         }
@@ -282,11 +285,11 @@ impl Attempt<'_> {
             }
             gathered.read.insert(input.key.clone());
         }
-        Ok(CellDone::Computed(outcome.minutes))
+        Ok(CellOutcome::Computed(outcome.minutes))
     }
 
     /// Enters the counts into the ledger and the report.
-    pub(super) fn account(&self, plan: &mut Plan, report: &mut Report, gathered: Gathered) {
+    pub(super) fn record_totals(&self, plan: &mut Plan, report: &mut Report, gathered: Totals) {
         let mut total = LeftOut::default();
         for (_, file) in plan.ledger.all_files_mut() {
             file.untimed = false;
@@ -297,7 +300,7 @@ impl Attempt<'_> {
                 file.left_out.merge(&left_out);
             }
             report.left_out.push(LeftOutOfFile {
-                path: Ledger::told(&path),
+                path: Ledger::display_path(&path),
                 reasons: left_out,
             });
         }
@@ -311,16 +314,16 @@ impl Attempt<'_> {
 }
 
 /// The outcome of computing a cell.
-enum CellDone {
+enum CellOutcome {
     /// The number of minute rows that were written.
     Computed(usize),
     /// The cell does not fit into memory. Contains the median of its assets, at which it can be split.
     TooLarge(Option<crate::model::AssetId>),
-    Again,
+    Restart,
 }
 
 /// Returns the file's fault inside an error of the plan.
-fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
+fn as_file_error(error: &DataFusionError) -> Option<&RawFileError> {
     match error.find_root() {
         DataFusionError::External(inner) => inner.downcast_ref(),
         _ => None,
@@ -328,7 +331,7 @@ fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
 }
 
 /// Estimates the number of readings that are read to compute `dates`.
-pub(super) fn estimate(ledger: &Ledger, dates: &DateSet) -> u64 {
+pub(super) fn estimate_readings(ledger: &Ledger, dates: &DateSet) -> u64 {
     let share = |file: &KnownFile| {
         file.rows as f64 * file.dates.intersection(dates).len() as f64
             / file.dates.len().max(1) as f64

@@ -18,7 +18,7 @@ pub(super) struct Input {
 }
 
 /// Returns the archive folder of a lake for expired raw files.
-pub(super) fn archive_of_raw(lake: &Store) -> Store {
+pub(super) fn raw_archive(lake: &Store) -> Store {
     lake.child("archive").child("raw")
 }
 
@@ -34,18 +34,18 @@ impl Attempt<'_> {
                     folder: self.job.raw.clone(),
                     file: file.clone(),
                 };
-                ranked.push(((known.rank(), file.path.clone()), input));
+                ranked.push(((known.precedence(), file.path.clone()), input));
             }
         }
-        let archive = archive_of_raw(&self.job.lake);
+        let archive = raw_archive(&self.job.lake);
         for (name, archived) in &ledger.archived {
             if archived.file.quarantined.is_none() {
                 let input = Input {
                     key: Ledger::archive_key(name),
                     folder: archive.clone(),
-                    file: archived.stored(name),
+                    file: archived.to_raw_file(name),
                 };
-                ranked.push(((archived.file.rank(), archived.path.clone()), input));
+                ranked.push(((archived.file.precedence(), archived.path.clone()), input));
             }
         }
         ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -53,7 +53,7 @@ impl Attempt<'_> {
     }
 
     /// Returns the inputs that have readings on `dates`.
-    pub(super) fn inputs_of(&self, ledger: &Ledger, dates: &DateSet) -> Vec<Input> {
+    pub(super) fn inputs_on(&self, ledger: &Ledger, dates: &DateSet) -> Vec<Input> {
         let mut inputs = self.inputs(ledger);
         inputs.retain(|input| {
             let known = ledger.file(&input.key);

@@ -13,14 +13,14 @@ use super::plan::compare;
 use super::resample::JobError;
 use crate::clock;
 use crate::lake::Store;
-use crate::lake::raw::list;
+use crate::lake::raw::list_raw_files;
 use crate::lake::runs::Runs;
-use crate::metrics::{METRICS, Waiting};
+use crate::metrics::{METRICS, WaitingFiles};
 use crate::model::Resolution;
 
 /// Checks the lag repeatedly, and remembers since when files wait.
 #[derive(Debug)]
-pub struct LagWatch {
+pub struct LagMonitor {
     lake: Store,
     raw: Store,
     /// The last published run and its ledger.
@@ -28,10 +28,10 @@ pub struct LagWatch {
     /// The time since which each file waits, by path and modification time.
     since: HashMap<(String, i64), DateTime<Utc>>,
     /// The time of the last check.
-    looked: Option<DateTime<Utc>>,
+    last_checked: Option<DateTime<Utc>>,
 }
 
-impl LagWatch {
+impl LagMonitor {
     /// Creates a watch for the tables in `lake` and the files in `raw`.
     pub fn new(lake: Store, raw: Store) -> Self {
         Self {
@@ -39,23 +39,23 @@ impl LagWatch {
             raw,
             known: None,
             since: HashMap::new(),
-            looked: None,
+            last_checked: None,
         }
     }
 
     /// Checks the lag and updates the metrics.
-    pub async fn look(&mut self) -> Result<Waiting, JobError> {
+    pub async fn check(&mut self) -> Result<WaitingFiles, JobError> {
         let waiting = self
-            .look_now(clock::now())
+            .measure(clock::now())
             .await
-            .inspect_err(|_| METRICS.tables.not_seen())?;
+            .inspect_err(|_| METRICS.tables.count_failed_check())?;
         METRICS
             .tables
-            .waiting(&Resolution::ALL.map(Resolution::table), waiting);
+            .set_waiting_files(&Resolution::ALL.map(Resolution::table), waiting);
         Ok(waiting)
     }
 
-    async fn look_now(&mut self, now: DateTime<Utc>) -> Result<Waiting, JobError> {
+    async fn measure(&mut self, now: DateTime<Utc>) -> Result<WaitingFiles, JobError> {
         let runs = Runs::open(&self.lake);
         let published = runs.latest_publication().await?;
         let run = published.as_ref().map_or(0, |publication| publication.run);
@@ -66,9 +66,9 @@ impl LagWatch {
             };
             self.known = Some((run, ledger));
         }
-        let listed = list(&self.raw).await?;
+        let listed = list_raw_files(&self.raw).await?;
         let Some((_, ledger)) = &self.known else {
-            return Ok(Waiting {
+            return Ok(WaitingFiles {
                 files: 0,
                 since: None,
             });
@@ -76,7 +76,7 @@ impl LagWatch {
         let changes = compare(ledger, &listed, false);
         // At the first check, unprocessed files are assumed to have arrived after the last published run.
         let earliest = self
-            .looked
+            .last_checked
             .or(published.map(|publication| publication.published_at));
         let mut since = HashMap::new();
         for file in &changes.fresh {
@@ -92,8 +92,8 @@ impl LagWatch {
         }
         let oldest = since.values().min().copied();
         self.since = since;
-        self.looked = Some(now);
-        Ok(Waiting {
+        self.last_checked = Some(now);
+        Ok(WaitingFiles {
             files: (changes.fresh.len() + changes.removed.len()) as u64,
             since: oldest,
         })

@@ -10,7 +10,7 @@ use crate::model::{AssetId, DateSet};
 use crate::resample::LeftOut;
 
 /// The prefix of the keys of archived files. No path below the raw folder begins with a slash.
-const ARCHIVE: &str = "/archive/raw/";
+const ARCHIVE_KEY_PREFIX: &str = "/archive/raw/";
 
 /// The ledger of a run: the raw files that it knew, and the work that is still due.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Ledger {
     pub archived: BTreeMap<String, ArchivedFile>,
     /// Expired raw files that stay in the raw folder until no reader uses them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub leaving: BTreeMap<String, Leaving>,
+    pub leaving: BTreeMap<String, ExpiredRawFile>,
     /// Names in the archive of files that are no longer needed there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unarchived: BTreeSet<String>,
@@ -78,7 +78,7 @@ pub struct KnownFile {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untimed: bool,
     /// The readings that were left out so far.
-    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: LeftOut,
     /// The reason why the file is in quarantine, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub struct ArchivedFile {
 
 /// A version of an expired raw file that is still in the raw folder but no longer one of the raw files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Leaving {
+pub struct ExpiredRawFile {
     /// The store's identifier of the version.
     pub etag: String,
     /// The time of the last modification, in nanoseconds since the Unix epoch.
@@ -130,12 +130,12 @@ impl KnownFile {
     }
 
     /// Returns the time that determines precedence among files with the same reading.
-    pub fn rank(&self) -> i64 {
+    pub fn precedence(&self) -> i64 {
         self.ranks_as.unwrap_or(self.modified)
     }
 
     /// Returns the maximum number of minute rows on `dates`, assuming that all dates of the file have equally many.
-    pub fn minutes_on(&self, dates: &DateSet) -> f64 {
+    pub fn max_minutes_on(&self, dates: &DateSet) -> f64 {
         self.minutes as f64 * self.dates.intersection(dates).len() as f64
             / self.dates.len().max(1) as f64
     }
@@ -143,13 +143,13 @@ impl KnownFile {
 
 impl ArchivedFile {
     /// Returns the archived file, to be read from the archive.
-    pub fn stored(&self, name: &str) -> RawFile {
+    pub fn to_raw_file(&self, name: &str) -> RawFile {
         // The version in the archive is not checked: an archive may have been moved, or restored from a backup.
-        RawFile::fixed(name, self.file.size)
+        RawFile::immutable(name, self.file.size)
     }
 }
 
-impl Leaving {
+impl ExpiredRawFile {
     /// Whether `file` is this version.
     pub fn is_version(&self, file: &RawFile) -> bool {
         (self.etag.as_str(), self.modified, self.size)
@@ -160,24 +160,24 @@ impl Leaving {
 impl Ledger {
     /// Returns the ledger without expired files that are no longer in the raw folder. This change alone needs no
     /// publication.
-    pub fn left(mut self, left: &[String]) -> Self {
+    pub fn without_deleted(mut self, left: &[String]) -> Self {
         self.leaving.retain(|path, _| !left.contains(path));
         self
     }
 
     /// Returns the key of an archived file. The key of a raw file is its path.
     pub fn archive_key(name: &str) -> String {
-        format!("{ARCHIVE}{name}")
+        format!("{ARCHIVE_KEY_PREFIX}{name}")
     }
 
     /// Returns the name in the archive of the file with this key, or `None` if it is a raw file.
     pub fn archive_name(key: &str) -> Option<&str> {
-        key.strip_prefix(ARCHIVE)
+        key.strip_prefix(ARCHIVE_KEY_PREFIX)
     }
 
     /// Returns the path of the file with this key for messages, relative to the raw folder or, for an archived file, to
     /// the lake.
-    pub fn told(key: &str) -> String {
+    pub fn display_path(key: &str) -> String {
         key.trim_start_matches('/').to_owned()
     }
 
@@ -218,7 +218,7 @@ impl Ledger {
     }
 
     /// Returns the dates of `what` that are on hold at `now`.
-    pub fn held(&self, what: &str, now: DateTime<Utc>) -> DateSet {
+    pub fn held_dates(&self, what: &str, now: DateTime<Utc>) -> DateSet {
         let mut held = DateSet::default();
         for hold in &self.holds {
             if hold.what == what && hold.until > now {
@@ -229,6 +229,6 @@ impl Ledger {
     }
 }
 
-fn is_nothing(left_out: &LeftOut) -> bool {
+fn is_zero(left_out: &LeftOut) -> bool {
     left_out.total() == 0
 }

@@ -14,14 +14,14 @@ pub mod spec;
 mod status;
 mod survey;
 
-pub use lag::LagWatch;
+pub use lag::LagMonitor;
 pub use maintain::{
-    ArchiveContents, Compacted, Expired, Fate, HeldDates, InArchive, Left, LeftInArchive,
-    MaintainOptions, MaintainOutcome, MaintainReport, Restore, RestoreOutcome, RestoreReport,
-    Swept,
+    ArchiveContents, ArchivedData, CompactionReport, ExpiredData, ExpiryOutcome, HeldDates,
+    MaintainOptions, MaintainOutcome, MaintainReport, NotRestored, NotRestoredReason,
+    RestoreOutcome, RestoreReport, RestoreRequest, SweepReport,
 };
 pub use report::{
-    DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report,
+    DateSpan, FileCounts, LeftOutOfFile, Outcome, QuarantinedFile, ReadingCounts, Report,
 };
 pub use resample::{Job, JobError, Options, Progress};
 pub use status::{RawStatus, Status, TableStatus, status};

@@ -16,7 +16,7 @@ pub struct Changes {
     /// Known files that no longer exist.
     pub removed: Vec<String>,
     /// Expired files that are no longer in the raw folder.
-    pub left: Vec<String>,
+    pub deleted_expired: Vec<String>,
 }
 
 /// Compares a listing with the ledger. With `full`, every file is fresh; callers also set it if the settings have
@@ -53,7 +53,7 @@ pub fn compare(ledger: &Ledger, listed: &[RawFile], full: bool) -> Changes {
         .collect();
     let left = ledger.leaving.keys();
     let left = left.filter(|path| !still.contains(path.as_str()));
-    changes.left = left.cloned().collect();
+    changes.deleted_expired = left.cloned().collect();
     changes
 }
 
@@ -97,16 +97,16 @@ impl Plan {
 
 /// The results of surveys, by the keys of files in the ledger.
 #[derive(Debug, Default)]
-pub struct Surveyed {
+pub struct SurveyResults {
     /// The files that are fresh according to [`compare`], and for a full run also the archived ones.
     pub files: BTreeMap<String, KnownFile>,
     /// The names in the archive of files that are identical, byte for byte, to the raw file at their former path, by
     /// that path.
-    pub came_back: BTreeMap<String, String>,
+    pub restored: BTreeMap<String, String>,
 }
 
 /// Returns the dates to compute, and the ledger after that.
-pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scope) -> Plan {
+pub fn plan(before: &Ledger, changes: &Changes, surveyed: SurveyResults, scope: &Scope) -> Plan {
     let mut due = before.due.clone();
     due.extend(&scope.unfinished);
     due.extend(&scope.in_tables);
@@ -114,7 +114,7 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
         due: DateSet::default(),
         ..before.clone()
     };
-    for path in &changes.left {
+    for path in &changes.deleted_expired {
         ledger.leaving.remove(path);
     }
     for path in &changes.removed {
@@ -130,12 +130,12 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
         if let Some(old) = ledger.file_mut(&key) {
             due.extend(&old.dates);
             let old = std::mem::replace(old, file);
-            keep_identity(&mut ledger, &key, &old);
+            copy_identity(&mut ledger, &key, &old);
         }
     }
     for (key, mut file) in raw {
-        match surveyed.came_back.get(&key) {
-            Some(name) => come_back(&mut ledger, &mut file, name),
+        match surveyed.restored.get(&key) {
+            Some(name) => restore_archived(&mut ledger, &mut file, name),
             None => {
                 let same = ledger.files.get(&key);
                 let same = same.filter(|old| {
@@ -150,13 +150,13 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
                 replace_archived(&mut ledger, names, &file, &mut due);
             }
         }
-        seal(&mut file);
+        quarantine_if_sealed(&mut file);
         if let Some(old) = ledger.files.insert(key, file) {
             due.extend(&old.dates);
         }
     }
     let due = due.difference(&ledger.sealed);
-    keep_sealed(&mut ledger);
+    exclude_sealed(&mut ledger);
     let plausible = DateSet::range(Day::MIN, scope.last_plausible);
     let chosen = scope.dates.map_or_else(
         || plausible.clone(),
@@ -192,7 +192,7 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
 }
 
 /// Puts a file into quarantine if all its dates are sealed, because none of its readings are used.
-fn seal(file: &mut KnownFile) {
+fn quarantine_if_sealed(file: &mut KnownFile) {
     if file.late.is_empty() || file.quarantined.is_some() {
         return;
     }
@@ -209,7 +209,7 @@ fn seal(file: &mut KnownFile) {
 }
 
 /// Removes the sealed dates from the due dates of all files, including those that were due before they were sealed.
-fn keep_sealed(ledger: &mut Ledger) {
+fn exclude_sealed(ledger: &mut Ledger) {
     let sealed = ledger.sealed.clone();
     for (_, file) in ledger.all_files_mut() {
         file.due = file.due.difference(&sealed);
@@ -217,7 +217,7 @@ fn keep_sealed(ledger: &mut Ledger) {
 }
 
 /// Keeps the version and the precedence of an archived file that was surveyed again.
-fn keep_identity(ledger: &mut Ledger, key: &str, old: &KnownFile) {
+fn copy_identity(ledger: &mut Ledger, key: &str, old: &KnownFile) {
     if let Some(file) = ledger.file_mut(key) {
         file.etag.clone_from(&old.etag);
         file.modified = old.modified;
@@ -228,13 +228,13 @@ fn keep_identity(ledger: &mut Ledger, key: &str, old: &KnownFile) {
 }
 
 /// Makes an archived file a raw file again. Its readings do not change, so nothing becomes due.
-fn come_back(ledger: &mut Ledger, file: &mut KnownFile, name: &str) {
+fn restore_archived(ledger: &mut Ledger, file: &mut KnownFile, name: &str) {
     if let Some(archived) = ledger.archived.remove(name) {
         ledger.unarchived.insert(name.to_owned());
         *file = KnownFile {
             etag: std::mem::take(&mut file.etag),
             modified: file.modified,
-            ranks_as: Some(archived.file.rank()),
+            ranks_as: Some(archived.file.precedence()),
             ..archived.file
         };
     }
@@ -271,7 +271,7 @@ fn replace_archived<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::{ArchivedFile, Leaving};
+    use super::super::ledger::{ArchivedFile, ExpiredRawFile};
     use super::*;
 
     fn file(etag: &str, first: Day, last: Day) -> KnownFile {
@@ -314,9 +314,9 @@ mod tests {
             .filter(|(path, ..)| changes.fresh.iter().any(|fresh| fresh.path == *path))
             .map(|(path, etag, first, last)| ((*path).to_owned(), file(etag, *first, *last)))
             .collect();
-        let surveyed = Surveyed {
+        let surveyed = SurveyResults {
             files: surveyed,
-            ..Surveyed::default()
+            ..SurveyResults::default()
         };
         plan(before, &changes, surveyed, scope)
     }
@@ -406,7 +406,7 @@ mod tests {
     /// Moves the file at `path` to the archive.
     fn archive(ledger: &mut Ledger, path: &str) {
         let file = ledger.files.remove(path).unwrap();
-        let leaving = Leaving {
+        let leaving = ExpiredRawFile {
             etag: file.etag.clone(),
             modified: file.modified,
             size: file.size,
@@ -456,7 +456,7 @@ mod tests {
             ..listed("a", "2")
         }];
         let changes = compare(&ledger, &files, false);
-        let surveyed = Surveyed {
+        let surveyed = SurveyResults {
             files: [(
                 "a".to_owned(),
                 KnownFile {
@@ -465,13 +465,13 @@ mod tests {
                 },
             )]
             .into(),
-            came_back: [("a".to_owned(), "a-1".to_owned())].into(),
+            restored: [("a".to_owned(), "a-1".to_owned())].into(),
         };
         let back = plan(&ledger, &changes, surveyed, &scope());
         assert!(back.dirty.is_empty() && back.ledger.archived.is_empty());
         let known = &back.ledger.files["a"];
         assert_eq!(
-            (known.etag.as_str(), known.modified, known.rank()),
+            (known.etag.as_str(), known.modified, known.precedence()),
             ("2", 77, 0)
         );
     }

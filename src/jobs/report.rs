@@ -76,7 +76,7 @@ pub struct ReadingCounts {
 
 /// A file in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
+pub struct QuarantinedFile {
     /// The path relative to the raw folder.
     pub path: String,
     /// The reason.
@@ -114,7 +114,7 @@ pub struct Report {
     /// The duration in seconds.
     pub seconds: f64,
     /// Files in quarantine after the run.
-    pub quarantined: Vec<Quarantined>,
+    pub quarantined: Vec<QuarantinedFile>,
     /// The readings that were left out of the files of this run.
     pub left_out: Vec<LeftOutOfFile>,
     /// The files that would be read. Dry runs only.
@@ -128,7 +128,7 @@ pub struct Report {
 impl Report {
     /// Returns the files in quarantine according to a ledger, and the files with sealed dates whose readings are left
     /// out.
-    pub fn quarantine_of(ledger: &Ledger) -> Vec<Quarantined> {
+    pub fn quarantined_files(ledger: &Ledger) -> Vec<QuarantinedFile> {
         let files = ledger.files.iter();
         let partly = |path: &str, file: &KnownFile| {
             let late = (!file.late.is_empty()).then_some(&file.late)?;
@@ -147,14 +147,14 @@ impl Report {
         });
         let quarantined = raw.chain(archived).filter_map(|(path, reason)| {
             let reason = reason?;
-            Some(Quarantined { path, reason })
+            Some(QuarantinedFile { path, reason })
         });
         quarantined.collect()
     }
 
     /// Returns the paths of the files that a dry run would read.
-    pub(super) fn would_read(fresh: &[Input]) -> Vec<String> {
-        let keys = fresh.iter().map(|input| Ledger::told(&input.key));
+    pub(super) fn paths_to_read(fresh: &[Input]) -> Vec<String> {
+        let keys = fresh.iter().map(|input| Ledger::display_path(&input.key));
         keys.collect()
     }
 }

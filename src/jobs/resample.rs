@@ -16,30 +16,30 @@ use std::sync::Arc;
 use datafusion::common::DataFusionError;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::compute::{Gathered, estimate};
-use super::inputs::archive_of_raw;
+use super::compute::{Totals, estimate_readings};
+use super::inputs::raw_archive;
 use super::ledger::Ledger;
 use super::plan::{Plan, Scope, compare, plan};
 use super::report::{DateSpan, FileCounts, Outcome, ReadingCounts, Report};
-use super::rollup_files::{FilesError, RollupFiles};
+use super::rollup_files::{RollupFiles, RollupFilesError};
 use super::spec::ResampleSpec;
 use crate::clock::{self, Stopwatch};
 use crate::config::Settings;
 use crate::lake::lease::{Holder, Lease, LeaseError};
-use crate::lake::raw::shelf::{CopyError, has_any};
-use crate::lake::raw::{ColumnNames, FileFault, RawError, RawFile, RawFormat, list};
+use crate::lake::raw::archive_copy::{CopyError, has_files};
+use crate::lake::raw::{ColumnNames, ListError, RawFile, RawFileError, RawFormat, list_raw_files};
 use crate::lake::runs::{Intent, Publication, Runs, RunsError};
 use crate::lake::table::{Change, Table, TableError};
 use crate::lake::{Store, failpoint};
 use crate::model::{DateSet, Day, Resolution, Window, day_of};
 
 /// The number of published runs whose records are kept, for readers that still use them.
-pub(super) const RUNS_KEPT: usize = 100;
+pub(super) const MAX_KEPT_RUNS: usize = 100;
 /// The maximum number of attempts of a run. A run starts over if raw files change while it reads them, or turn out to
 /// be damaged.
-const ATTEMPTS: usize = 20;
+const MAX_ATTEMPTS: usize = 20;
 /// The upper bound of plausible times in microseconds, 6000-01-01. Minute numbers of 32 bits reach to the year 6053.
-pub(super) const LAST_TIME: i64 = 127_174_492_800_000_000;
+pub(super) const MAX_TIME_MICROS: i64 = 127_174_492_800_000_000;
 
 /// The reasons why a run failed. Readers see nothing of what it wrote, and the next run replaces it.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +49,10 @@ pub enum JobError {
     Lease(#[from] LeaseError),
     /// The raw folder cannot be listed.
     #[error("cannot list the raw files")]
-    Raw(#[from] RawError),
+    Raw(#[from] ListError),
     /// The store of the raw files fails.
     #[error("cannot read the raw files")]
-    RawStore(#[source] FileFault),
+    RawStore(#[source] RawFileError),
     /// A raw file cannot be archived or restored.
     #[error("cannot archive or restore raw files")]
     Archive(#[from] CopyError),
@@ -71,7 +71,7 @@ pub enum JobError {
         "cannot delete the expired raw file {path}: its copy {file} is missing. Restore the copy; or touch the raw file, and \
          the next `plantlake resample` treats it as restored"
     )]
-    NotInArchive {
+    MissingArchiveCopy {
         /// The missing copy.
         file: String,
         /// The path of the raw file.
@@ -82,7 +82,7 @@ pub enum JobError {
         "cannot read the archived raw files: {folder} is empty, but {files} raw files were archived there, and late readings \
          are averaged with them. Check that it is mounted, or restore it, and run again"
     )]
-    ArchiveGone {
+    EmptyArchive {
         /// The folder of the archive.
         folder: String,
         /// The number of raw files that were archived.
@@ -101,15 +101,15 @@ pub enum JobError {
     },
     /// The rollups cannot be written.
     #[error("cannot write the rollups")]
-    Files(#[from] FilesError),
+    Files(#[from] RollupFilesError),
     /// The computation failed.
     #[error("cannot compute the rollups")]
     Compute(#[from] DataFusionError),
     /// Raw files change faster than they can be read.
     #[error(
-        "raw files changed while they were read, {ATTEMPTS} times; write files under another name and rename them when they are complete"
+        "raw files changed while they were read, {MAX_ATTEMPTS} times; write files under another name and rename them when they are complete"
     )]
-    Restless,
+    FilesChanging,
 }
 
 /// The options of a run.
@@ -156,13 +156,13 @@ pub(super) struct Attempt<'a> {
 }
 
 /// The outcome of an attempt.
-enum Attempted {
+enum AttemptOutcome {
     Done(Box<Report>),
     /// A file changed, or turned out to be damaged after other results were computed with it.
-    Again,
+    Restart,
 }
 
-pub(super) fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> JobError {
+pub(super) fn table_error(resolution: Resolution) -> impl Fn(TableError) -> JobError {
     move |source| JobError::Table {
         table: resolution.table(),
         source: Box::new(source),
@@ -198,18 +198,18 @@ impl Job {
         let lease = if options.dry_run {
             None
         } else {
-            Some(Lease::take(&self.lake, Holder::of_process("resample")).await?)
+            Some(Lease::take(&self.lake, Holder::for_process("resample")).await?)
         };
         failpoint::reach("lease-taken");
         let mut damaged = BTreeMap::new();
-        let mut result = Err(JobError::Restless);
-        for _ in 0..ATTEMPTS {
+        let mut result = Err(JobError::FilesChanging);
+        for _ in 0..MAX_ATTEMPTS {
             match self
                 .attempt(options, lease.as_ref(), &mut damaged, &watch, started_at)
                 .await
             {
-                Ok(Attempted::Again) => continue,
-                Ok(Attempted::Done(report)) => result = Ok(*report),
+                Ok(AttemptOutcome::Restart) => continue,
+                Ok(AttemptOutcome::Done(report)) => result = Ok(*report),
                 Err(error) => result = Err(error),
             }
             break;
@@ -227,7 +227,7 @@ impl Job {
         damaged: &mut BTreeMap<(String, String), String>,
         watch: &Stopwatch,
         started_at: chrono::DateTime<chrono::Utc>,
-    ) -> Result<Attempted, JobError> {
+    ) -> Result<AttemptOutcome, JobError> {
         let runs = Runs::open(&self.lake);
         let published = runs.latest_publication().await?;
         let mut ledger: Ledger = match &published {
@@ -238,7 +238,7 @@ impl Job {
             .keys()
             .any(|(key, _)| Ledger::archive_name(key).is_some())
         {
-            self.must_have_archive(&ledger).await?;
+            self.check_archive(&ledger).await?;
         }
         seal_damaged(&mut ledger, damaged);
         let plausible = self.plausible();
@@ -250,7 +250,7 @@ impl Job {
             runs,
             format: Arc::new(self.format(plausible)),
             plausible,
-            listed: list(&self.raw).await?,
+            listed: list_raw_files(&self.raw).await?,
         };
         let mut changes = compare(&ledger, &attempt.listed, full);
         // Known files that this run found to be damaged. Their dates are computed again without them.
@@ -283,7 +283,7 @@ impl Job {
                 Resolution::Minute,
                 publication.versions.data_min,
             );
-            let table = table.await.map_err(table_failed(Resolution::Minute))?;
+            let table = table.await.map_err(table_error(Resolution::Minute))?;
             scope.in_tables = table
                 .files()
                 .iter()
@@ -326,11 +326,12 @@ impl Job {
         }
         if options.dry_run {
             report.outcome = Outcome::DryRun;
-            report.would_read = Report::would_read(&attempt.inputs_of(&plan.ledger, &plan.dirty));
-            report.estimated_readings = Some(estimate(&plan.ledger, &plan.dirty));
+            report.would_read =
+                Report::paths_to_read(&attempt.inputs_on(&plan.ledger, &plan.dirty));
+            report.estimated_readings = Some(estimate_readings(&plan.ledger, &plan.dirty));
         } else if !plan.dirty.is_empty()
             || published.is_none()
-            || plan.ledger != ledger.left(&changes.left)
+            || plan.ledger != ledger.without_deleted(&changes.deleted_expired)
         {
             let number = attempt.runs.next_run_number().await?;
             match attempt
@@ -339,22 +340,22 @@ impl Job {
                 .await?
             {
                 Some(()) => report.run = Some(number),
-                None => return Ok(Attempted::Again),
+                None => return Ok(AttemptOutcome::Restart),
             }
         }
-        report.quarantined = Report::quarantine_of(&plan.ledger);
+        report.quarantined = Report::quarantined_files(&plan.ledger);
         report.files.quarantined = report.quarantined.len();
         report.seconds = watch.seconds();
-        Ok(Attempted::Done(Box::new(report)))
+        Ok(AttemptOutcome::Done(Box::new(report)))
     }
 
     /// Fails if the archive of raw files is empty. A single missing file seals its dates, but an archive without any
     /// file is probably not mounted.
-    async fn must_have_archive(&self, ledger: &Ledger) -> Result<(), JobError> {
-        let archive = archive_of_raw(&self.lake);
-        match has_any(&archive).await? {
+    async fn check_archive(&self, ledger: &Ledger) -> Result<(), JobError> {
+        let archive = raw_archive(&self.lake);
+        match has_files(&archive).await? {
             true => Ok(()),
-            false => Err(JobError::ArchiveGone {
+            false => Err(JobError::EmptyArchive {
                 folder: archive.to_string(),
                 files: ledger.archived.len(),
             }),
@@ -362,10 +363,10 @@ impl Job {
     }
 
     pub(super) fn plausible(&self) -> Window {
-        let plausible = self.settings.resample.plausible(clock::now());
+        let plausible = self.settings.resample.plausible_times(clock::now());
         Window {
             start: *plausible.start(),
-            end: plausible.end().saturating_add(1).min(LAST_TIME),
+            end: plausible.end().saturating_add(1).min(MAX_TIME_MICROS),
         }
     }
 
@@ -414,12 +415,12 @@ impl Attempt<'_> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
             let before = published.as_ref();
-            let before = before.map(|it| it.versions.of(resolution));
+            let before = before.map(|it| it.versions.get(resolution));
             let table = Table::open_for_change(&self.job.lake, resolution, before).await;
-            tables.push(table.map_err(table_failed(resolution))?);
+            tables.push(table.map_err(table_error(resolution))?);
         }
         let Ok(tables) = <[Table; 3]>::try_from(tables) else {
-            return Err(JobError::Restless);
+            return Err(JobError::FilesChanging);
         };
         failpoint::reach("before-intent");
         let intent = Intent {
@@ -427,7 +428,7 @@ impl Attempt<'_> {
             started_at: clock::now(),
             dates: plan.dirty.clone(),
             files: self
-                .inputs_of(&plan.ledger, &plan.dirty)
+                .inputs_on(&plan.ledger, &plan.dirty)
                 .into_iter()
                 .map(|input| (input.key, input.file.etag))
                 .collect(),
@@ -435,7 +436,7 @@ impl Attempt<'_> {
         self.runs.write_intent(&intent).await?;
         failpoint::reach("after-intent");
         let files = Arc::new(RollupFiles::new(tables, plan.dirty.clone()));
-        let mut gathered = Gathered::default();
+        let mut gathered = Totals::default();
         let computed = self.compute(plan, &files, &mut gathered, damaged).await;
         if !matches!(computed, Ok(true)) {
             files.discard().await;
@@ -463,17 +464,17 @@ impl Attempt<'_> {
                 ..Change::default()
             };
             let version = table.commit(run, change).await;
-            versions.push(version.map_err(table_failed(resolution))?);
+            versions.push(version.map_err(table_error(resolution))?);
             failpoint::reach(&format!("after-commit-{}", resolution.table()));
         }
-        self.account(plan, report, gathered);
+        self.record_totals(plan, report, gathered);
         failpoint::reach("before-ledger");
         self.runs.write_ledger(run, &plan.ledger).await?;
         failpoint::reach("after-ledger");
         report.run = Some(run);
         report.outcome = Outcome::Published;
         report.seconds = watch.seconds();
-        report.quarantined = Report::quarantine_of(&plan.ledger);
+        report.quarantined = Report::quarantined_files(&plan.ledger);
         report.files.quarantined = report.quarantined.len();
         self.runs.write_record(run, report).await?;
         if let Some(lease) = self.lease {
@@ -483,7 +484,7 @@ impl Attempt<'_> {
         let mut publication =
             Publication::new(run, [versions[0], versions[1], versions[2]], clock::now());
         if let Some(before) = &published {
-            publication.follow(before);
+            publication.copy_expiry_state(before);
         }
         self.runs.publish(&publication).await?;
         failpoint::reach("after-publish");
@@ -492,7 +493,7 @@ impl Attempt<'_> {
             "published"
         );
         for resolution in Resolution::ALL {
-            let version = publication.versions.of(resolution);
+            let version = publication.versions.get(resolution);
             let lake = &self.job.lake;
             if let Err(error) = Table::checkpoint_if_due(lake, resolution, version).await {
                 // Nothing depends on the checkpoint; a later run writes the next one.
@@ -500,7 +501,7 @@ impl Attempt<'_> {
             }
         }
         let since = clock::now() - self.job.settings.maintain.grace;
-        if let Err(error) = self.runs.clean_up(RUNS_KEPT, since).await {
+        if let Err(error) = self.runs.clean_up(MAX_KEPT_RUNS, since).await {
             // Nothing depends on the clean-up; the next run tries again.
             warn!(%error, "cannot remove old run records");
         }

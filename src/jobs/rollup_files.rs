@@ -19,11 +19,11 @@ use crate::model::{DateSet, Day, Resolution, day_of, day_to_date};
 
 /// The maximum number of rows of a partition whose files are merged into one. Files of a larger partition are kept, or
 /// copied without the dates that were computed again.
-const MERGE_ROWS: u64 = 2_000_000;
+const MAX_MERGED_ROWS: u64 = 2_000_000;
 
 /// The reasons why the files cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum FilesError {
+pub enum RollupFilesError {
     /// A table's file cannot be written or read.
     #[error("cannot write a data file of {table}")]
     Table {
@@ -67,8 +67,8 @@ pub struct MinuteWriter {
     open: Option<(u32, FileWriter)>,
 }
 
-fn failed(resolution: Resolution) -> impl Fn(TableError) -> FilesError {
-    move |source| FilesError::Table {
+fn failed(resolution: Resolution) -> impl Fn(TableError) -> RollupFilesError {
+    move |source| RollupFilesError::Table {
         table: resolution.table(),
         source: Box::new(source),
     }
@@ -150,7 +150,7 @@ impl RollupFiles {
         self: &Arc<Self>,
         resolution: Resolution,
         starts: &DateSet,
-    ) -> Result<(), FilesError> {
+    ) -> Result<(), RollupFilesError> {
         let mut writers = JoinSet::new();
         let mut written = Ok(());
         let mut starts = starts.iter();
@@ -166,7 +166,8 @@ impl RollupFiles {
             let Some(joined) = writers.join_next().await else {
                 return written;
             };
-            written = written.and(joined.unwrap_or_else(|error| Err(FilesError::Task(error))));
+            written =
+                written.and(joined.unwrap_or_else(|error| Err(RollupFilesError::Task(error))));
         }
     }
 
@@ -179,11 +180,15 @@ impl RollupFiles {
     }
 
     /// Returns the last date of the partition that begins on `start`.
-    pub fn end_of(resolution: Resolution, start: Day) -> Day {
+    pub fn last_day_of_partition(resolution: Resolution, start: Day) -> Day {
         partition_end(resolution, start)
     }
 
-    async fn write_partition(&self, resolution: Resolution, start: Day) -> Result<(), FilesError> {
+    async fn write_partition(
+        &self,
+        resolution: Resolution,
+        start: Day,
+    ) -> Result<(), RollupFilesError> {
         let waiting = &self.waiting[resolution as usize - 1];
         let mut batches = lock(waiting).remove(&start).unwrap_or_default();
         let change = &self.changes[resolution as usize];
@@ -192,17 +197,17 @@ impl RollupFiles {
             .map(|batch| batch.num_rows() as u64)
             .sum::<u64>();
         let table = self.table(resolution);
-        let partition = Partition::of(resolution, start);
+        let partition = Partition::containing(resolution, start);
         let existing: Vec<DataFile> = table
             .files()
             .into_iter()
             .filter(|file| file.partition == partition)
             .collect();
-        let melt = existing
+        let is_merged = existing
             .iter()
             .map(|file| file.rows.unwrap_or(u64::MAX))
             .fold(0, u64::saturating_add)
-            <= MERGE_ROWS;
+            <= MAX_MERGED_ROWS;
         for file in existing {
             let touched = match (file.min_time, file.max_time) {
                 (Some(min), Some(max)) => self
@@ -210,11 +215,11 @@ impl RollupFiles {
                     .intersects(&DateSet::range(day_of(min), day_of(max))),
                 _ => true,
             };
-            if !melt && !touched {
+            if !is_merged && !touched {
                 continue;
             }
             let mut rows = table.read_file(&file).await.map_err(failed(resolution))?;
-            let mut copy = if melt {
+            let mut copy = if is_merged {
                 None
             } else {
                 Some(table.writer(partition.clone()))
@@ -235,7 +240,7 @@ impl RollupFiles {
             }
             lock(change).remove.push(file);
         }
-        let merged = in_order(&batches)?;
+        let merged = sort_rows(&batches)?;
         if let Some(rows) = merged {
             let mut writer = table.writer(partition);
             writer.write(&rows).await.map_err(failed(resolution))?;
@@ -247,7 +252,7 @@ impl RollupFiles {
         Ok(())
     }
 
-    fn without_dirty(&self, batch: &RecordBatch) -> Result<RecordBatch, FilesError> {
+    fn without_dirty(&self, batch: &RecordBatch) -> Result<RecordBatch, RollupFilesError> {
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
         let keep = times
             .values()
@@ -268,7 +273,7 @@ impl RollupFiles {
 
 impl MinuteWriter {
     /// Writes one output batch of the operator.
-    pub async fn take(&mut self, batch: &RecordBatch) -> Result<(), FilesError> {
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), RollupFilesError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -308,7 +313,10 @@ impl MinuteWriter {
             Some(open) => open,
             None => {
                 let table = self.files.table(Resolution::Minute);
-                (part, table.writer(Partition::of(Resolution::Minute, day)))
+                (
+                    part,
+                    table.writer(Partition::containing(Resolution::Minute, day)),
+                )
             }
         };
         open.1
@@ -321,7 +329,7 @@ impl MinuteWriter {
     }
 
     /// Closes the open file.
-    pub async fn finish(&mut self) -> Result<(), FilesError> {
+    pub async fn finish(&mut self) -> Result<(), RollupFilesError> {
         if let Some((_, writer)) = self.open.take() {
             failpoint::reach("before-data-file");
             let written = writer.finish().await.map_err(failed(Resolution::Minute))?;
@@ -333,7 +341,7 @@ impl MinuteWriter {
 }
 
 /// Returns all rows in one batch, sorted by asset and time, or `None` if there are no rows.
-fn in_order(batches: &[RecordBatch]) -> Result<Option<RecordBatch>, FilesError> {
+fn sort_rows(batches: &[RecordBatch]) -> Result<Option<RecordBatch>, RollupFilesError> {
     let mut keys = Vec::new();
     for (number, batch) in batches.iter().enumerate() {
         let assets = batch.column(0).as_dictionary::<Int32Type>();

@@ -11,15 +11,15 @@ use toml::Spanned;
 use toml::value::{Datetime, Value};
 
 use crate::config::{parse_duration, parse_timezone};
-use crate::model::{Argument, ArgumentType, JobKind, JobSpec, Missed, Schedule};
+use crate::model::{Argument, ArgumentType, JobKind, JobSpec, MissedRunPolicy, Schedule};
 
 /// The maximum number of retries of a job.
-const MOST_RETRIES: u32 = 100;
-const TIMEOUT: &str = "1h";
-const BACKOFF: &str = "1min";
-const RETRIES: u32 = 2;
+const MAX_RETRIES: u32 = 100;
+const DEFAULT_TIMEOUT: &str = "1h";
+const DEFAULT_BACKOFF: &str = "1min";
+const DEFAULT_RETRIES: u32 = 2;
 /// The maximum length of a job's name in characters. The name is a metric label.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// The reasons why a job specification cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum SpecError {
     },
     /// The file has an invalid value.
     #[error("invalid job spec {path}, line {line}: {problem}")]
-    Wrong {
+    Invalid {
         /// The path of the file.
         path: PathBuf,
         /// The line, starting with 1.
@@ -76,7 +76,7 @@ impl Default for Columns {
 /// A file before it is checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Written {
+struct SpecFile {
     kind: Option<Spanned<String>>,
     schedule: Option<Spanned<String>>,
     timezone: Option<Spanned<String>>,
@@ -90,24 +90,24 @@ struct Written {
 }
 
 /// A file with its text, for the positions in errors.
-struct Source<'a> {
+struct SpecSource<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
 /// The checked contents of one file.
-struct Declared {
+struct ParsedSpec {
     spec: JobSpec,
     columns: Columns,
     /// The byte offset in the file of each name in `after`.
     after: Vec<usize>,
 }
 
-impl Source<'_> {
+impl SpecSource<'_> {
     /// Returns an error at a byte offset in the file.
-    fn wrong(&self, at: usize, problem: impl Into<String>) -> SpecError {
+    fn error_at(&self, at: usize, problem: impl Into<String>) -> SpecError {
         let before = self.text.as_bytes().iter().take(at);
-        SpecError::Wrong {
+        SpecError::Invalid {
             path: self.path.to_owned(),
             line: 1 + before.filter(|&&byte| byte == b'\n').count(),
             problem: problem.into(),
@@ -115,31 +115,37 @@ impl Source<'_> {
     }
 
     /// Returns the error for an invalid value.
-    fn bad(&self, key: &str, value: &Spanned<String>, problem: &str, expected: &str) -> SpecError {
+    fn invalid_value(
+        &self,
+        key: &str,
+        value: &Spanned<String>,
+        problem: &str,
+        expected: &str,
+    ) -> SpecError {
         let found = value.get_ref();
         let problem = format!("`{key}` is {found:?}, which {problem}; expected {expected}");
-        self.wrong(value.span().start, problem)
+        self.error_at(value.span().start, problem)
     }
 
-    fn read(&self, name: &str) -> Result<Declared, SpecError> {
-        let written: Written = toml::from_str(self.text).map_err(|error| {
+    fn parse(&self, name: &str) -> Result<ParsedSpec, SpecError> {
+        let written: SpecFile = toml::from_str(self.text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            self.wrong(at, error.message().replace('\n', ", "))
+            self.error_at(at, error.message().replace('\n', ", "))
         })?;
         let kind = self.kind(name, written.kind.as_ref())?;
         let schedule = self.schedule(&written)?;
         if let (Some(zone), None) = (&written.timezone, &schedule) {
-            return Err(self.wrong(zone.span().start, "`timezone` is given without `schedule`"));
+            return Err(self.error_at(zone.span().start, "`timezone` is given without `schedule`"));
         }
         if let (Some(first), None) = (written.after.first(), &schedule) {
-            return Err(self.wrong(
+            return Err(self.error_at(
                 first.span().start,
                 "`after` is given without `schedule`: only scheduled runs wait for other jobs",
             ));
         }
         let columns = match written.columns {
             Some(columns) if name != JobKind::Resample.name() => {
-                return Err(self.wrong(
+                return Err(self.error_at(
                     columns.span().start,
                     "`columns` belongs in resample.toml: it applies to every reader of raw files",
                 ));
@@ -148,33 +154,40 @@ impl Source<'_> {
             None => Columns::default(),
         };
         let retries = match &written.retries {
-            None => RETRIES,
+            None => DEFAULT_RETRIES,
             Some(number) => u32::try_from(*number.get_ref())
                 .ok()
-                .filter(|number| *number <= MOST_RETRIES)
+                .filter(|number| *number <= MAX_RETRIES)
                 .ok_or_else(|| {
                     let problem = format!(
-                        "`retries` is {}; expected 0 to {MOST_RETRIES}",
+                        "`retries` is {}; expected 0 to {MAX_RETRIES}",
                         number.get_ref()
                     );
-                    self.wrong(number.span().start, problem)
+                    self.error_at(number.span().start, problem)
                 })?,
         };
         let missed = match &written.missed {
-            None => Missed::default(),
+            None => MissedRunPolicy::default(),
             Some(text) => match text.get_ref().as_str() {
-                "once" => Missed::Once,
-                "skip" => Missed::Skip,
-                _ => return Err(self.bad("missed", text, "is unknown", "\"once\" or \"skip\"")),
+                "once" => MissedRunPolicy::Once,
+                "skip" => MissedRunPolicy::Skip,
+                _ => {
+                    return Err(self.invalid_value(
+                        "missed",
+                        text,
+                        "is unknown",
+                        "\"once\" or \"skip\"",
+                    ));
+                }
             },
         };
         let spec = JobSpec {
             name: name.to_owned(),
             kind,
             schedule,
-            timeout: self.duration("timeout", written.timeout.as_ref(), TIMEOUT)?,
+            timeout: self.duration("timeout", written.timeout.as_ref(), DEFAULT_TIMEOUT)?,
             retries,
-            backoff: self.duration("backoff", written.backoff.as_ref(), BACKOFF)?,
+            backoff: self.duration("backoff", written.backoff.as_ref(), DEFAULT_BACKOFF)?,
             missed,
             after: written
                 .after
@@ -183,7 +196,7 @@ impl Source<'_> {
                 .collect(),
             arguments: self.arguments(kind, &written.arguments)?,
         };
-        Ok(Declared {
+        Ok(ParsedSpec {
             spec,
             columns,
             after: written.after.iter().map(|name| name.span().start).collect(),
@@ -196,28 +209,29 @@ impl Source<'_> {
             .join(", ");
         let Some(written) = written else {
             let problem = format!("`kind` is missing; expected one of {names}");
-            return JobKind::parse(name).ok_or_else(|| self.wrong(0, problem));
+            return JobKind::parse(name).ok_or_else(|| self.error_at(0, problem));
         };
         let kind = JobKind::parse(written.get_ref());
-        let kind = kind
-            .ok_or_else(|| self.bad("kind", written, "is unknown", &format!("one of {names}")))?;
+        let kind = kind.ok_or_else(|| {
+            self.invalid_value("kind", written, "is unknown", &format!("one of {names}"))
+        })?;
         match JobKind::parse(name) {
             // `plantlake run mirror` must run a job of that kind.
             Some(other) if other != kind => {
                 let problem =
                     format!("contradicts the file name: a file {name}.toml has the kind {name:?}");
-                Err(self.bad("kind", written, &problem, &format!("{:?}", other.name())))
+                Err(self.invalid_value("kind", written, &problem, &format!("{:?}", other.name())))
             }
             _ => Ok(kind),
         }
     }
 
-    fn schedule(&self, written: &Written) -> Result<Option<Schedule>, SpecError> {
+    fn schedule(&self, written: &SpecFile) -> Result<Option<Schedule>, SpecError> {
         let zone = match &written.timezone {
             None => Tz::UTC,
             Some(text) => parse_timezone(text.get_ref()).map_err(|problem| {
                 let expected = "the IANA name of a time zone, such as UTC or Europe/Berlin";
-                self.bad("timezone", text, &problem, expected)
+                self.invalid_value("timezone", text, &problem, expected)
             })?,
         };
         let Some(text) = &written.schedule else {
@@ -226,7 +240,7 @@ impl Source<'_> {
         let schedule = Schedule::parse(text.get_ref(), zone).map_err(|error| {
             let expected =
                 "minute, hour, day of the month, month and weekday, such as \"*/15 * * * *\"";
-            self.bad("schedule", text, &error.to_string(), expected)
+            self.invalid_value("schedule", text, &error.to_string(), expected)
         })?;
         Ok(Some(schedule))
     }
@@ -237,7 +251,7 @@ impl Source<'_> {
         let names = [&columns.id, &columns.timestamp, &columns.value];
         let alike = names[0] == names[1] || names[1] == names[2] || names[0] == names[2];
         if alike || names.iter().any(|name| name.is_empty()) {
-            return Err(self.wrong(at, "the three columns need three different names"));
+            return Err(self.error_at(at, "the three columns need three different names"));
         }
         Ok(columns)
     }
@@ -253,13 +267,13 @@ impl Source<'_> {
         let read = parse_duration(text, within)
             .and_then(|read| read.to_std().map_err(|error| error.to_string()));
         read.map_err(|problem| match written {
-            Some(text) => self.bad(
+            Some(text) => self.invalid_value(
                 key,
                 text,
                 &problem,
                 "a duration from 1s to 7d, such as 30s, 10min or 2h",
             ),
-            None => self.wrong(0, problem),
+            None => self.error_at(0, problem),
         })
     }
 
@@ -279,11 +293,11 @@ impl Source<'_> {
                     false => format!("its arguments are {}", names.join(", ")),
                 };
                 let problem = format!("a job of kind {kind} has no argument `{key}`; {names}");
-                return Err(self.wrong(name.span().start, problem));
+                return Err(self.error_at(name.span().start, problem));
             };
             let read = match (wanted, value.get_ref()) {
-                (ArgumentType::Boolean, Value::Boolean(told)) => Some(Argument::Boolean(*told)),
-                (ArgumentType::Date, Value::Datetime(date)) => date_of(date),
+                (ArgumentType::Boolean, Value::Boolean(flag)) => Some(Argument::Boolean(*flag)),
+                (ArgumentType::Date, Value::Datetime(date)) => to_date_argument(date),
                 (ArgumentType::Date, Value::String(date)) => date.parse().ok().map(Argument::Date),
                 _ => None,
             };
@@ -293,7 +307,7 @@ impl Source<'_> {
                     value.get_ref(),
                     wanted.expected()
                 );
-                self.wrong(value.span().start, problem)
+                self.error_at(value.span().start, problem)
             })?;
             arguments.insert(key.clone(), read);
         }
@@ -306,7 +320,7 @@ impl Source<'_> {
                 .map(|value| value.span().start)
                 .min()
                 .unwrap_or(0);
-            return Err(self.wrong(
+            return Err(self.error_at(
                 at,
                 format!("the argument `from`, {from}, is after `to`, {to}"),
             ));
@@ -315,7 +329,7 @@ impl Source<'_> {
     }
 }
 
-fn date_of(date: &Datetime) -> Option<Argument> {
+fn to_date_argument(date: &Datetime) -> Option<Argument> {
     match (date.date, date.time, date.offset) {
         (Some(date), None, None) => date.to_string().parse().ok().map(Argument::Date),
         _ => None,
@@ -333,11 +347,11 @@ impl ResampleSpec {
             }
             Err(source) => return Err(SpecError::Unreadable { path, source }),
         };
-        let source = Source {
+        let source = SpecSource {
             path: &path,
             text: &text,
         };
-        let columns = source.read(JobKind::Resample.name())?.columns;
+        let columns = source.parse(JobKind::Resample.name())?.columns;
         Ok(Self { columns })
     }
 }
@@ -345,48 +359,48 @@ impl ResampleSpec {
 /// Reads all jobs in the folder, sorted by name. Returns none if the folder does not exist.
 pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
     let mut declared = BTreeMap::new();
-    for path in files(jobs)? {
+    for path in list_files(jobs)? {
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|source| SpecError::Unreadable {
             path: path.clone(),
             source,
         })?;
-        let source = Source {
+        let source = SpecSource {
             path: &path,
             text: &text,
         };
         let stem = path
             .file_stem()
             .map(|stem| stem.to_string_lossy().into_owned());
-        let name = stem.filter(|name| is_name(name)).ok_or_else(|| {
-            source.wrong(
+        let name = stem.filter(|name| is_valid_name(name)).ok_or_else(|| {
+            source.error_at(
                 0,
                 "its name is not a valid job name; use at most 64 letters, digits, - and _",
             )
         })?;
-        declared.insert(name.clone(), (path.clone(), source.read(&name)?, text));
+        declared.insert(name.clone(), (path.clone(), source.parse(&name)?, text));
     }
     for (path, job, text) in declared.values() {
-        let source = Source { path, text };
+        let source = SpecSource { path, text };
         for (name, at) in job.spec.after.iter().zip(&job.after) {
             let problem = match declared.get(name) {
                 None => format!("`after` names {name:?}, but there is no {name}.toml"),
                 Some((_, other, _)) if other.spec.schedule.is_none() => {
                     format!("`after` names {name:?}, which has no schedule")
                 }
-                Some(_) if waits_for(&declared, name, &job.spec.name) => {
+                Some(_) if is_after(&declared, name, &job.spec.name) => {
                     format!("`after` names {name:?}, which waits for this job in turn")
                 }
                 Some(_) => continue,
             };
-            return Err(source.wrong(*at, problem));
+            return Err(source.error_at(*at, problem));
         }
     }
     Ok(declared.into_values().map(|(_, job, _)| job.spec).collect())
 }
 
 /// Returns the paths of all job files in the folder, sorted.
-fn files(jobs: &Path) -> Result<Vec<PathBuf>, SpecError> {
+fn list_files(jobs: &Path) -> Result<Vec<PathBuf>, SpecError> {
     let failed = |source| SpecError::Unreadable {
         path: jobs.to_owned(),
         source,
@@ -414,17 +428,17 @@ fn files(jobs: &Path) -> Result<Vec<PathBuf>, SpecError> {
     Ok(files)
 }
 
-fn is_name(name: &str) -> bool {
+fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= LONGEST_NAME
+        && name.len() <= MAX_NAME_CHARS
         && name
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// Whether `name` runs after `other`, directly or through other jobs.
-fn waits_for(
-    declared: &BTreeMap<String, (PathBuf, Declared, String)>,
+fn is_after(
+    declared: &BTreeMap<String, (PathBuf, ParsedSpec, String)>,
     name: &str,
     other: &str,
 ) -> bool {
@@ -525,9 +539,9 @@ mod tests {
         );
         assert_eq!(
             (nightly.missed, nightly.after.as_slice()),
-            (Missed::Skip, &["resample".to_owned()][..])
+            (MissedRunPolicy::Skip, &["resample".to_owned()][..])
         );
-        assert!(nightly.is_told("full"));
+        assert!(nightly.is_set("full"));
         assert_eq!(nightly.date("to").unwrap().to_string(), "2026-12-31");
         assert_eq!(nightly.date("from").unwrap().to_string(), "2026-01-01");
         assert_eq!(
@@ -536,7 +550,7 @@ mod tests {
                 resample.missed,
                 resample.timeout.as_secs()
             ),
-            (2, Missed::Once, 3_600)
+            (2, MissedRunPolicy::Once, 3_600)
         );
     }
 

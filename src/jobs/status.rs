@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::ledger::Ledger;
 use super::plan::compare;
-use super::report::{Quarantined, Report};
+use super::report::{QuarantinedFile, Report};
 use super::resample::JobError;
 use crate::lake::Store;
-use crate::lake::raw::list;
+use crate::lake::raw::list_raw_files;
 use crate::lake::runs::Runs;
 use crate::lake::table::Table;
 use crate::model::Resolution;
@@ -35,7 +35,7 @@ pub struct RawStatus {
     /// The number of files that no longer exist.
     pub removed: usize,
     /// The files in quarantine.
-    pub quarantined: Vec<Quarantined>,
+    pub quarantined: Vec<QuarantinedFile>,
 }
 
 /// The status of one published table.
@@ -65,11 +65,11 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
         Some(publication) => runs.read_ledger(publication.run).await?,
         None => Ledger::default(),
     };
-    let changes = compare(&ledger, &list(raw).await?, false);
+    let changes = compare(&ledger, &list_raw_files(raw).await?, false);
     let mut tables = Vec::new();
     if let Some(publication) = &published {
         for resolution in Resolution::ALL {
-            let version = publication.versions.of(resolution);
+            let version = publication.versions.get(resolution);
             let table = Table::open_at(lake, resolution, version);
             let table = table.await.map_err(|source| JobError::Table {
                 table: resolution.table(),
@@ -86,12 +86,12 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
                     .iter()
                     .filter_map(|file| file.min_time)
                     .min()
-                    .map(text),
+                    .map(format_time),
                 last: files
                     .iter()
                     .filter_map(|file| file.max_time)
                     .max()
-                    .map(text),
+                    .map(format_time),
             });
         }
     }
@@ -101,14 +101,14 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
             new: changes.new,
             changed: changes.fresh.len() - changes.new,
             removed: changes.removed.len(),
-            quarantined: Report::quarantine_of(&ledger),
+            quarantined: Report::quarantined_files(&ledger),
         },
         tables,
         runs: runs.records(last_runs).await?,
     })
 }
 
-fn text(micros: i64) -> String {
+fn format_time(micros: i64) -> String {
     chrono::DateTime::from_timestamp_micros(micros).map_or_else(String::new, |time| {
         time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
     })

@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::inputs::{Input, archive_of_raw};
+use super::inputs::{Input, raw_archive};
 use super::ledger::{KnownFile, Ledger};
-use super::plan::{Changes, Surveyed, names_by_path};
-use super::resample::{Attempt, Job, JobError, LAST_TIME};
-use crate::lake::raw::shelf::{CopyError, sha256};
-use crate::lake::raw::{FileFault, RawFormat, survey};
+use super::plan::{Changes, SurveyResults, names_by_path};
+use super::resample::{Attempt, Job, JobError, MAX_TIME_MICROS};
+use crate::lake::raw::archive_copy::{CopyError, sha256};
+use crate::lake::raw::{RawFileError, RawFormat, survey};
 use crate::model::{Window, day_of};
 
 /// The number of footers that are read concurrently.
-const SURVEYS_AT_ONCE: usize = 16;
+const MAX_CONCURRENT_SURVEYS: usize = 16;
 
 impl Job {
     /// Returns the format for surveys. It accepts times in the future: their dates stay due until they become
     /// plausible.
-    pub(super) fn format_ahead(&self, plausible: Window) -> RawFormat {
+    pub(super) fn survey_format(&self, plausible: Window) -> RawFormat {
         self.format(Window {
-            end: LAST_TIME,
+            end: MAX_TIME_MICROS,
             ..plausible
         })
     }
@@ -37,8 +37,8 @@ impl Attempt<'_> {
         changes: &Changes,
         full: bool,
         damaged: &BTreeMap<(String, String), String>,
-    ) -> Result<Surveyed, JobError> {
-        let ahead = Arc::new(self.job.format_ahead(self.plausible));
+    ) -> Result<SurveyResults, JobError> {
+        let ahead = Arc::new(self.job.survey_format(self.plausible));
         let mut inputs: Vec<Input> = Vec::new();
         for file in &changes.fresh {
             inputs.push(Input {
@@ -53,8 +53,8 @@ impl Attempt<'_> {
         {
             inputs.push(Input {
                 key: Ledger::archive_key(name),
-                folder: archive_of_raw(&self.job.lake),
-                file: archived.stored(name),
+                folder: raw_archive(&self.job.lake),
+                file: archived.to_raw_file(name),
             });
         }
         let files: BTreeMap<String, KnownFile> = stream::iter(inputs)
@@ -62,18 +62,21 @@ impl Attempt<'_> {
                 let ahead = Arc::clone(&ahead);
                 let damage = (input.key.clone(), input.file.etag.clone());
                 let damage = damaged.get(&damage).cloned();
-                async move { self.survey_one(input, &ahead, damage).await }
+                async move { self.survey_file(input, &ahead, damage).await }
             })
-            .buffer_unordered(SURVEYS_AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT_SURVEYS)
             .try_filter_map(async |found| Ok(found))
             .try_collect()
             .await?;
-        let came_back = self.came_back(ledger, changes, &files).await?;
-        Ok(Surveyed { files, came_back })
+        let came_back = self.find_restored(ledger, changes, &files).await?;
+        Ok(SurveyResults {
+            files,
+            restored: came_back,
+        })
     }
 
     /// Surveys one file. Returns `None` for an archived file that cannot be read now; its known properties are kept.
-    async fn survey_one(
+    async fn survey_file(
         &self,
         input: Input,
         ahead: &RawFormat,
@@ -99,15 +102,15 @@ impl Attempt<'_> {
                 known.rows = survey.rows;
                 known.minutes = survey.minutes;
                 known.asset = survey.asset;
-                known.untimed = survey.irregular || later;
+                known.untimed = survey.has_untimed || later;
                 known.due = survey.dates.clone();
                 known.dates = survey.dates;
             }
-            Err(fault @ FileFault::Store { .. }) => return Err(JobError::RawStore(fault)),
+            Err(fault @ RawFileError::Store { .. }) => return Err(JobError::RawStore(fault)),
             // The dates of an archived file are computed in any case, and the fault is found then.
             Err(_) if Ledger::archive_name(&input.key).is_some() => return Ok(None),
             Err(fault) => {
-                if matches!(fault, FileFault::Refused { .. }) {
+                if matches!(fault, RawFileError::AccessDenied { .. }) {
                     // An empty etag matches no version, so the next run tries again.
                     known.etag.clear();
                 }
@@ -119,7 +122,7 @@ impl Attempt<'_> {
 
     /// Returns the fresh files that are identical, byte for byte, to a file that was archived from the same path, with
     /// their names in the archive.
-    async fn came_back(
+    async fn find_restored(
         &self,
         ledger: &Ledger,
         changes: &Changes,

@@ -9,7 +9,7 @@ use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
 use super::data_file::WrittenFile;
-use super::table::{APPLICATION, DataFile, Partition, Table, TableError, failure};
+use super::table::{APPLICATION_ID, DataFile, Partition, Table, TableError, delta_error};
 use crate::clock;
 
 /// The files that a commit adds and removes.
@@ -33,7 +33,7 @@ impl Table {
     pub async fn commit(&mut self, run: u64, change: Change) -> Result<u64, TableError> {
         let table = self.resolution.table();
         if let Some(applied) = self.applied.filter(|&applied| applied >= run) {
-            return Err(TableError::Overtaken {
+            return Err(TableError::Superseded {
                 table,
                 run,
                 applied,
@@ -57,12 +57,12 @@ impl Table {
             },
         };
         let properties = CommitProperties::default()
-            .with_application_transaction(Transaction::new(APPLICATION, run as i64))
+            .with_application_transaction(Transaction::new(APPLICATION_ID, run as i64))
             // No retry on a newer version: a second runner must fail here.
             .with_max_retries(0)
             .with_cleanup_expired_logs(Some(false));
         let log = self.delta.log_store();
-        let failed = failure(self.resolution, "commit to");
+        let failed = delta_error(self.resolution, "commit to");
         let state = self.delta.snapshot().map_err(&failed)?;
         let state: &dyn TableReference = state;
         let committed = CommitBuilder::from(properties)
@@ -78,7 +78,7 @@ impl Table {
                 let applied = latest
                     .snapshot()
                     .map_err(&failed)?
-                    .transaction_version(&*log, APPLICATION)
+                    .transaction_version(&*log, APPLICATION_ID)
                     .await
                     .map_err(&failed)?;
                 match latest.version() {
@@ -96,7 +96,7 @@ impl Table {
         let column = self.resolution.partition_column();
         let partition_values =
             |partition: &Partition| HashMap::from([(column.to_owned(), Some(partition.0.clone()))]);
-        let mut undone = self.undone()?;
+        let mut undone = self.undo_actions()?;
         let mut actions = Vec::new();
         let merged: BTreeSet<String> = change.merged.iter().map(|it| it.path.clone()).collect();
         for file in change.merged.into_iter().chain(change.remove) {
@@ -140,12 +140,12 @@ impl Table {
     }
 
     /// Returns the actions that undo the commits since the base.
-    fn undone(&self) -> Result<Undone, TableError> {
-        let mut undone = Undone::default();
+    fn undo_actions(&self) -> Result<UndoActions, TableError> {
+        let mut undone = UndoActions::default();
         let Some(base) = &self.base else {
             return Ok(undone);
         };
-        let failed = failure(self.resolution, "open");
+        let failed = delta_error(self.resolution, "open");
         let base = base.snapshot().map_err(&failed)?;
         let latest = self.delta.snapshot().map_err(&failed)?;
         let paths = |state: &deltalake::table::state::DeltaTableState| -> BTreeSet<String> {
@@ -173,7 +173,7 @@ impl Table {
 }
 
 #[derive(Default)]
-struct Undone {
+struct UndoActions {
     removes: Vec<Remove>,
     adds: BTreeMap<String, Add>,
 }

@@ -18,13 +18,13 @@ use parquet::schema::types::ColumnPath;
 use serde_json::{Map, Value, json};
 
 use super::Store;
-use super::growing_file::{GrowingFile, GrowthError};
+use super::parquet_upload::{ParquetUpload, ParquetUploadError};
 use super::table::{Partition, TableError};
 use crate::model::Resolution;
 
-const ROWS_PER_GROUP: usize = 262_144;
+const MAX_ROWS_PER_GROUP: usize = 262_144;
 /// The maximum number of rows in a page, which is the smallest unit that is read of a column.
-pub const ROWS_PER_PAGE: u64 = 8_192;
+pub const MAX_ROWS_PER_PAGE: u64 = 8_192;
 
 /// A file that is written and not committed yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub struct WrittenFile {
 }
 
 /// Returns the schema of a data file: the columns of the table without its partition column.
-pub fn written_schema() -> SchemaRef {
+pub fn data_file_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let mut fields = vec![
             Field::new(
@@ -78,9 +78,9 @@ fn properties(rows: &RecordBatch) -> WriterProperties {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-        .set_data_page_row_count_limit(ROWS_PER_PAGE as usize)
-        .set_write_batch_size(ROWS_PER_PAGE as usize)
+        .set_max_row_group_row_count(Some(MAX_ROWS_PER_GROUP))
+        .set_data_page_row_count_limit(MAX_ROWS_PER_PAGE as usize)
+        .set_write_batch_size(MAX_ROWS_PER_PAGE as usize)
         .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
     for column in ["asset_id", "timestamp"] {
         properties = properties
@@ -90,7 +90,7 @@ fn properties(rows: &RecordBatch) -> WriterProperties {
         properties =
             properties.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
     }
-    for (column, field) in rows.columns().iter().zip(written_schema().fields()) {
+    for (column, field) in rows.columns().iter().zip(data_file_schema().fields()) {
         if !is_compressible(column) {
             properties = properties.set_column_compression(
                 ColumnPath::from(field.name().as_str()),
@@ -107,11 +107,11 @@ fn properties(rows: &RecordBatch) -> WriterProperties {
 /// low-order digits of full-precision measurements are noise. Compressing such values takes as long as all other work
 /// on the file and saves about 5 %.
 fn is_compressible(column: &dyn Array) -> bool {
-    const SAMPLE: usize = 4_096;
+    const SAMPLE_ROWS: usize = 4_096;
     let Some(doubles) = column.as_primitive_opt::<Float64Type>() else {
         return true;
     };
-    let values = &doubles.values()[..doubles.len().min(SAMPLE)];
+    let values = &doubles.values()[..doubles.len().min(SAMPLE_ROWS)];
     let bytes: Vec<u8> = values
         .iter()
         .flat_map(|value| value.to_le_bytes())
@@ -123,7 +123,7 @@ fn is_compressible(column: &dyn Array) -> bool {
 /// Writes one data file.
 pub struct FileWriter {
     /// `None` until the first rows are written.
-    file: Option<GrowingFile>,
+    file: Option<ParquetUpload>,
     table: Store,
     path: String,
     partition: Partition,
@@ -135,7 +135,7 @@ impl FileWriter {
         let path = format!(
             "{}={}/part-{}.zstd.parquet",
             resolution.partition_column(),
-            partition.text(),
+            partition.as_str(),
             uuid::Uuid::new_v4()
         );
         Self {
@@ -147,21 +147,21 @@ impl FileWriter {
         }
     }
 
-    fn failed(path: &str) -> impl Fn(GrowthError) -> TableError {
+    fn failed(path: &str) -> impl Fn(ParquetUploadError) -> TableError {
         let path = path.to_owned();
         move |error| match error {
-            GrowthError::Parquet(source) => TableError::Parquet {
+            ParquetUploadError::Parquet(source) => TableError::Parquet {
                 path: path.clone(),
                 source,
             },
-            GrowthError::Store(source) => TableError::Store {
+            ParquetUploadError::Store(source) => TableError::Store {
                 path: path.clone(),
                 source,
             },
         }
     }
 
-    /// Writes rows of [`written_schema`], which must come in order.
+    /// Writes rows of [`data_file_schema`], which must come in order.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<(), TableError> {
         if rows.num_rows() == 0 {
             return Ok(());
@@ -173,7 +173,7 @@ impl FileWriter {
                 let options = ArrowWriterOptions::new()
                     .with_properties(properties(rows))
                     .with_skip_arrow_metadata(true);
-                let file = GrowingFile::new(&self.table, &self.path, written_schema(), options);
+                let file = ParquetUpload::new(&self.table, &self.path, data_file_schema(), options);
                 none.insert(file.map_err(&failed)?)
             }
         };
@@ -202,7 +202,7 @@ impl FileWriter {
 /// Returns a file's statistics for the Delta log, computed from those of its column chunks.
 fn statistics(metadata: &ParquetMetaData, rows: u64) -> Value {
     let (mut mins, mut maxs, mut nulls) = (Map::new(), Map::new(), Map::new());
-    for (index, field) in written_schema().fields().iter().enumerate() {
+    for (index, field) in data_file_schema().fields().iter().enumerate() {
         let chunks = metadata
             .row_groups()
             .iter()
@@ -246,7 +246,7 @@ fn statistics(metadata: &ParquetMetaData, rows: u64) -> Value {
                 let (min, max) = times.fold((i64::MAX, i64::MIN), |(min, max), (low, high)| {
                     (min.min(low), max.max(high))
                 });
-                (iso(min), iso(max))
+                (format_bucket_time(min), format_bucket_time(max))
             }
             _ => {
                 let doubles: Vec<_> = chunks
@@ -286,7 +286,7 @@ fn statistics(metadata: &ParquetMetaData, rows: u64) -> Value {
 }
 
 /// Formats a bucket's time for the Delta log. Buckets begin at whole minutes, so milliseconds are exact.
-fn iso(micros: i64) -> Option<Value> {
+fn format_bucket_time(micros: i64) -> Option<Value> {
     let time = DateTime::from_timestamp_micros(micros)?;
     Some(Value::from(
         time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),

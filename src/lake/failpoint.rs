@@ -66,12 +66,12 @@ pub fn reach(name: &str) {
         "{name} is not in the list of failpoints"
     );
     if is_reached("PLANTLAKE_FAILPOINT_STOP", name, &STOPS) {
-        send("-STOP");
+        send_signal("-STOP");
         // The signal may be delivered to another thread first; this thread must not continue before the process stops.
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     if is_reached("PLANTLAKE_FAILPOINT", name, &KILLS) {
-        send("-9");
+        send_signal("-9");
         // The signal may still be on its way, and nothing more may happen.
         std::process::abort();
     }
@@ -93,7 +93,7 @@ fn is_reached(variable: &str, name: &str, reached: &std::sync::atomic::AtomicU64
 }
 
 #[cfg(debug_assertions)]
-fn send(signal: &str) {
+fn send_signal(signal: &str) {
     let _ = std::process::Command::new("kill")
         .args([signal, &std::process::id().to_string()])
         .status();
@@ -105,7 +105,7 @@ pub fn reach(_: &str) {}
 
 /// Returns a memory budget in bytes that overrides the settings and may be smaller than they allow, so that tests get
 /// many small cells. Always `None` in a release build.
-pub fn memory() -> Option<u64> {
+pub fn memory_budget() -> Option<u64> {
     #[cfg(debug_assertions)]
     return std::env::var("PLANTLAKE_FAILPOINT_MEMORY")
         .ok()?

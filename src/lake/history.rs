@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::de::DeserializeOwned;
 
 use super::runs::{MAINTENANCE, RECORD, Runs, RunsError, failed, publication_path, run_path};
-use super::store::delete_if_there;
+use super::store::delete_if_exists;
 
 /// The folder with the log of runs from before the lake was rebuilt.
 const HISTORY: &str = "history";
@@ -21,7 +21,7 @@ impl Runs {
     pub async fn log_files(&self) -> Result<Vec<String>, RunsError> {
         let mut files: Vec<String> = Vec::new();
         for object in self.list(HISTORY).await? {
-            files.extend(below_history(&object));
+            files.extend(strip_history_prefix(&object));
         }
         for run in self.published_runs().await?.into_keys() {
             let paths = [
@@ -37,7 +37,7 @@ impl Runs {
 
     /// Returns the content of a file of the log, or `None` if there is no such file any more.
     pub async fn log_file(&self, file: &str) -> Result<Option<Vec<u8>>, RunsError> {
-        for path in [Path::from(file), in_history(file)] {
+        for path in [Path::from(file), history_path(file)] {
             match self.objects.get(&path).await {
                 Ok(found) => {
                     let bytes = found.bytes().await.map_err(failed(&path))?;
@@ -51,13 +51,13 @@ impl Runs {
     }
 
     /// Whether the lake has runs of its own, published or not.
-    pub async fn has_begun(&self) -> Result<bool, RunsError> {
-        Ok(!self.published_runs().await?.is_empty() || !self.begun_runs().await?.is_empty())
+    pub async fn has_runs(&self) -> Result<bool, RunsError> {
+        Ok(!self.published_runs().await?.is_empty() || !self.started_runs().await?.is_empty())
     }
 
     /// Adds a file to the history.
-    pub async fn add_history(&self, file: &str, bytes: Vec<u8>) -> Result<(), RunsError> {
-        let path = in_history(file);
+    pub async fn add_history_file(&self, file: &str, bytes: Vec<u8>) -> Result<(), RunsError> {
+        let path = history_path(file);
         let options = PutOptions {
             mode: PutMode::Create,
             ..PutOptions::default()
@@ -67,15 +67,15 @@ impl Runs {
     }
 
     /// Removes a file from the history.
-    pub async fn remove_history(&self, file: &str) -> Result<(), RunsError> {
-        let path = in_history(file);
-        let deleted = delete_if_there(&*self.objects, &path).await;
+    pub async fn remove_history_file(&self, file: &str) -> Result<(), RunsError> {
+        let path = history_path(file);
+        let deleted = delete_if_exists(&*self.objects, &path).await;
         deleted.map_err(failed(&path))
     }
 
     /// Returns the number of the last run in the history, or 0 if there is none.
-    pub(super) async fn last_of_history(&self) -> Result<u64, RunsError> {
-        Ok(self.history().await?.pop().unwrap_or(0))
+    pub(super) async fn last_history_run(&self) -> Result<u64, RunsError> {
+        Ok(self.history_runs().await?.pop().unwrap_or(0))
     }
 
     /// Returns the records of the last `limit` runs in the history, newest first.
@@ -84,20 +84,20 @@ impl Runs {
         limit: usize,
     ) -> Result<Vec<T>, RunsError> {
         let mut records = Vec::new();
-        for run in self.history().await?.into_iter().rev().take(limit) {
-            let path = in_history(run_path(run, RECORD).as_ref());
+        for run in self.history_runs().await?.into_iter().rev().take(limit) {
+            let path = history_path(run_path(run, RECORD).as_ref());
             records.extend(self.read_json(&path).await?);
         }
         Ok(records)
     }
 
     /// Returns the numbers of the runs in the history, in ascending order.
-    async fn history(&self) -> Result<Vec<u64>, RunsError> {
+    async fn history_runs(&self) -> Result<Vec<u64>, RunsError> {
         let records = self.list(HISTORY).await?;
         let mut runs: Vec<u64> = records
             .iter()
             .filter_map(|path| {
-                let file = below_history(path)?;
+                let file = strip_history_prefix(path)?;
                 let run = file.strip_prefix("runs/")?.strip_suffix(RECORD)?;
                 run.strip_suffix('/')?.parse().ok()
             })
@@ -114,11 +114,11 @@ impl Runs {
     }
 }
 
-fn in_history(file: &str) -> Path {
+fn history_path(file: &str) -> Path {
     Path::from(format!("{HISTORY}/{file}"))
 }
 
-fn below_history(path: &Path) -> Option<String> {
+fn strip_history_prefix(path: &Path) -> Option<String> {
     let below = path.as_ref().strip_prefix(HISTORY)?.strip_prefix('/')?;
     Some(below.to_owned())
 }
@@ -149,11 +149,11 @@ mod tests {
         let new = runs("history-new");
         for file in old.log_files().await.unwrap() {
             if let Some(bytes) = old.log_file(&file).await.unwrap() {
-                new.add_history(&file, bytes).await.unwrap();
+                new.add_history_file(&file, bytes).await.unwrap();
             }
         }
         assert!(new.latest_publication().await.unwrap().is_none());
-        assert!(!new.has_begun().await.unwrap());
+        assert!(!new.has_runs().await.unwrap());
         assert_eq!(new.records::<u64>(2).await.unwrap(), [3, 2]);
         assert_eq!(new.next_run_number().await.unwrap(), 4);
         new.write_record(4, &40).await.unwrap();

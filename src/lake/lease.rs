@@ -16,11 +16,11 @@ use tokio::task::JoinHandle;
 
 use super::Store;
 use crate::clock;
-use crate::model::this_host;
+use crate::model::host_name;
 
 /// The time without renewal after which another run may take over a remote lease.
-const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
-const RENEWED_EVERY: Duration = Duration::from_secs(15);
+const LEASE_TIMEOUT: TimeDelta = TimeDelta::seconds(60);
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(15);
 const LOCK_FILE: &str = ".lease-resample.lock";
 const LEASE_OBJECT: &str = "lease/resample.json";
 
@@ -41,12 +41,12 @@ pub struct Holder {
 
 impl Holder {
     /// Returns a holder for this process, which runs `command`.
-    pub fn of_process(command: &str) -> Self {
+    pub fn for_process(command: &str) -> Self {
         let now = clock::now();
         Self {
             command: command.to_owned(),
             pid: std::process::id(),
-            host: this_host(),
+            host: host_name(),
             since: now,
             renewed_at: now,
         }
@@ -94,11 +94,11 @@ pub enum LeaseError {
 /// The exclusive right to run on a lake, until it is released or the process ends.
 #[derive(Debug)]
 pub struct Lease {
-    kind: Kind,
+    kind: LeaseKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum LeaseKind {
     /// The open file holds the lock. The operating system releases it when the process ends.
     Local { _locked: File },
     Remote {
@@ -126,15 +126,15 @@ impl Lease {
     /// Fails if the lease was lost. Must be called before every step that other processes can see.
     pub fn check(&self) -> Result<(), LeaseError> {
         match &self.kind {
-            Kind::Local { .. } => Ok(()),
-            Kind::Remote { lost, .. } if lost.load(Ordering::SeqCst) => Err(LeaseError::Lost),
-            Kind::Remote { .. } => Ok(()),
+            LeaseKind::Local { .. } => Ok(()),
+            LeaseKind::Remote { lost, .. } if lost.load(Ordering::SeqCst) => Err(LeaseError::Lost),
+            LeaseKind::Remote { .. } => Ok(()),
         }
     }
 
     /// Releases the lease.
     pub async fn release(self) {
-        if let Kind::Remote {
+        if let LeaseKind::Remote {
             objects,
             lost,
             renewal,
@@ -146,7 +146,7 @@ impl Lease {
             if !lost.load(Ordering::SeqCst)
                 && read(&**objects)
                     .await
-                    .is_ok_and(|found| found.is_some_and(|(now, _)| same(&now, holder)))
+                    .is_ok_and(|found| found.is_some_and(|(now, _)| is_same_run(&now, holder)))
             {
                 let _ = objects.delete(&Path::from(LEASE_OBJECT)).await;
             }
@@ -156,13 +156,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Kind::Remote { renewal, .. } = &self.kind {
+        if let LeaseKind::Remote { renewal, .. } = &self.kind {
             renewal.abort();
         }
     }
 }
 
-fn take_local(path: PathBuf, holder: &Holder) -> Result<Kind, LeaseError> {
+fn take_local(path: PathBuf, holder: &Holder) -> Result<LeaseKind, LeaseError> {
     let failed = |source| LeaseError::File {
         path: path.clone(),
         source,
@@ -193,11 +193,11 @@ fn take_local(path: PathBuf, holder: &Holder) -> Result<Kind, LeaseError> {
         .and_then(|()| file.seek(SeekFrom::Start(0)))
         .and_then(|_| file.write_all(text.as_bytes()))
         .map_err(failed)?;
-    Ok(Kind::Local { _locked: file })
+    Ok(LeaseKind::Local { _locked: file })
 }
 
 /// Whether both are the same run. A renewal changes only `renewed_at`.
-fn same(a: &Holder, b: &Holder) -> bool {
+fn is_same_run(a: &Holder, b: &Holder) -> bool {
     (a.pid, &a.host, a.since) == (b.pid, &b.host, b.since)
 }
 
@@ -242,10 +242,13 @@ async fn put(
     })
 }
 
-async fn take_remote(objects: Arc<dyn ObjectStore>, holder: Holder) -> Result<Kind, LeaseError> {
+async fn take_remote(
+    objects: Arc<dyn ObjectStore>,
+    holder: Holder,
+) -> Result<LeaseKind, LeaseError> {
     let taken = match read(&*objects).await? {
         None => put(&*objects, &holder, PutMode::Create).await,
-        Some((other, version)) if clock::now() - other.renewed_at > EXPIRES_AFTER => {
+        Some((other, version)) if clock::now() - other.renewed_at > LEASE_TIMEOUT => {
             put(&*objects, &holder, PutMode::Update(version)).await
         }
         Some((other, _)) => {
@@ -274,7 +277,7 @@ async fn take_remote(objects: Arc<dyn ObjectStore>, holder: Holder) -> Result<Ki
         version,
         Arc::clone(&lost),
     ));
-    Ok(Kind::Remote {
+    Ok(LeaseKind::Remote {
         objects,
         lost,
         renewal,
@@ -290,7 +293,7 @@ async fn renew(
     lost: Arc<AtomicBool>,
 ) {
     loop {
-        tokio::time::sleep(RENEWED_EVERY).await;
+        tokio::time::sleep(RENEWAL_INTERVAL).await;
         let renewed = Holder {
             renewed_at: clock::now(),
             ..holder.clone()
@@ -301,7 +304,7 @@ async fn renew(
                 object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. },
             ) => break,
             // A transient error: try again while there is time before the lease expires.
-            Err(_) if clock::now() - holder.renewed_at < EXPIRES_AFTER - TimeDelta::seconds(20) => {
+            Err(_) if clock::now() - holder.renewed_at < LEASE_TIMEOUT - TimeDelta::seconds(20) => {
             }
             Err(_) => break,
         }
@@ -315,10 +318,10 @@ mod tests {
     use crate::lake::StoreOptions;
 
     async fn second_is_refused(lake: &Store) {
-        let first = Lease::take(lake, Holder::of_process("resample"))
+        let first = Lease::take(lake, Holder::for_process("resample"))
             .await
             .unwrap();
-        let error = Lease::take(lake, Holder::of_process("resample"))
+        let error = Lease::take(lake, Holder::for_process("resample"))
             .await
             .unwrap_err()
             .to_string();
@@ -329,7 +332,7 @@ mod tests {
         );
         first.check().unwrap();
         first.release().await;
-        Lease::take(lake, Holder::of_process("resample"))
+        Lease::take(lake, Holder::for_process("resample"))
             .await
             .unwrap()
             .release()
@@ -352,10 +355,10 @@ mod tests {
         let lake = Store::open("memory://lease-expired/lake", &StoreOptions::new()).unwrap();
         let dead = Holder {
             renewed_at: clock::now() - TimeDelta::seconds(61),
-            ..Holder::of_process("resample")
+            ..Holder::for_process("resample")
         };
         put(&*lake.objects(), &dead, PutMode::Create).await.unwrap();
-        Lease::take(&lake, Holder::of_process("resample"))
+        Lease::take(&lake, Holder::for_process("resample"))
             .await
             .unwrap();
     }

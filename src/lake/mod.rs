@@ -3,17 +3,17 @@
 mod commit;
 mod data_file;
 pub mod failpoint;
-pub mod growing_file;
 mod history;
 pub mod lease;
-mod pinned;
+pub mod parquet_upload;
+mod pinned_file;
 mod probe;
 pub mod raw;
 pub mod runs;
-pub mod scanned;
+pub mod scanned_bytes;
 mod store;
 pub mod table;
-mod upkeep;
+mod table_maintenance;
 
 pub use probe::ProbeError;
 pub use store::{Store, StoreError, StoreOptions};

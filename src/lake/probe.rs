@@ -6,7 +6,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::Store;
-use super::store::delete_if_there;
+use super::store::delete_if_exists;
 use crate::clock;
 
 /// The reasons why a location cannot hold a lake.
@@ -25,7 +25,7 @@ pub enum ProbeError {
         "cannot use {location}: it creates an object that exists already, so two runs could overwrite each other's commits; \
          use an object store with conditional writes"
     )]
-    NoConditions {
+    NoConditionalWrites {
         /// The location.
         location: String,
     },
@@ -60,9 +60,9 @@ impl Store {
         })?;
         let again = create().await;
         let at = objects.head(&path).await.map(|object| object.last_modified);
-        let deleted = delete_if_there(&*objects, &path).await;
+        let deleted = delete_if_exists(&*objects, &path).await;
         if !matches!(again, Err(object_store::Error::AlreadyExists { .. })) {
-            return Err(ProbeError::NoConditions { location });
+            return Err(ProbeError::NoConditionalWrites { location });
         }
         deleted.map_err(|source| ProbeError::Delete { location, source })?;
         Ok(at.ok())

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::store::delete_if_there;
+use super::store::delete_if_exists;
 use crate::model::{DateSet, Day, Resolution};
 
 /// The reasons why a record cannot be used.
@@ -38,7 +38,7 @@ pub enum RunsError {
     },
     /// Another run has this number.
     #[error("run {run} was started by another process: the lease was lost")]
-    Taken {
+    NumberTaken {
         /// The number of the run.
         run: u64,
     },
@@ -70,7 +70,7 @@ pub struct Versions {
 
 impl Versions {
     /// Returns the version of one table.
-    pub const fn of(&self, resolution: Resolution) -> u64 {
+    pub const fn get(&self, resolution: Resolution) -> u64 {
         match resolution {
             Resolution::Minute => self.data_min,
             Resolution::Hour => self.data_h,
@@ -114,7 +114,7 @@ impl Publication {
     }
 
     /// Copies the expiry state (`archive` and `minutes_from`) from the previous publication.
-    pub fn follow(&mut self, before: &Self) {
+    pub fn copy_expiry_state(&mut self, before: &Self) {
         self.archive = before.archive;
         self.minutes_from = before.minutes_from;
     }
@@ -181,7 +181,7 @@ impl Runs {
     /// Returns the intents of runs after `published`, none of which was published.
     pub async fn unfinished_intents(&self, published: u64) -> Result<Vec<Intent>, RunsError> {
         let mut intents = Vec::new();
-        for run in self.begun_runs().await?.range(published + 1..) {
+        for run in self.started_runs().await?.range(published + 1..) {
             // A run without an intent has written nothing.
             intents.extend(self.read_json(&run_path(*run, INTENT)).await?);
         }
@@ -192,9 +192,9 @@ impl Runs {
     pub async fn next_run_number(&self) -> Result<u64, RunsError> {
         let published = self.published_runs().await?;
         let last_published = published.last_key_value().map_or(0, |(run, _)| *run);
-        let last_begun = self.begun_runs().await?.last().copied().unwrap_or(0);
+        let last_begun = self.started_runs().await?.last().copied().unwrap_or(0);
         let last = last_published.max(last_begun);
-        Ok(last.max(self.last_of_history().await?) + 1)
+        Ok(last.max(self.last_history_run().await?) + 1)
     }
 
     /// Writes the intent of a run. From then on no other run can have its number.
@@ -279,7 +279,10 @@ impl Runs {
 
     /// Returns the publications that a reader which started at or after `since` may still use, oldest first: the latest
     /// one, and those that were the latest at `since` or later.
-    pub async fn in_use(&self, since: DateTime<Utc>) -> Result<Vec<Publication>, RunsError> {
+    pub async fn publications_in_use(
+        &self,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Publication>, RunsError> {
         let mut in_use = Vec::new();
         for run in self.published_runs().await?.keys().rev() {
             let Some(publication) = self.publication(*run).await? else {
@@ -310,7 +313,7 @@ impl Runs {
         for (run, _) in unused {
             self.delete(&publication_path(*run)).await?;
         }
-        for run in self.begun_runs().await?.range(..last) {
+        for run in self.started_runs().await?.range(..last) {
             if kept.contains(run) {
                 continue;
             }
@@ -322,7 +325,7 @@ impl Runs {
     }
 
     async fn delete(&self, path: &Path) -> Result<(), RunsError> {
-        let deleted = delete_if_there(&*self.objects, path).await;
+        let deleted = delete_if_exists(&*self.objects, path).await;
         deleted.map_err(failed(path))
     }
 
@@ -345,7 +348,7 @@ impl Runs {
     }
 
     /// Returns the runs that have written any record.
-    pub(super) async fn begun_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
+    pub(super) async fn started_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
         let folder = Path::from("runs");
         let mut runs = BTreeSet::new();
         let mut objects = self.objects.list(Some(&folder));
@@ -394,7 +397,7 @@ impl Runs {
         };
         match self.objects.put_opts(path, bytes.into(), options).await {
             Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. }) => Err(RunsError::Taken { run }),
+            Err(object_store::Error::AlreadyExists { .. }) => Err(RunsError::NumberTaken { run }),
             Err(error) => Err(failed(path)(error)),
         }
     }
@@ -439,7 +442,7 @@ mod tests {
         runs.write_intent(&intent(4, 9)).await.unwrap();
         assert!(matches!(
             runs.write_intent(&intent(4, 8)).await,
-            Err(RunsError::Taken { run: 4 })
+            Err(RunsError::NumberTaken { run: 4 })
         ));
         assert_eq!(
             runs.latest_publication()
@@ -455,13 +458,13 @@ mod tests {
         let long_ago = DateTime::default();
         runs.clean_up(2, long_ago).await.unwrap();
         assert!(runs.publication(1).await.unwrap().is_some());
-        let all = runs.in_use(DateTime::default()).await.unwrap();
+        let all = runs.publications_in_use(DateTime::default()).await.unwrap();
         assert_eq!(all.len(), 3);
         // and older ones are removed.
         let later = clock::now() + chrono::TimeDelta::hours(1);
         runs.clean_up(2, later).await.unwrap();
         assert!(runs.publication(1).await.unwrap().is_none());
-        let latest = runs.in_use(later).await.unwrap();
+        let latest = runs.publications_in_use(later).await.unwrap();
         assert_eq!(latest.len(), 1);
         assert_eq!(runs.records::<u64>(10).await.unwrap(), [3, 2]);
         assert_eq!(runs.unfinished_intents(3).await.unwrap(), [intent(4, 9)]);

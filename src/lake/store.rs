@@ -49,7 +49,7 @@ pub enum StoreError {
     #[error(
         "cannot change the storage setting {key}: commits are safe only with the value that plantlake sets. Remove it"
     )]
-    Unsafe {
+    ReservedSetting {
         /// The name of the setting.
         key: String,
     },
@@ -142,7 +142,7 @@ impl Store {
                         key,
                         AmazonS3ConfigKey::ConditionalPut | AmazonS3ConfigKey::CopyIfNotExists
                     ) {
-                        return Err(StoreError::Unsafe {
+                        return Err(StoreError::ReservedSetting {
                             key: key.as_ref().to_owned(),
                         });
                     }
@@ -265,7 +265,7 @@ impl std::fmt::Display for Store {
 }
 
 /// Deletes an object. Succeeds if the object does not exist.
-pub(super) async fn delete_if_there(
+pub(super) async fn delete_if_exists(
     objects: &dyn ObjectStore,
     path: &Path,
 ) -> object_store::Result<()> {

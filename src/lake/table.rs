@@ -17,15 +17,15 @@ use serde_json::Value;
 
 use super::Store;
 pub use super::commit::Change;
-pub use super::data_file::{FileWriter, ROWS_PER_PAGE, WrittenFile, written_schema};
-use super::pinned::Pinned;
+pub use super::data_file::{FileWriter, MAX_ROWS_PER_PAGE, WrittenFile, data_file_schema};
+use super::pinned_file::PinnedFile;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};
 
 /// The application id of the resample job's transactions in the Delta logs.
-pub(super) const APPLICATION: &str = "resample";
+pub(super) const APPLICATION_ID: &str = "resample";
 
 /// The remedy for tables that cannot be used: rebuild them.
-const ANEW: &str = "If no raw file has expired (`plantlake archive list` shows nothing), rebuild the tables: stop the \
+const REBUILD_REMEDY: &str = "If no raw file has expired (`plantlake archive list` shows nothing), rebuild the tables: stop the \
     servers of the lake, remove its folders data_min, data_h, data_d, published and runs, and run `plantlake resample`. \
     Otherwise restore the lake's folder from a copy";
 
@@ -60,7 +60,7 @@ pub enum TableError {
     },
     /// The table uses a Delta feature that plantlake's readers do not support.
     #[error(
-        "{table} uses {feature}, which plantlake does not support: it was changed by another program. {ANEW}"
+        "{table} uses {feature}, which plantlake does not support: it was changed by another program. {REBUILD_REMEDY}"
     )]
     Unsupported {
         /// The name of the table.
@@ -70,9 +70,9 @@ pub enum TableError {
     },
     /// The table does not have the columns that plantlake writes.
     #[error(
-        "{table} {problem}: it was created by another version of plantlake, or changed by another program. {ANEW}"
+        "{table} {problem}: it was created by another version of plantlake, or changed by another program. {REBUILD_REMEDY}"
     )]
-    OtherColumns {
+    UnexpectedColumns {
         /// The name of the table.
         table: &'static str,
         /// The column that is missing or has another type.
@@ -80,7 +80,7 @@ pub enum TableError {
     },
     /// A later run has already committed.
     #[error("run {run} was superseded: {table} already has run {applied}")]
-    Overtaken {
+    Superseded {
         /// The name of the table.
         table: &'static str,
         /// The number of this run.
@@ -115,7 +115,7 @@ pub struct Partition(pub(super) String);
 
 impl Partition {
     /// Returns the partition of a table that contains the date.
-    pub fn of(resolution: Resolution, day: Day) -> Self {
+    pub fn containing(resolution: Resolution, day: Day) -> Self {
         let date = day_to_date(day);
         Self(match resolution {
             Resolution::Minute => date.format("%Y-%m-%d").to_string(),
@@ -125,7 +125,7 @@ impl Partition {
     }
 
     /// Returns the text of the value.
-    pub fn text(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -175,7 +175,7 @@ impl Table {
     /// Opens the latest version of the table. Creates the table if it does not exist.
     pub async fn open_or_create(lake: &Store, resolution: Resolution) -> Result<Self, TableError> {
         let mut delta = DeltaTable::new(log_store(lake, resolution));
-        let failed = failure(resolution, "open");
+        let failed = delta_error(resolution, "open");
         if !delta.verify_deltatable_existence().await.map_err(&failed)? {
             let created = CreateBuilder::new()
                 .with_log_store(delta.log_store())
@@ -188,13 +188,13 @@ impl Table {
                 Ok(_) | Err(DeltaTableError::VersionAlreadyExists(_)) => {}
                 // Another process may have created it first.
                 Err(error) if !delta.verify_deltatable_existence().await.unwrap_or(false) => {
-                    return Err(failure(resolution, "create")(error));
+                    return Err(delta_error(resolution, "create")(error));
                 }
                 Err(_) => {}
             }
         }
         delta.load().await.map_err(&failed)?;
-        Self::checked(lake, resolution, delta).await
+        Self::from_delta(lake, resolution, delta).await
     }
 
     /// Opens the table for a change. Creates the table if it does not exist. If a run committed after the `published`
@@ -233,16 +233,16 @@ impl Table {
         delta
             .load_version(version)
             .await
-            .map_err(failure(resolution, "open"))?;
-        Self::checked(lake, resolution, delta).await
+            .map_err(delta_error(resolution, "open"))?;
+        Self::from_delta(lake, resolution, delta).await
     }
 
-    async fn checked(
+    async fn from_delta(
         lake: &Store,
         resolution: Resolution,
         delta: DeltaTable,
     ) -> Result<Self, TableError> {
-        let failed = failure(resolution, "open");
+        let failed = delta_error(resolution, "open");
         let state = delta.snapshot().map_err(&failed)?;
         let unsupported = |feature: String| TableError::Unsupported {
             table: resolution.table(),
@@ -278,10 +278,10 @@ impl Table {
                 Some(_) => continue,
             };
             let table = resolution.table();
-            return Err(TableError::OtherColumns { table, problem });
+            return Err(TableError::UnexpectedColumns { table, problem });
         }
         let applied = state
-            .transaction_version(&*delta.log_store(), APPLICATION)
+            .transaction_version(&*delta.log_store(), APPLICATION_ID)
             .await
             .map_err(&failed)?;
         let store = lake.child(resolution.table());
@@ -365,16 +365,16 @@ impl Table {
         FileWriter::new(&self.store, self.resolution, partition)
     }
 
-    /// Reads the rows of a file in their order, with the columns of [`written_schema`].
+    /// Reads the rows of a file in their order, with the columns of [`data_file_schema`].
     pub async fn read_file(
         &self,
         file: &DataFile,
     ) -> Result<BoxStream<'static, Result<RecordBatch, TableError>>, TableError> {
-        self.read_file_by(file, 65_536).await
+        self.read_file_in_batches(file, 65_536).await
     }
 
     /// Reads the rows of a file in batches of at most `rows`.
-    pub async fn read_file_by(
+    pub async fn read_file_in_batches(
         &self,
         file: &DataFile,
         rows: usize,
@@ -384,8 +384,8 @@ impl Table {
             path: path.clone(),
             source,
         };
-        let reader = Pinned::new(self.store.objects(), &file.path, None, file.size);
-        let options = ArrowReaderOptions::new().with_schema(written_schema());
+        let reader = PinnedFile::new(self.store.objects(), &file.path, None, file.size);
+        let options = ArrowReaderOptions::new().with_schema(data_file_schema());
         let stream = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
             .await
             .map_err(&failed)?
@@ -404,7 +404,7 @@ impl Table {
     }
 }
 
-pub(super) fn failure(
+pub(super) fn delta_error(
     resolution: Resolution,
     action: &'static str,
 ) -> impl Fn(DeltaTableError) -> TableError {
@@ -463,8 +463,8 @@ mod tests {
             (Resolution::Hour, "2024-12", 31),
             (Resolution::Day, "2024", 366),
         ] {
-            let partition = Partition::of(resolution, day);
-            assert_eq!(partition.text(), text);
+            let partition = Partition::containing(resolution, day);
+            assert_eq!(partition.as_str(), text);
             let (first, last) = partition.days().unwrap();
             assert_eq!((last - first + 1, last), (dates, day));
         }

@@ -98,13 +98,13 @@ unsafe fn alloc_large(layout: Layout, alloc: impl FnOnce(Layout) -> *mut u8) -> 
     };
     let owner = Owner::current();
     // SAFETY: it is the current one.
-    if !unsafe { owner.charge(layout.size(), true) } {
+    if !unsafe { owner.try_charge(layout.size(), true) } {
         return ptr::null_mut();
     }
     let block = alloc(block_layout);
     if block.is_null() {
         // SAFETY: it was charged above.
-        unsafe { owner.give_back(layout.size()) };
+        unsafe { owner.release(layout.size()) };
         return block;
     }
     // SAFETY: the block has room for the header, and is aligned for it.
@@ -125,7 +125,7 @@ unsafe fn dealloc_large(at: *mut u8, layout: Layout) {
         let owner = block.cast::<Owner>().read();
         // mimalloc finds out the size by itself.
         MiMalloc.dealloc(block, layout);
-        owner.give_back(layout.size());
+        owner.release(layout.size());
     }
 }
 
@@ -136,7 +136,7 @@ unsafe fn dealloc_large(at: *mut u8, layout: Layout) {
 unsafe fn realloc_large(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
     if layout.size() < LARGE_BYTES || bytes < LARGE_BYTES {
         // SAFETY: `bytes` is no more than can be addressed, as the caller promises, and not 0.
-        return unsafe { moved(at, layout, bytes) };
+        return unsafe { realloc_by_copy(at, layout, bytes) };
     }
     let Some(new_layout) = block_layout(layout, bytes) else {
         return ptr::null_mut();
@@ -147,17 +147,17 @@ unsafe fn realloc_large(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         let block = at.sub(header_bytes(layout));
         let old_owner = block.cast::<Owner>().read();
         let owner = old_owner.or(Owner::current());
-        if !owner.charge(bytes, bytes > layout.size()) {
+        if !owner.try_charge(bytes, bytes > layout.size()) {
             return ptr::null_mut();
         }
         let old_layout = Layout::from_size_align_unchecked(layout.size(), new_layout.align());
         let new = MiMalloc.realloc(block, old_layout, new_layout.size());
         if new.is_null() {
-            owner.give_back(bytes);
+            owner.release(bytes);
             return new;
         }
         new.cast::<Owner>().write(owner);
-        old_owner.give_back(layout.size());
+        old_owner.release(layout.size());
         new.add(header_bytes(layout))
     }
 }
@@ -165,7 +165,7 @@ unsafe fn realloc_large(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
 /// # Safety
 /// As [`GlobalAlloc::realloc`].
 #[expect(unsafe_code, reason = "implements an allocator")]
-unsafe fn moved(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+unsafe fn realloc_by_copy(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
     // SAFETY: the new layout is as the caller promises; both allocations are of at least the length that is copied.
     unsafe {
         let new_layout = Layout::from_size_align_unchecked(bytes, layout.align());
@@ -181,7 +181,7 @@ unsafe fn moved(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
 #[cfg(test)]
 mod tests {
     use super::super::query_memory::QueryMemory;
-    use super::super::{enforce_limits, limit_queries};
+    use super::super::{enforce_limits, set_query_limits};
     use super::*;
 
     const MIB: usize = 1 << 20;
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     #[expect(unsafe_code, reason = "calls an allocator")]
     fn allocation_past_the_limit_of_a_query_fails_and_takes_nothing() {
-        limit_queries(1 << 40, 1 << 41);
+        set_query_limits(1 << 40, 1 << 41);
         enforce_limits();
         let query = QueryMemory::start();
         query.enter(|| {

@@ -21,7 +21,7 @@ pub(super) const LARGE_BYTES: usize = (64 << 10) + 1;
 const MIN_LIMIT_BYTES: usize = 256 << 20;
 /// A query that holds less than this in bytes may go on when all queries together are at their limit: the greedy fail
 /// first.
-const MODEST_BYTES: usize = 16 << 20;
+const EXEMPT_BYTES: usize = 16 << 20;
 /// The text that every end for want of memory begins with.
 const OUT_OF_MEMORY: &str = "the query exceeded its memory limit";
 
@@ -39,31 +39,31 @@ thread_local! {
     /// The query that the thread works for; null for none. It outlives the scope that has set it.
     static CURRENT: Cell<*const QueryMemory> = const { Cell::new(ptr::null()) };
     /// Bytes in small allocations that the thread has made for its query, less those that it has freed, and has not noted yet.
-    static SMALL: Cell<isize> = const { Cell::new(0) };
+    static UNREPORTED_SMALL_BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
 /// The change of small allocations after which a thread notes it, in bytes.
-const NOTED_BYTES: usize = 1 << 20;
+const SMALL_REPORT_BYTES: usize = 1 << 20;
 
 /// Counts `bytes` of a small allocation for the thread's query; a negative number is freed.
 #[inline]
 pub(super) fn count_small(bytes: isize) {
-    let all = SMALL.get().wrapping_add(bytes);
-    SMALL.set(all);
-    if all.unsigned_abs() > NOTED_BYTES {
-        note_small();
+    let all = UNREPORTED_SMALL_BYTES.get().wrapping_add(bytes);
+    UNREPORTED_SMALL_BYTES.set(all);
+    if all.unsigned_abs() > SMALL_REPORT_BYTES {
+        report_small();
     }
 }
 
 /// Notes the thread's small allocations with its query.
 #[cold]
 #[expect(unsafe_code, reason = "the thread's pointer is read")]
-fn note_small() {
-    let bytes = SMALL.replace(0);
+fn report_small() {
+    let bytes = UNREPORTED_SMALL_BYTES.replace(0);
     let current = CURRENT.get();
     if !current.is_null() {
         // SAFETY: it was set from an `Arc` by `enter`, which borrows that for as long as it is set.
-        unsafe { (*current).small.fetch_add(bytes, Ordering::Relaxed) };
+        unsafe { (*current).small_bytes.fetch_add(bytes, Ordering::Relaxed) };
     }
 }
 
@@ -79,12 +79,12 @@ pub fn is_stopped() -> bool {
 #[derive(Debug)]
 pub struct QueryMemory {
     /// Bytes in large allocations.
-    allocated: AtomicUsize,
+    allocated_bytes: AtomicUsize,
     /// Bytes that its operators have reserved.
-    reserved: AtomicUsize,
+    reserved_bytes: AtomicUsize,
     /// Bytes in small allocations, less those that were freed on its behalf. What other threads free, such as those that
     /// send messages, is not known, so that this is an upper bound.
-    small: AtomicIsize,
+    small_bytes: AtomicIsize,
     /// Whether it asked for more than it may have.
     is_exhausted: AtomicBool,
     /// Whether it must end, because the process holds too much.
@@ -94,7 +94,7 @@ pub struct QueryMemory {
 /// Sets the limits of each query and of all together, in bytes: as the settings `serve.query_memory` and
 /// `serve.total_memory` say. The limit of what is allocated is twice what operators may reserve, since a vector that
 /// grows is held twice for a moment.
-pub fn limit_queries(query_bytes: usize, total_bytes: usize) {
+pub fn set_query_limits(query_bytes: usize, total_bytes: usize) {
     let limit = query_bytes.saturating_mul(2).max(MIN_LIMIT_BYTES);
     QUERY_LIMIT.store(limit.min(total_bytes), Ordering::Relaxed);
     TOTAL_LIMIT.store(total_bytes, Ordering::Relaxed);
@@ -127,18 +127,18 @@ fn unwind(query: Option<&QueryMemory>, bytes: usize) -> ! {
 }
 
 /// What libraries panic with when something would be larger than can be allocated or addressed.
-const TOO_LARGE: [&str; 3] = [OUT_OF_MEMORY, "capacity overflow", "offset overflow"];
+const EXHAUSTION_TEXTS: [&str; 3] = [OUT_OF_MEMORY, "capacity overflow", "offset overflow"];
 
 /// Whether work ended by unwinding with `panic` because it would have taken too much memory.
 pub fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.is_some_and(is_text_of_exhaustion)
+    text.is_some_and(is_exhaustion_text)
 }
 
 /// Whether the text of a panic, or of an error that quotes one, says that too much memory would have been taken.
-pub fn is_text_of_exhaustion(text: &str) -> bool {
-    TOO_LARGE.iter().any(|part| text.contains(part))
+pub fn is_exhaustion_text(text: &str) -> bool {
+    EXHAUSTION_TEXTS.iter().any(|part| text.contains(part))
 }
 
 /// Whether the query that the calling thread works for has asked for more memory than it may have. Whatever error it ended
@@ -151,9 +151,9 @@ impl QueryMemory {
     /// A query that holds nothing yet.
     pub fn start() -> Arc<Self> {
         Arc::new(Self {
-            allocated: AtomicUsize::new(0),
-            reserved: AtomicUsize::new(0),
-            small: AtomicIsize::new(0),
+            allocated_bytes: AtomicUsize::new(0),
+            reserved_bytes: AtomicUsize::new(0),
+            small_bytes: AtomicIsize::new(0),
             is_exhausted: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
         })
@@ -175,15 +175,15 @@ impl QueryMemory {
 
     /// Does `work` on behalf of this query.
     pub fn enter<R>(self: &Arc<Self>, work: impl FnOnce() -> R) -> R {
-        struct Before(*const QueryMemory);
-        impl Drop for Before {
+        struct RestoreCurrent(*const QueryMemory);
+        impl Drop for RestoreCurrent {
             fn drop(&mut self) {
-                note_small();
+                report_small();
                 CURRENT.set(self.0);
             }
         }
-        note_small();
-        let _before = Before(CURRENT.replace(Arc::as_ptr(self)));
+        report_small();
+        let _before = RestoreCurrent(CURRENT.replace(Arc::as_ptr(self)));
         if self.is_stopped.load(Ordering::Relaxed) && !std::thread::panicking() {
             unwind(Some(self), self.held_bytes());
         }
@@ -216,27 +216,27 @@ impl QueryMemory {
 
     /// Notes how many bytes its operators have reserved.
     pub fn set_reserved(&self, bytes: usize) {
-        self.reserved.store(bytes, Ordering::Relaxed);
+        self.reserved_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The bytes that it holds, about: operators reserve some of what is allocated.
     pub(super) fn held_bytes(&self) -> usize {
-        let allocated = self.allocated.load(Ordering::Relaxed);
-        allocated.max(self.reserved.load(Ordering::Relaxed))
+        let allocated = self.allocated_bytes.load(Ordering::Relaxed);
+        allocated.max(self.reserved_bytes.load(Ordering::Relaxed))
     }
 
     /// The bytes in small allocations, at most; see [`Self::held_bytes`] for the others.
     pub(super) fn small_bytes(&self) -> usize {
-        usize::try_from(self.small.load(Ordering::Relaxed)).unwrap_or(0)
+        usize::try_from(self.small_bytes.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Takes `bytes`; says whether it may, which is always so if not `is_refusable`.
-    fn take(&self, bytes: usize, is_refusable: bool) -> bool {
-        let own = self.allocated.fetch_add(bytes, Ordering::Relaxed);
+    fn try_charge(&self, bytes: usize, is_refusable: bool) -> bool {
+        let own = self.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
         let all = QUERIES_BYTES.fetch_add(bytes, Ordering::Relaxed);
         let own = own.saturating_add(bytes);
         let is_past = own > QUERY_LIMIT.load(Ordering::Relaxed)
-            || (own > MODEST_BYTES
+            || (own > EXEMPT_BYTES
                 && all.saturating_add(bytes) > TOTAL_LIMIT.load(Ordering::Relaxed))
             || self.is_stopped();
         // What is dropped while a thread unwinds must not fail: the process would abort.
@@ -247,13 +247,13 @@ impl QueryMemory {
         {
             return true;
         }
-        self.give_back(bytes);
+        self.release(bytes);
         self.is_exhausted.store(true, Ordering::Relaxed);
         false
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.allocated.fetch_sub(bytes, Ordering::Relaxed);
+    fn release(&self, bytes: usize) {
+        self.allocated_bytes.fetch_sub(bytes, Ordering::Relaxed);
         QUERIES_BYTES.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -281,13 +281,13 @@ impl Owner {
     ///
     /// # Safety
     /// The owner is the current one, or that of an allocation that is still there.
-    pub unsafe fn charge(self, bytes: usize, is_refusable: bool) -> bool {
+    pub unsafe fn try_charge(self, bytes: usize, is_refusable: bool) -> bool {
         if self.0.is_null() {
             OTHER_BYTES.fetch_add(bytes, Ordering::Relaxed);
             return true;
         }
         // SAFETY: a handle to it is held, as the caller promises.
-        let is_taken = unsafe { (*self.0).take(bytes, is_refusable) };
+        let is_taken = unsafe { (*self.0).try_charge(bytes, is_refusable) };
         if is_taken {
             // SAFETY: the same.
             unsafe { Arc::increment_strong_count(self.0) };
@@ -299,14 +299,14 @@ impl Owner {
     ///
     /// # Safety
     /// Each charge is given back once.
-    pub unsafe fn give_back(self, bytes: usize) {
+    pub unsafe fn release(self, bytes: usize) {
         if self.0.is_null() {
             OTHER_BYTES.fetch_sub(bytes, Ordering::Relaxed);
             return;
         }
         // SAFETY: the charge holds a handle, which ends here.
         unsafe {
-            (*self.0).give_back(bytes);
+            (*self.0).release(bytes);
             Arc::decrement_strong_count(self.0);
         }
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::query_memory::{QueryMemory, other_bytes, queries_bytes, total_limit};
 
 /// The interval between two looks.
-const INTERVAL: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// A query that was stopped has so many looks for giving back what it holds before another one is stopped.
-const GRACE_LOOKS: u32 = 20;
+const GRACE_CHECKS: u32 = 20;
 /// Queries that hold less than this, in bytes, are not what the process holds too much for.
 const MIN_HELD_BYTES: usize = 32 << 20;
 
@@ -39,35 +39,35 @@ pub fn start_watchdog() -> std::io::Result<()> {
     STARTED.call_once(|| {
         if resident_bytes().is_some() {
             let thread = std::thread::Builder::new().name("memory".to_owned());
-            outcome = thread.spawn(keep_looking).map(drop);
+            outcome = thread.spawn(run_watchdog).map(drop);
         }
     });
     outcome
 }
 
-fn keep_looking() {
+fn run_watchdog() {
     let (mut grace, mut idle, mut has_begun) = (0_u32, 0, false);
     loop {
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(CHECK_INTERVAL);
         grace = grace.saturating_sub(1);
         let Some(held) = resident_bytes() else {
             return;
         };
         let held = held.saturating_sub(other_bytes());
         // Until the first query: what is idle later may be what a query has left behind.
-        has_begun |= is_watching();
+        has_begun |= has_watched_queries();
         if !has_begun {
             idle = held.saturating_sub(queries_bytes());
             continue;
         }
-        if is_over(held, idle, total_limit()) && grace == 0 && stop_greediest() {
-            grace = GRACE_LOOKS;
+        if exceeds_limit(held, idle, total_limit()) && grace == 0 && stop_largest_query() {
+            grace = GRACE_CHECKS;
         }
     }
 }
 
 /// Whether the process, which holds `held` bytes and held `idle` before its first query, holds too much for queries.
-fn is_over(held: usize, idle: usize, limit: usize) -> bool {
+fn exceeds_limit(held: usize, idle: usize, limit: usize) -> bool {
     let slack = (limit / 8).max(MIN_SLACK_BYTES.min(limit / 16 * 3));
     // Where the idle process is small beside the limit, it counts: all together stays below five fourths of the limit.
     let is_small = idle <= limit / 6;
@@ -75,20 +75,20 @@ fn is_over(held: usize, idle: usize, limit: usize) -> bool {
         || is_small && held > limit.saturating_add(limit / 16 * 3)
 }
 
-fn is_watching() -> bool {
+fn has_watched_queries() -> bool {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     !watched.is_empty()
 }
 
 /// Stops the query that holds most; says whether there was one.
-fn stop_greediest() -> bool {
+fn stop_largest_query() -> bool {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     let queries = watched.iter().filter_map(Weak::upgrade);
     let running: Vec<_> = queries.filter(|query| !query.is_stopped()).collect();
     drop(watched);
     // Small allocations are known as an upper bound only, and count where no query holds large ones.
-    let greediest = greediest(&running, QueryMemory::held_bytes)
-        .or_else(|| greediest(&running, QueryMemory::small_bytes));
+    let greediest = largest_query(&running, QueryMemory::held_bytes)
+        .or_else(|| largest_query(&running, QueryMemory::small_bytes));
     let Some((held, query)) = greediest else {
         return false;
     };
@@ -101,7 +101,7 @@ fn stop_greediest() -> bool {
 }
 
 /// Returns the query that holds most by `bytes`, if that is enough to be what the process holds too much for.
-fn greediest(
+fn largest_query(
     queries: &[Arc<QueryMemory>],
     bytes: fn(&QueryMemory) -> usize,
 ) -> Option<(usize, &Arc<QueryMemory>)> {
@@ -145,20 +145,20 @@ mod tests {
             (128 << 20, 24 << 20),
             (1 << 30, 128 << 20),
         ] {
-            assert!(!is_over(idle + limit + slack, idle, limit));
-            assert!(is_over(idle + limit + slack + 1, idle, limit));
+            assert!(!exceeds_limit(idle + limit + slack, idle, limit));
+            assert!(exceeds_limit(idle + limit + slack + 1, idle, limit));
         }
     }
 
     #[test]
-    fn watchdog_over_the_limit_stops_the_greediest_only() {
+    fn watchdog_over_the_limit_stops_the_largest_query_only() {
         let (modest, greedy) = (QueryMemory::start(), QueryMemory::start());
         modest.set_reserved(MIN_HELD_BYTES);
         // No test beside this one holds as much.
         greedy.set_reserved(usize::MAX);
         watch(&modest);
         watch(&greedy);
-        assert!(stop_greediest());
+        assert!(stop_largest_query());
         assert!(greedy.is_stopped() && !modest.is_stopped());
         let stopped = std::panic::catch_unwind(|| greedy.enter(|| ()));
         assert!(stopped.is_err() && greedy.is_exhausted());

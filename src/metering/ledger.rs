@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::journal::dead::Dead;
-use super::journal::reader::Reader;
-use super::journal::{Journal, JournalError, Next, PLACES};
+use super::journal::dead_journal::DeadJournal;
+use super::journal::reader::JournalReader;
+use super::journal::{BUFFER_CAPACITY, Journal, JournalError, NextRecords};
 use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::metrics::METRICS;
@@ -22,18 +22,18 @@ use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError, for_owner_only};
 
 /// The interval at which new records are added,
-const EVERY: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// and its maximum, to which it grows while the database is unavailable.
-const SELDOM: Duration = Duration::from_secs(5);
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval at which journals of dead servers are searched.
-const DEAD_EVERY: Duration = Duration::from_secs(30);
+const DEAD_JOURNALS_INTERVAL: Duration = Duration::from_secs(30);
 /// The number of bytes of the journal that are read at once.
-const BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 1 << 20;
 /// The number of records in one transaction, a multiple of what one statement of the store adds. With SQLite, no other
 /// writes are possible meanwhile.
-const RECORDS: usize = 1_536;
+const BATCH_RECORDS: usize = 1_536;
 /// The file of records that the database refuses.
-const REJECTED: &str = "rejected.jsonl";
+const REJECTED_FILE: &str = "rejected.jsonl";
 
 /// Moves records into the ledger.
 #[derive(Debug)]
@@ -41,26 +41,26 @@ pub(super) struct Ledger {
     folder: PathBuf,
     journal: Journal,
     quotas: Arc<Quotas>,
-    taking: Mutex<Taking>,
+    progress: Mutex<Progress>,
     /// The number of records of ended requests that were moved, including unreadable ones.
-    taken: AtomicU64,
+    moved_records: AtomicU64,
     /// The time since no record was waiting.
-    caught_up: std::sync::Mutex<Stopwatch>,
+    last_caught_up: std::sync::Mutex<Stopwatch>,
     /// Whether the database was available at the last attempt.
-    is_there: AtomicBool,
+    is_database_available: AtomicBool,
     store: OrganisationStore,
 }
 
 /// The progress in the journal.
 #[derive(Debug)]
-struct Taking {
+struct Progress {
     /// The position in the journal.
-    reader: Reader,
+    reader: JournalReader,
     /// A buffer for the records that are being added.
     records: Vec<UsageRecord>,
 }
 
-/// Why records stay in the journal.
+/// The reason for which records stay in the journal.
 #[derive(Debug, thiserror::Error)]
 enum LedgerError {
     #[error(transparent)]
@@ -79,31 +79,31 @@ impl Ledger {
     ) -> Self {
         Self {
             folder: folder.to_owned(),
-            taking: Mutex::new(Taking {
-                reader: Reader::new(journal.folder()),
+            progress: Mutex::new(Progress {
+                reader: JournalReader::new(journal.folder()),
                 records: Vec::new(),
             }),
             journal,
             quotas,
-            taken: AtomicU64::new(0),
-            caught_up: std::sync::Mutex::new(Stopwatch::start()),
-            is_there: AtomicBool::new(true),
-            store: store.beside(),
+            moved_records: AtomicU64::new(0),
+            last_caught_up: std::sync::Mutex::new(Stopwatch::start()),
+            is_database_available: AtomicBool::new(true),
+            store: store.with_own_connection(),
         }
     }
 
     /// Returns the number of records of ended requests that are not in the ledger.
-    pub fn waiting(&self) -> u64 {
-        let ended = self.journal.ended_so_far();
-        ended.saturating_sub(self.taken.load(Ordering::Relaxed))
+    pub fn pending_records(&self) -> u64 {
+        let ended = self.journal.ended_count();
+        ended.saturating_sub(self.moved_records.load(Ordering::Relaxed))
     }
 
     /// Returns for how long records have been waiting, or slightly more.
     pub fn lag(&self) -> Duration {
-        match self.waiting() {
+        match self.pending_records() {
             0 => Duration::ZERO,
             _ => self
-                .caught_up
+                .last_caught_up
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .elapsed(),
@@ -111,43 +111,45 @@ impl Ledger {
     }
 
     /// Moves records until the future is dropped.
-    pub async fn keep_up(&self) {
+    pub async fn run(&self) {
         // Chains that are not begun here begin with the first record.
         if let Err(error) = self.store.begin_chains().await {
             tracing::warn!("cannot begin the chains over older records yet: {error}");
         }
         let mut looked: Option<Stopwatch> = None;
-        let mut pause = EVERY;
+        let mut pause = INTERVAL;
         loop {
-            let mut outcome = self.take().await;
-            if outcome.is_ok() && looked.is_none_or(|looked| looked.elapsed() >= DEAD_EVERY) {
-                outcome = self.take_over().await;
+            let mut outcome = self.move_all().await;
+            if outcome.is_ok()
+                && looked.is_none_or(|looked| looked.elapsed() >= DEAD_JOURNALS_INTERVAL)
+            {
+                outcome = self.recover_dead_journals().await;
                 looked = outcome.is_ok().then(Stopwatch::start);
             }
-            self.tell(&outcome);
+            self.log_outcome(&outcome);
             pause = match outcome {
-                Ok(()) => EVERY,
-                Err(_) => (2 * pause).min(SELDOM),
+                Ok(()) => INTERVAL,
+                Err(_) => (2 * pause).min(MAX_INTERVAL),
             };
             tokio::time::sleep(pause).await;
         }
     }
 
     /// Moves the remaining records. If `is_over`, so that no more can follow, and none is left, the journal is removed.
-    pub async fn settle(&self, is_over: bool) {
-        let outcome = self.take().await;
-        self.tell(&outcome);
+    pub async fn drain(&self, is_over: bool) {
+        let outcome = self.move_all().await;
+        self.log_outcome(&outcome);
         if outcome.is_ok() && is_over {
-            let taken = self.taking.lock().await.reader.at();
+            let taken = self.progress.lock().await.reader.position();
             if let Err(error) = self.journal.remove(taken) {
                 tracing::warn!("{error}");
             }
         }
     }
 
-    fn tell(&self, outcome: &Result<(), LedgerError>) {
+    fn log_outcome(&self, outcome: &Result<(), LedgerError>) {
         let is_there = outcome.is_ok();
-        let was_there = self.is_there.swap(is_there, Ordering::Relaxed);
+        let was_there = self.is_database_available.swap(is_there, Ordering::Relaxed);
         match outcome {
             Err(error) if was_there => {
                 tracing::error!("records of requests stay in the journal, retrying: {error}")
@@ -158,67 +160,69 @@ impl Ledger {
     }
 
     /// Moves all records of the journal.
-    async fn take(&self) -> Result<(), LedgerError> {
-        let mut taking = self.taking.lock().await;
-        let Taking { reader, records } = &mut *taking;
+    async fn move_all(&self) -> Result<(), LedgerError> {
+        let mut taking = self.progress.lock().await;
+        let Progress { reader, records } = &mut *taking;
         loop {
-            if reader.at() >= self.journal.end() {
+            if reader.position() >= self.journal.end() {
                 *self
-                    .caught_up
+                    .last_caught_up
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
                 return Ok(());
             }
             records.clear();
-            let (damaged, upto) = match self.journal.next(reader.at(), BYTES, records) {
-                Next::Kept(upto) => (0, upto),
-                Next::InFiles(end) => {
+            let (damaged, upto) = match self.journal.next(reader.position(), READ_BYTES, records) {
+                NextRecords::InMemory(upto) => (0, upto),
+                NextRecords::InFiles(end) => {
                     let from = reader.clone();
-                    let (part, upto) = self.apart(move || from.next(end, BYTES)).await?;
-                    tell_damaged(&self.folder, part.damaged);
+                    let (part, upto) = self
+                        .run_blocking(move || from.next(end, READ_BYTES))
+                        .await?;
+                    log_damaged_lines(&self.folder, part.damaged);
                     let damaged = part.damaged;
-                    records.extend(part.ended());
+                    records.extend(part.into_ended());
                     (damaged, upto)
                 }
             };
             self.add(records).await?;
-            if upto == reader.at() {
+            if upto == reader.position() {
                 return Ok(());
             }
             self.quotas.added(records);
-            self.taken
+            self.moved_records
                 .fetch_add(records.len() as u64 + damaged, Ordering::Relaxed);
             records.clear();
-            records.shrink_to(PLACES);
-            reader.move_to(upto);
-            self.journal.forget_before(upto.number)?;
+            records.shrink_to(BUFFER_CAPACITY);
+            reader.set_position(upto);
+            self.journal.delete_before(upto.number)?;
         }
     }
 
     /// Moves the records of dead servers.
-    async fn take_over(&self) -> Result<(), LedgerError> {
-        for dead in Dead::find(&self.folder)? {
-            self.take_over_from(dead).await?;
+    async fn recover_dead_journals(&self) -> Result<(), LedgerError> {
+        for dead in DeadJournal::find(&self.folder)? {
+            self.recover_journal(dead).await?;
         }
         Ok(())
     }
 
-    async fn take_over_from(&self, dead: Dead) -> Result<(), LedgerError> {
-        let mut reading = dead.reading()?;
+    async fn recover_journal(&self, dead: DeadJournal) -> Result<(), LedgerError> {
+        let mut reading = dead.open_reader()?;
         let mut ended = 0;
         loop {
             let (next, went_on) = self
-                .apart(move || Ok((reading.next(BYTES)?, reading)))
+                .run_blocking(move || Ok((reading.next(READ_BYTES)?, reading)))
                 .await?;
             reading = went_on;
             let Some(left) = next else {
                 break;
             };
-            tell_damaged(dead.folder(), left.damaged);
+            log_damaged_lines(dead.folder(), left.damaged);
             self.add(&left.ended).await?;
             ended += left.ended.len();
         }
-        let aborted = reading.aborted();
+        let aborted = reading.into_aborted();
         self.add(&aborted).await?;
         tracing::info!(
             ended,
@@ -229,7 +233,7 @@ impl Ledger {
     }
 
     /// Reads files on a blocking thread: reading and parsing a megabyte takes some milliseconds.
-    async fn apart<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
@@ -239,9 +243,9 @@ impl Ledger {
     }
 
     async fn add(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
-        for batch in records.chunks(RECORDS) {
+        for batch in records.chunks(BATCH_RECORDS) {
             match self.store.add_usage(batch).await {
-                Ok(added) => METRICS.journal.added(added as u64),
+                Ok(added) => METRICS.journal.count_added(added as u64),
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(
@@ -258,13 +262,13 @@ impl Ledger {
     async fn add_one_by_one(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for record in records {
             match self.store.add_usage(std::slice::from_ref(record)).await {
-                Ok(added) => METRICS.journal.added(added as u64),
+                Ok(added) => METRICS.journal.count_added(added as u64),
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     self.reject(record)?;
                     tracing::error!(
                         request = %record.request_id,
-                        "the organisation database refused a record, written to {REJECTED} next to the journal: {error}"
+                        "the organisation database refused a record, written to {REJECTED_FILE} next to the journal: {error}"
                     );
                 }
             }
@@ -274,7 +278,7 @@ impl Ledger {
 
     fn reject(&self, record: &UsageRecord) -> Result<(), JournalError> {
         use std::io::Write;
-        let path = self.folder.join(REJECTED);
+        let path = self.folder.join(REJECTED_FILE);
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         let write = || {
@@ -288,7 +292,7 @@ impl Ledger {
     }
 }
 
-fn tell_damaged(folder: &Path, lines: u64) {
+fn log_damaged_lines(folder: &Path, lines: u64) {
     if lines > 0 {
         tracing::error!(
             folder = %folder.display(), lines,

@@ -9,7 +9,7 @@ mod journal;
 mod ledger;
 mod quotas;
 mod request;
-mod unknown;
+mod unknown_callers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use self::journal::Journal;
 pub use self::journal::{JournalError, copies as journals};
 use self::ledger::Ledger;
 use self::quotas::Quotas;
-pub use self::quotas::{OverLimit, Work};
-pub use self::request::{Caller, End, Ended, EndedBy, NotBegun, OpenRequest};
-use self::unknown::UnknownCallers;
+pub use self::quotas::{LimitExceeded, RateLimitKind};
+pub use self::request::{Caller, EndOutcome, EndedBy, OpenRequest, ResponseEnd, StatementRefused};
+use self::unknown_callers::UnknownCallers;
 use crate::clock;
-use crate::config::JournalFull;
+use crate::config::JournalFullAction;
 use crate::metrics::METRICS;
 use crate::model::OrganisationId;
 use crate::store::OrganisationStore;
 
 /// Whether metering is off: only in a build for benchmarks that measure the cost of metering.
-pub const IS_OFF: bool = cfg!(feature = "unmetered");
+pub const IS_DISABLED: bool = cfg!(feature = "unmetered");
 
 /// Settings of metering.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct MeterSettings {
     /// The maximum size of the journal, in bytes.
     pub limit: u64,
     /// The behaviour when the journal is full.
-    pub when_full: JournalFull,
+    pub when_full: JournalFullAction,
     /// Whether a response waits until its record is synchronised to the disk.
     pub sync: bool,
     /// Whether the text of statements is stored.
@@ -61,61 +61,61 @@ struct Shared {
     journal: Journal,
     ledger: Ledger,
     quotas: Arc<Quotas>,
-    unknown: UnknownCallers,
+    unknown_callers: UnknownCallers,
     /// The number of requests that were answered, but not recorded.
     dropped: AtomicU64,
     /// The number of requests in progress.
     open: AtomicU64,
     /// Whether the server is shutting down. If so, it cuts off the remaining responses, not their clients.
-    is_ending: AtomicBool,
+    is_shutting_down: AtomicBool,
 }
 
 impl Meter {
     /// Creates a journal for this run of a server; its records go into `store`.
-    pub fn begin(settings: MeterSettings, store: OrganisationStore) -> Result<Self, JournalError> {
+    pub fn start(settings: MeterSettings, store: OrganisationStore) -> Result<Self, JournalError> {
         let server = clock::new_id();
-        let journal = Journal::begin(&settings.folder, server, settings.limit)?;
+        let journal = Journal::create(&settings.folder, server, settings.limit)?;
         let quotas = Arc::new(Quotas::new(server, store.clone()));
         let counted = Arc::clone(&quotas);
         let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone(), counted);
         let meter = Self {
             shared: Arc::new(Shared {
                 server,
-                unknown: UnknownCallers::new(server, store),
+                unknown_callers: UnknownCallers::new(server, store),
                 journal,
                 ledger,
                 quotas,
                 settings,
                 dropped: AtomicU64::new(0),
                 open: AtomicU64::new(0),
-                is_ending: AtomicBool::new(false),
+                is_shutting_down: AtomicBool::new(false),
             }),
         };
-        meter.tell();
+        meter.register_gauges();
         Ok(meter)
     }
 
     /// Registers the gauges of the journal.
-    fn tell(&self) {
-        let look = |value: fn(&Shared) -> f64| {
+    fn register_gauges(&self) {
+        let gauge = |value: fn(&Shared) -> f64| {
             let shared = Arc::downgrade(&self.shared);
             move || shared.upgrade().map(|shared| value(&shared))
         };
         let journal = &METRICS.journal;
         journal
             .bytes
-            .from(look(|shared| shared.journal.size() as f64));
+            .set_source(gauge(|shared| shared.journal.size() as f64));
         journal
             .limit_bytes
-            .from(look(|shared| shared.journal.limit() as f64));
+            .set_source(gauge(|shared| shared.journal.limit() as f64));
         journal
             .records
-            .from(look(|shared| shared.ledger.waiting() as f64));
+            .set_source(gauge(|shared| shared.ledger.pending_records() as f64));
         journal
             .lag_seconds
-            .from(look(|shared| shared.ledger.lag().as_secs_f64()));
-        let open = look(|shared| shared.open.load(Ordering::Relaxed) as f64);
-        METRICS.requests.open.from(open);
+            .set_source(gauge(|shared| shared.ledger.lag().as_secs_f64()));
+        let open = gauge(|shared| shared.open.load(Ordering::Relaxed) as f64);
+        METRICS.requests.open.set_source(open);
     }
 
     /// Opens the record of a request of `caller`.
@@ -124,41 +124,45 @@ impl Meter {
     ///
     /// The journal has no room for it, and such requests are refused.
     pub fn open(&self, id: Uuid, caller: Caller) -> Result<OpenRequest, JournalError> {
-        match self.shared.journal.has_room() {
-            Err(full) if self.shared.settings.when_full == JournalFull::Refuse => Err(full),
+        match self.shared.journal.check_room() {
+            Err(full) if self.shared.settings.when_full == JournalFullAction::Refuse => Err(full),
             // There may be room when the request ends.
             _ => Ok(OpenRequest::new(self.clone(), id, caller)),
         }
     }
 
     /// Admits work if the rate limit of its organisation allows.
-    pub fn admit(&self, organisation: OrganisationId, work: Work) -> Result<(), OverLimit> {
-        let admitted = self.shared.quotas.admit(organisation, work);
-        admitted.inspect_err(OverLimit::count)
+    pub fn check_rate_limit(
+        &self,
+        organisation: OrganisationId,
+        work: RateLimitKind,
+    ) -> Result<(), LimitExceeded> {
+        let admitted = self.shared.quotas.check_rate_limit(organisation, work);
+        admitted.inspect_err(LimitExceeded::count)
     }
 
     /// Counts a call without a known caller.
     pub fn count_unknown(&self, address: Option<std::net::IpAddr>) {
-        METRICS.requests.unknown();
-        self.shared.unknown.count(address);
+        METRICS.requests.count_unauthenticated();
+        self.shared.unknown_callers.count(address);
     }
 
     /// Moves records into the ledger and keeps the limits up to date, until the future is dropped.
-    pub async fn keep_watch(&self) {
+    pub async fn run_background_tasks(&self) {
         tokio::join!(
-            self.shared.journal.keep_syncing(),
-            self.shared.ledger.keep_up(),
-            self.shared.quotas.keep_looking(),
-            self.shared.unknown.keep_writing(),
+            self.shared.journal.sync_periodically(),
+            self.shared.ledger.run(),
+            self.shared.quotas.update_periodically(),
+            self.shared.unknown_callers.write_periodically(),
         );
     }
 
     /// Moves the remaining records if the organisation database is available; otherwise the next start does. The server
     /// is shutting down: requests that are still open end as aborted.
-    pub async fn settle(&self) {
-        self.shared.is_ending.store(true, Ordering::Release);
-        self.shared.unknown.write().await;
+    pub async fn drain(&self) {
+        self.shared.is_shutting_down.store(true, Ordering::Release);
+        self.shared.unknown_callers.write().await;
         let is_over = self.shared.open.load(Ordering::Relaxed) == 0;
-        self.shared.ledger.settle(is_over).await;
+        self.shared.ledger.drain(is_over).await;
     }
 }

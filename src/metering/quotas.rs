@@ -21,35 +21,35 @@ use crate::model::{Month, OrganisationId, UsageLimits, UsageRecord};
 use crate::store::{OrganisationStore, StoreError, UsageDemand, UsageTotals};
 
 /// The interval at which limits, sums and demand are read.
-const EVERY: Duration = Duration::from_secs(1);
-/// How long the demand of another server counts after it was written.
-const HEARD: TimeDelta = TimeDelta::seconds(5);
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// The time for which the demand of another server counts after it was written.
+const DEMAND_TTL: TimeDelta = TimeDelta::seconds(5);
 /// The weight of the last second in the moving average of the demand.
-const WEIGHT: f64 = 0.5;
+const DEMAND_WEIGHT: f64 = 0.5;
 /// The fraction of a quota from which on a warning is given.
-const WARNED_FROM: f64 = 0.8;
+const WARNING_FRACTION: f64 = 0.8;
 
 /// The kind of work that a rate limit applies to. Each kind has its own bucket, since a prepared query is executed as
 /// well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum RateLimitKind {
     /// Executes a query or another request for data.
-    Ask,
+    Query,
     /// Prepares a statement.
     Prepare,
     /// Runs an action of the session or of administration.
-    Act,
+    Action,
 }
 
-/// Why a request is refused.
+/// The reason for which a request is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum OverLimit {
+pub enum LimitExceeded {
     /// Too many requests per second.
     #[error("rate limit exceeded: {limit} requests per second; try again in a moment")]
     Rate {
         /// The limit.
         limit: f64,
-        /// When the next request is admitted.
+        /// The time after which the next request is admitted.
         retry_after: Duration,
     },
     /// Too many concurrent queries.
@@ -72,15 +72,15 @@ pub enum OverLimit {
         limit: u64,
         /// The month.
         month: Month,
-        /// When the next month begins.
+        /// The time at which the next month begins.
         resets_at: DateTime<Utc>,
     },
 }
 
-impl OverLimit {
+impl LimitExceeded {
     /// Counts a refusal in the metrics.
     pub(super) fn count(&self) {
-        METRICS.requests.over_limit(match self {
+        METRICS.requests.count_over_limit(match self {
             Self::Rate { .. } => Limit::Rate,
             Self::Concurrency { .. } => Limit::Concurrency,
             Self::Quota { .. } => Limit::Quota,
@@ -90,7 +90,7 @@ impl OverLimit {
 
 /// The amounts of a request in progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counted {
+pub(super) struct RequestAmounts {
     pub bytes_sent: u64,
     pub bytes_scanned: u64,
 }
@@ -106,48 +106,48 @@ pub(super) struct Quotas {
 #[derive(Debug, Default)]
 struct State {
     limits: HashMap<OrganisationId, UsageLimits>,
-    used: HashMap<OrganisationId, Used>,
+    used: HashMap<OrganisationId, OrganisationUsage>,
 }
 
 /// The usage of an organisation.
 #[derive(Debug, Default)]
-struct Used {
-    asks: Option<Bucket>,
-    prepares: Option<Bucket>,
-    acts: Option<Bucket>,
+struct OrganisationUsage {
+    query_bucket: Option<TokenBucket>,
+    prepare_bucket: Option<TokenBucket>,
+    action_bucket: Option<TokenBucket>,
     /// Queries that run on this server.
     running: u64,
     /// Requests since the last update, including refused ones.
-    asked: u64,
+    recent_requests: u64,
     /// The moving average of the requests per second.
     demand: f64,
     /// The maximum number of concurrent queries on this server since the last update.
     peak: u64,
     /// The demand on the other servers.
-    others: UsageDemand,
+    other_servers: UsageDemand,
     /// The sums of the month in the ledger.
     ledger: UsageTotals,
     /// Requests that ended here and may not be in `ledger` yet.
-    here: UsageTotals,
+    local_totals: UsageTotals,
     /// The part of these that was added to the ledger since it was last read.
     added: UsageTotals,
     /// The amounts of requests in progress here.
-    open: Counted,
+    open: RequestAmounts,
     /// Bytes scanned this month by queries that a quota ended before they had sent anything. They are not billed, but
     /// count towards the quota, so that an organisation cannot continue to read by repeating the query.
-    unpaid_scanned: Option<(Month, u64)>,
+    unbilled_scanned: Option<(Month, u64)>,
     /// The quotas that a warning was given for, with the month.
     warned: Vec<(&'static str, Month)>,
 }
 
 /// A token bucket: a request takes one token. The tokens grow at the rate limit, up to those of one second.
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     tokens: f64,
     since: Stopwatch,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn take(&mut self, rate: f64) -> Result<(), Duration> {
         let grown = self.since.elapsed().as_secs_f64() * rate;
         self.tokens = (self.tokens + grown).min(rate.max(1.0));
@@ -160,10 +160,10 @@ impl Bucket {
     }
 }
 
-impl Used {
+impl OrganisationUsage {
     /// Returns the fraction of the organisation's demand that is on this server.
     fn share(&self) -> f64 {
-        match self.others.requests_per_second {
+        match self.other_servers.requests_per_second {
             others if others > 0.0 => {
                 let here = self.demand.max(1.0);
                 here / (here + others)
@@ -181,25 +181,25 @@ impl Used {
             bytes_scanned: self
                 .open
                 .bytes_scanned
-                .saturating_add(self.unpaid_scanned()),
+                .saturating_add(self.unbilled_scanned_bytes()),
         };
-        self.ledger.plus(&self.here).plus(&open)
+        self.ledger.plus(&self.local_totals).plus(&open)
     }
 
-    fn unpaid_scanned(&self) -> u64 {
-        let month = Month::of(clock::now());
-        let of_month = self.unpaid_scanned.filter(|(of, _)| *of == month);
+    fn unbilled_scanned_bytes(&self) -> u64 {
+        let month = Month::containing(clock::now());
+        let of_month = self.unbilled_scanned.filter(|(of, _)| *of == month);
         of_month.map_or(0, |(_, bytes)| bytes)
     }
 
-    fn add_unpaid_scanned(&mut self, bytes: u64) {
-        let all = self.unpaid_scanned().saturating_add(bytes);
-        self.unpaid_scanned = Some((Month::of(clock::now()), all));
+    fn add_unbilled_scanned(&mut self, bytes: u64) {
+        let all = self.unbilled_scanned_bytes().saturating_add(bytes);
+        self.unbilled_scanned = Some((Month::containing(clock::now()), all));
     }
 
     /// Updates the amounts of a request in progress.
-    fn advance(&mut self, from: Counted, to: Counted) {
-        let Counted {
+    fn advance(&mut self, from: RequestAmounts, to: RequestAmounts) {
+        let RequestAmounts {
             bytes_sent,
             bytes_scanned,
         } = &mut self.open;
@@ -234,8 +234,8 @@ fn quotas(
     quotas.filter_map(|(quota, used, limit)| Some((quota, used, limit?)))
 }
 
-fn used_up(quota: &'static str, used: u64, limit: u64, month: Month) -> OverLimit {
-    OverLimit::Quota {
+fn quota_exceeded(quota: &'static str, used: u64, limit: u64, month: Month) -> LimitExceeded {
+    LimitExceeded::Quota {
         quota,
         used,
         limit,
@@ -245,7 +245,7 @@ fn used_up(quota: &'static str, used: u64, limit: u64, month: Month) -> OverLimi
 }
 
 impl Quotas {
-    /// Creates quotas without limits; [`keep_looking`](Self::keep_looking) reads them.
+    /// Creates quotas without limits; [`update_periodically`](Self::update_periodically) reads them.
     pub fn new(server: Uuid, store: OrganisationStore) -> Self {
         Self {
             server,
@@ -255,8 +255,12 @@ impl Quotas {
     }
 
     /// Admits work if the organisation's rate limit allows.
-    pub fn admit(&self, organisation: OrganisationId, work: Work) -> Result<(), OverLimit> {
-        let mut state = self.locked();
+    pub fn check_rate_limit(
+        &self,
+        organisation: OrganisationId,
+        work: RateLimitKind,
+    ) -> Result<(), LimitExceeded> {
+        let mut state = self.lock();
         let State { limits, used } = &mut *state;
         let Some(limit) = limits
             .get(&organisation)
@@ -267,27 +271,30 @@ impl Quotas {
         let used = used.entry(organisation).or_default();
         let rate = limit * used.share();
         let bucket = match work {
-            Work::Ask => {
-                used.asked += 1;
-                &mut used.asks
+            RateLimitKind::Query => {
+                used.recent_requests += 1;
+                &mut used.query_bucket
             }
-            Work::Prepare => &mut used.prepares,
-            Work::Act => &mut used.acts,
+            RateLimitKind::Prepare => &mut used.prepare_bucket,
+            RateLimitKind::Action => &mut used.action_bucket,
         };
-        let bucket = bucket.get_or_insert_with(|| Bucket {
+        let bucket = bucket.get_or_insert_with(|| TokenBucket {
             tokens: rate.max(1.0),
             since: Stopwatch::start(),
         });
         bucket
             .take(rate)
-            .map_err(|retry_after| OverLimit::Rate { limit, retry_after })
+            .map_err(|retry_after| LimitExceeded::Rate { limit, retry_after })
     }
 
     /// Admits a query if a concurrent query is left and the monthly quotas are not used up. Returns a warning about quotas
     /// that are nearly used up.
-    pub fn begin(&self, organisation: OrganisationId) -> Result<Option<String>, OverLimit> {
-        let month = Month::of(clock::now());
-        let mut state = self.locked();
+    pub fn admit_query(
+        &self,
+        organisation: OrganisationId,
+    ) -> Result<Option<String>, LimitExceeded> {
+        let month = Month::containing(clock::now());
+        let mut state = self.lock();
         let State { limits, used } = &mut *state;
         let limits = limits.get(&organisation).copied().unwrap_or_default();
         let used = used.entry(organisation).or_default();
@@ -295,9 +302,9 @@ impl Quotas {
         let mut warnings = Vec::new();
         for (quota, amount, limit) in quotas(&total, &limits) {
             if amount >= limit {
-                return Err(used_up(quota, amount, limit, month));
+                return Err(quota_exceeded(quota, amount, limit, month));
             }
-            if amount as f64 >= limit as f64 * WARNED_FROM {
+            if amount as f64 >= limit as f64 * WARNING_FRACTION {
                 warnings.push(format!("{quota} of {month}: {amount} of {limit} used"));
                 if !used.warned.contains(&(quota, month)) {
                     used.warned.push((quota, month));
@@ -306,11 +313,11 @@ impl Quotas {
             }
         }
         if let Some(limit) = limits.concurrent_queries
-            && used.running + used.others.running >= limit
+            && used.running + used.other_servers.running >= limit
             // At least one query; otherwise servers could block each other.
             && used.running >= (limit as f64 * used.share()).floor().max(1.0) as u64
         {
-            return Err(OverLimit::Concurrency { limit });
+            return Err(LimitExceeded::Concurrency { limit });
         }
         used.running += 1;
         used.peak = used.peak.max(used.running);
@@ -325,10 +332,10 @@ impl Quotas {
     pub fn advance(
         &self,
         organisation: OrganisationId,
-        from: Counted,
-        to: Counted,
-    ) -> Result<(), OverLimit> {
-        let mut state = self.locked();
+        from: RequestAmounts,
+        to: RequestAmounts,
+    ) -> Result<(), LimitExceeded> {
+        let mut state = self.lock();
         let State { limits, used } = &mut *state;
         let used = used.entry(organisation).or_default();
         used.advance(from, to);
@@ -342,65 +349,70 @@ impl Quotas {
         };
         let total = used.total();
         match quotas(&total, &limits).find(|(_, used, limit)| used >= limit) {
-            Some((quota, used, limit)) => Err(used_up(quota, used, limit, Month::of(clock::now()))),
+            Some((quota, used, limit)) => Err(quota_exceeded(
+                quota,
+                used,
+                limit,
+                Month::containing(clock::now()),
+            )),
             None => Ok(()),
         }
     }
 
     /// Whether the quota of scanned bytes is limited, so that a query can use it up without sending anything.
-    pub fn limits_scanned(&self, organisation: OrganisationId) -> bool {
-        let state = self.locked();
+    pub fn has_scan_quota(&self, organisation: OrganisationId) -> bool {
+        let state = self.lock();
         let limits = state.limits.get(&organisation);
         limits.is_some_and(|limits| limits.monthly_bytes_scanned.is_some())
     }
 
     /// Counts a request that ended here. `counted` is its last known amount; `ran` is whether it was a query that began.
     /// If a quota ended it before it became billable, its scanned bytes count.
-    pub fn end(&self, record: &UsageRecord, counted: Counted, ran: bool, by: EndedBy) {
+    pub fn end(&self, record: &UsageRecord, counted: RequestAmounts, ran: bool, by: EndedBy) {
         if !record.billable && !ran {
             return;
         }
-        let mut state = self.locked();
+        let mut state = self.lock();
         let used = state.used.entry(record.organisation_id).or_default();
-        used.advance(counted, Counted::default());
+        used.advance(counted, RequestAmounts::default());
         if ran {
             used.running = used.running.saturating_sub(1);
         }
         if record.billable {
-            used.here = used.here.plus(&UsageTotals::of(record));
+            used.local_totals = used.local_totals.plus(&UsageTotals::from_record(record));
         } else if ran && by == EndedBy::Quota {
-            used.add_unpaid_scanned(record.bytes_scanned);
+            used.add_unbilled_scanned(record.bytes_scanned);
         }
     }
 
-    /// Records that these requests are in the ledger now, if they ended here.
+    /// Records that these requests are in the ledger, if they ended here.
     pub fn added(&self, records: &[UsageRecord]) {
-        let mut state = self.locked();
+        let mut state = self.lock();
         for record in records
             .iter()
             .filter(|record| record.billable && record.server_id == self.server)
         {
             let used = state.used.entry(record.organisation_id).or_default();
-            used.added = used.added.plus(&UsageTotals::of(record));
+            used.added = used.added.plus(&UsageTotals::from_record(record));
         }
     }
 
     /// Reads limits and usage at intervals, until the future is dropped.
-    pub async fn keep_looking(&self) {
+    pub async fn update_periodically(&self) {
         let mut was_there = true;
         loop {
-            let outcome = self.look().await;
+            let outcome = self.update().await;
             if let (Err(error), true) = (&outcome, was_there) {
                 tracing::warn!(
                     "cannot read the limits of organisations; the last known limits stay in force: {error}"
                 );
             }
             was_there = outcome.is_ok();
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(UPDATE_INTERVAL).await;
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn update(&self) -> Result<(), StoreError> {
         let limits = self.store.all_organisation_limits().await?;
         let mine = self.demand(&limits);
         if !mine.is_empty() {
@@ -410,35 +422,38 @@ impl Quotas {
         }
         // Records that are added from now on may or may not be in the sums. They are subtracted at the next update.
         let added: HashMap<_, _> = self
-            .locked()
+            .lock()
             .used
             .iter()
             .map(|(id, used)| (*id, used.added))
             .collect();
-        let totals = self.store.usage_totals(Month::of(clock::now())).await?;
+        let totals = self
+            .store
+            .usage_totals(Month::containing(clock::now()))
+            .await?;
         let others = match mine.is_empty() {
             true => Vec::new(),
             false => {
                 self.store
-                    .usage_demand_of_others(self.server, clock::now() - HEARD)
+                    .usage_demand_of_others(self.server, clock::now() - DEMAND_TTL)
                     .await?
             }
         };
-        let mut state = self.locked();
+        let mut state = self.lock();
         state.limits = limits.into_iter().collect();
         for used in state.used.values_mut() {
             used.ledger = UsageTotals::default();
-            used.others = UsageDemand::default();
+            used.other_servers = UsageDemand::default();
         }
         for (organisation, total) in totals {
             state.used.entry(organisation).or_default().ledger = total;
         }
         for (organisation, demand) in others {
-            state.used.entry(organisation).or_default().others = demand;
+            state.used.entry(organisation).or_default().other_servers = demand;
         }
         for (organisation, added) in added {
             let used = state.used.entry(organisation).or_default();
-            used.here = used.here.minus(&added);
+            used.local_totals = used.local_totals.minus(&added);
             used.added = used.added.minus(&added);
         }
         Ok(())
@@ -449,11 +464,12 @@ impl Quotas {
         &self,
         limits: &[(OrganisationId, UsageLimits)],
     ) -> Vec<(OrganisationId, UsageDemand)> {
-        let mut state = self.locked();
+        let mut state = self.lock();
         let mut found = Vec::new();
         for used in state.used.values_mut() {
-            used.demand = used.demand * (1.0 - WEIGHT) + used.asked as f64 * WEIGHT;
-            used.asked = 0;
+            used.demand =
+                used.demand * (1.0 - DEMAND_WEIGHT) + used.recent_requests as f64 * DEMAND_WEIGHT;
+            used.recent_requests = 0;
         }
         for (organisation, limits) in limits {
             let is_shared =
@@ -477,7 +493,7 @@ impl Quotas {
         found
     }
 
-    fn locked(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

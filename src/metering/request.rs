@@ -9,11 +9,11 @@ use ecow::EcoString;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::quotas::Counted;
-use super::{IS_OFF, JournalError, Meter, OverLimit};
+use super::quotas::RequestAmounts;
+use super::{IS_DISABLED, JournalError, LimitExceeded, Meter};
 use crate::clock::{self, Stopwatch};
-use crate::config::JournalFull;
-use crate::lake::scanned::Scanned;
+use crate::config::JournalFullAction;
+use crate::lake::scanned_bytes::ScannedBytes;
 use crate::metrics::{EndedRequest, METRICS, RequestKind};
 use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 
@@ -25,7 +25,7 @@ const MAX_SQL_CHARS: usize = 64 << 10;
 /// are lost from its record.
 const PROGRESS_BYTES: u64 = 16 << 20;
 /// The interval at which quotas are checked while a query reads without sending anything.
-const CHECKED_EVERY: Duration = Duration::from_millis(100);
+const QUOTA_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum size of a statement that these updates repeat, in bytes.
 const MAX_REPEATED_SQL_BYTES: usize = 16 << 10;
 
@@ -46,9 +46,9 @@ pub struct Caller {
     pub agent: EcoString,
 }
 
-/// How a response ended.
+/// The end of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
+pub struct ResponseEnd {
     /// The status as gRPC names it: `OK`, `INVALID_ARGUMENT`, …
     pub status: &'static str,
     /// The party that ended it.
@@ -77,8 +77,8 @@ impl EndedBy {
     }
 }
 
-/// What remains to be done when a response has ended.
-pub enum Ended {
+/// The remaining work after the end of a response.
+pub enum EndOutcome {
     /// Nothing: the client may be notified.
     Recorded,
     /// A synchronisation, after which the client may be notified.
@@ -92,25 +92,25 @@ pub struct OpenRequest {
     /// `None` once it is in the journal.
     record: Option<Box<UsageRecord>>,
     since: Stopwatch,
-    scanned: Scanned,
+    scanned: ScannedBytes,
     /// Whether it counts as a concurrent query of its organisation.
-    runs: bool,
+    is_query: bool,
     /// The amounts that the quotas know.
-    counted: Counted,
+    last_amounts: RequestAmounts,
     /// The number of bytes sent at the last update of the journal; `None` if the journal does not know the request.
-    journaled: Option<u64>,
+    journaled_bytes: Option<u64>,
     /// The status that it ended with.
     status: &'static str,
     /// The party that ended it. If it is dropped, that is its client.
     ended_by: EndedBy,
 }
 
-/// Why a statement is refused.
+/// The reason for which a statement is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum NotBegun {
+pub enum StatementRefused {
     /// The organisation is over a limit.
     #[error(transparent)]
-    OverLimit(#[from] OverLimit),
+    OverLimit(#[from] LimitExceeded),
     /// The journal cannot record it.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -147,29 +147,29 @@ impl OpenRequest {
             meter,
             record: Some(Box::new(record)),
             since: Stopwatch::start(),
-            scanned: Scanned::default(),
-            runs: false,
-            counted: Counted::default(),
-            journaled: None,
+            scanned: ScannedBytes::default(),
+            is_query: false,
+            last_amounts: RequestAmounts::default(),
+            journaled_bytes: None,
             status: CANCELLED,
             ended_by: EndedBy::Caller,
         }
     }
 
     /// Returns the counter of bytes that are read from the lake's files for this request.
-    pub fn scanned(&self) -> Scanned {
+    pub fn scanned(&self) -> ScannedBytes {
         self.scanned.clone()
     }
 
     /// Sets the RPC and its command.
-    pub fn asks(&mut self, endpoint: EcoString) {
+    pub fn set_endpoint(&mut self, endpoint: EcoString) {
         if let Some(record) = &mut self.record {
             record.endpoint = endpoint;
         }
     }
 
     /// Sets the statement. `fingerprint` is shared by all statements that differ only in literals.
-    pub fn is_about(&mut self, sql: &str, fingerprint: EcoString) {
+    pub fn set_statement(&mut self, sql: &str, fingerprint: EcoString) {
         let keeps = self.meter.shared.settings.sql;
         if let Some(record) = &mut self.record {
             record.sql_fingerprint = Some(fingerprint);
@@ -177,25 +177,26 @@ impl OpenRequest {
         }
     }
 
-    /// Marks the request as running a billable statement. Returns a warning about quotas of its organisation. Before the
-    /// client receives anything of the response, the request must be [persisted](Self::keep), or must have ended.
+    /// Marks the request as running a billable statement. Returns a warning about quotas of its organisation. Before
+    /// the client receives anything of the response, the request must be [persisted](Self::persist_start), or must have
+    /// ended.
     ///
     /// # Errors
     ///
     /// The organisation is over a limit; or the request cannot be recorded, and such requests are refused.
-    pub fn bills(&mut self) -> Result<Option<String>, NotBegun> {
+    pub fn mark_billable(&mut self) -> Result<Option<String>, StatementRefused> {
         let Some(record) = &mut self.record else {
             return Ok(None);
         };
-        if IS_OFF {
+        if IS_DISABLED {
             return Ok(None);
         }
-        let begun = self.meter.shared.quotas.begin(record.organisation_id);
-        let warning = begun.inspect_err(OverLimit::count)?;
-        self.runs = true;
+        let begun = self.meter.shared.quotas.admit_query(record.organisation_id);
+        let warning = begun.inspect_err(LimitExceeded::count)?;
+        self.is_query = true;
         record.billable = true;
-        match self.meter.shared.journal.has_room() {
-            Err(full) if self.meter.shared.settings.when_full == JournalFull::Refuse => {
+        match self.meter.shared.journal.check_room() {
+            Err(full) if self.meter.shared.settings.when_full == JournalFullAction::Refuse => {
                 record.billable = false;
                 Err(full.into())
             }
@@ -209,14 +210,14 @@ impl OpenRequest {
     /// # Errors
     ///
     /// The journal cannot be written, and such requests are refused.
-    pub fn keep(&mut self) -> Result<(), JournalError> {
-        if !self.runs {
+    pub fn persist_start(&mut self) -> Result<(), JournalError> {
+        if !self.is_query {
             return Ok(());
         }
-        let kept = self.tell_journal();
+        let kept = self.persist_progress();
         match (kept, &mut self.record) {
             (Err(error), Some(record))
-                if self.meter.shared.settings.when_full == JournalFull::Refuse =>
+                if self.meter.shared.settings.when_full == JournalFullAction::Refuse =>
             {
                 record.billable = false;
                 Err(error)
@@ -227,12 +228,12 @@ impl OpenRequest {
     }
 
     /// Writes the progress of the response, which is what is billed if the server dies.
-    fn tell_journal(&mut self) -> Result<(), JournalError> {
+    fn persist_progress(&mut self) -> Result<(), JournalError> {
         let Some(record) = &self.record else {
             return Ok(());
         };
         let text = record.sql_text.as_ref();
-        let is_short = self.journaled.is_none()
+        let is_short = self.journaled_bytes.is_none()
             || text.is_none_or(|text| text.len() <= MAX_REPEATED_SQL_BYTES);
         let if_lost = UsageRecord {
             status: ABORTED.into(),
@@ -243,8 +244,8 @@ impl OpenRequest {
             sql_text: text.filter(|_| is_short).cloned(),
             ..UsageRecord::clone(record)
         };
-        self.meter.shared.journal.begun(&if_lost)?;
-        self.journaled = Some(record.bytes_sent);
+        self.meter.shared.journal.record_start(&if_lost)?;
+        self.journaled_bytes = Some(record.bytes_sent);
         Ok(())
     }
 
@@ -253,34 +254,34 @@ impl OpenRequest {
     /// # Errors
     ///
     /// The organisation has used up one of them.
-    pub fn check_quotas(&mut self) -> Result<(), OverLimit> {
-        if !self.runs || IS_OFF {
+    pub fn check_quotas(&mut self) -> Result<(), LimitExceeded> {
+        if !self.is_query || IS_DISABLED {
             return Ok(());
         }
         let Some(record) = &self.record else {
             return Ok(());
         };
-        let so_far = Counted {
+        let so_far = RequestAmounts {
             bytes_sent: record.bytes_sent,
             bytes_scanned: self.scanned.bytes(),
         };
         let quotas = &self.meter.shared.quotas;
-        let checked = quotas.advance(record.organisation_id, self.counted, so_far);
-        self.counted = so_far;
-        checked.inspect_err(OverLimit::count)
+        let checked = quotas.advance(record.organisation_id, self.last_amounts, so_far);
+        self.last_amounts = so_far;
+        checked.inspect_err(LimitExceeded::count)
     }
 
     /// Returns the interval at which the quotas must be checked while nothing is sent; `None` if reading cannot use up any.
-    pub fn checks_every(&self) -> Option<Duration> {
-        let record = self.record.as_ref().filter(|_| self.runs)?;
+    pub fn quota_check_interval(&self) -> Option<Duration> {
+        let record = self.record.as_ref().filter(|_| self.is_query)?;
         let quotas = &self.meter.shared.quotas;
         quotas
-            .limits_scanned(record.organisation_id)
-            .then_some(CHECKED_EVERY)
+            .has_scan_quota(record.organisation_id)
+            .then_some(QUOTA_CHECK_INTERVAL)
     }
 
     /// Counts a message of the response.
-    pub fn sent(&mut self, rows: u64, bytes: u64) {
+    pub fn count_sent(&mut self, rows: u64, bytes: u64) {
         let since = self.since;
         if let Some(record) = &mut self.record {
             record.rows = record.rows.saturating_add(rows);
@@ -288,18 +289,18 @@ impl OpenRequest {
             let first = || u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             record.first_byte_microseconds.get_or_insert_with(first);
             let is_behind = self
-                .journaled
+                .journaled_bytes
                 .is_some_and(|told| record.bytes_sent - told >= PROGRESS_BYTES);
             // The starts and ends of requests have priority over progress in the remaining room of the journal.
-            if is_behind && self.meter.shared.journal.has_room().is_ok() {
+            if is_behind && self.meter.shared.journal.check_room().is_ok() {
                 // The next message is another attempt.
-                let _ = self.tell_journal();
+                let _ = self.persist_progress();
             }
         }
     }
 
     /// Counts rows that were ingested.
-    pub fn took_in(&mut self, rows: u64) {
+    pub fn count_ingested(&mut self, rows: u64) {
         if let Some(record) = &mut self.record {
             record.rows = record.rows.saturating_add(rows);
         }
@@ -310,7 +311,7 @@ impl OpenRequest {
     /// # Errors
     ///
     /// The record cannot be written; the client must not consider the response complete.
-    pub fn end(&mut self, end: End) -> Result<Ended, JournalError> {
+    pub fn end(&mut self, end: ResponseEnd) -> Result<EndOutcome, JournalError> {
         if let Some(record) = &mut self.record {
             self.status = end.status;
             self.ended_by = end.by;
@@ -321,16 +322,16 @@ impl OpenRequest {
         self.write()
     }
 
-    fn write(&mut self) -> Result<Ended, JournalError> {
+    fn write(&mut self) -> Result<EndOutcome, JournalError> {
         let Some(mut record) = self.record.take() else {
-            return Ok(Ended::Recorded);
+            return Ok(EndOutcome::Recorded);
         };
         let took = self.since.elapsed().as_micros();
         record.duration_microseconds = u64::try_from(took).unwrap_or(u64::MAX);
         record.bytes_scanned = self.scanned.bytes();
         let is_waited_for = record.billable;
-        METRICS.requests.ended(&EndedRequest {
-            kind: kind_of(&record.endpoint, self.runs),
+        METRICS.requests.record_ended(&EndedRequest {
+            kind: request_kind(&record.endpoint, self.is_query),
             status: self.status,
             took: Duration::from_micros(record.duration_microseconds),
             first_byte: record.first_byte_microseconds.map(Duration::from_micros),
@@ -339,34 +340,34 @@ impl OpenRequest {
             bytes_scanned: record.bytes_scanned,
         });
         // Metrics are collected even if metering is off.
-        if IS_OFF {
-            return Ok(Ended::Recorded);
+        if IS_DISABLED {
+            return Ok(EndOutcome::Recorded);
         }
         let shared = &self.meter.shared;
         record.ended_at = clock::now().max(record.started_at);
-        let (counted, by) = (self.counted, self.ended_by);
-        shared.quotas.end(&record, counted, self.runs, by);
+        let (counted, by) = (self.last_amounts, self.ended_by);
+        shared.quotas.end(&record, counted, self.is_query, by);
         let written = match shared.settings.when_full {
-            JournalFull::GoOn => shared
+            JournalFullAction::Continue => shared
                 .journal
-                .has_room()
-                .and_then(|()| shared.journal.ended(*record)),
+                .check_room()
+                .and_then(|()| shared.journal.record_end(*record)),
             // The room for its end was checked when it was admitted.
-            JournalFull::Refuse => shared.journal.ended(*record),
+            JournalFullAction::Refuse => shared.journal.record_end(*record),
         };
         match written {
             Ok(_) if shared.settings.sync && is_waited_for => {
                 let journal = shared.journal.clone();
-                Ok(Ended::Syncing(Box::pin(
-                    async move { journal.synced().await },
-                )))
+                Ok(EndOutcome::Syncing(Box::pin(async move {
+                    journal.wait_until_synced().await
+                })))
             }
-            Ok(_) => Ok(Ended::Recorded),
-            Err(error) if shared.settings.when_full == JournalFull::GoOn => {
-                METRICS.journal.dropped();
+            Ok(_) => Ok(EndOutcome::Recorded),
+            Err(error) if shared.settings.when_full == JournalFullAction::Continue => {
+                METRICS.journal.count_dropped();
                 let dropped = shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 tracing::error!(dropped, "a request was answered but not recorded: {error}");
-                Ok(Ended::Recorded)
+                Ok(EndOutcome::Recorded)
             }
             Err(error) => Err(error),
         }
@@ -374,7 +375,7 @@ impl OpenRequest {
 }
 
 /// Returns the kind of a call, from its RPC and the command in it.
-fn kind_of(endpoint: &str, runs: bool) -> RequestKind {
+fn request_kind(endpoint: &str, runs: bool) -> RequestKind {
     let (rpc, command) = endpoint.split_once('/').unwrap_or((endpoint, ""));
     match (rpc, command) {
         (_, "StatementIngest") => RequestKind::Ingest,
@@ -395,7 +396,7 @@ fn kind_of(endpoint: &str, runs: bool) -> RequestKind {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let is_ending = self.meter.shared.is_ending.load(Ordering::Acquire);
+        let is_ending = self.meter.shared.is_shutting_down.load(Ordering::Acquire);
         if let Some(record) = self.record.as_mut().filter(|_| is_ending) {
             // The client did not leave. The server cut it off, as if it had died.
             self.status = ABORTED;
@@ -415,7 +416,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kind_of_maps_endpoints() {
+    fn request_kind_maps_endpoints() {
         for (endpoint, kind) in [
             ("DoGet/StatementQuery", RequestKind::Query),
             ("DoGet/PreparedStatementQuery", RequestKind::Query),
@@ -430,7 +431,7 @@ mod tests {
             ("Handshake", RequestKind::SignIn),
             ("ListActions", RequestKind::Other),
         ] {
-            assert_eq!(kind_of(endpoint, false), kind, "{endpoint}");
+            assert_eq!(request_kind(endpoint, false), kind, "{endpoint}");
         }
     }
 }

@@ -5,9 +5,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::Pulled;
+use super::LazyGauge;
 
-/// Why the server closed a connection, or did not accept it.
+/// The reason for which the server closed a connection, or did not accept it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
     /// A limit on connections was reached. The connection was the oldest without a valid credential; or no such connection
@@ -40,13 +40,13 @@ struct ReasonLabel {
 #[derive(Debug)]
 pub struct ConnectionMetrics {
     /// The number of open connections.
-    pub open: Pulled,
+    pub open: LazyGauge,
     closed: [Counter; 3],
 }
 
 impl ConnectionMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let open = Pulled::default();
+        let open = LazyGauge::default();
         registry.register(
             "open_connections",
             "Open connections of clients",

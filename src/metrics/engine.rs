@@ -9,14 +9,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{LATENCIES, Pulled, Running};
+use super::{GaugeGuard, LATENCIES, LazyGauge};
 
 /// The threads that a query runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// The threads that serve calls; for short queries.
     Short,
-    /// The threads for long queries, which take turns.
+    /// The threads for long queries, which need a permit.
     Long,
 }
 
@@ -33,15 +33,15 @@ pub enum Cache {
 
 /// The reason why a result ended before it was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum AbortReason {
     /// The query exceeded its time limit.
-    Worked,
-    /// The query waited too long for its turn.
-    Waited,
+    TimeLimit,
+    /// The query waited too long for a permit.
+    PermitTimeout,
     /// The client stopped reading the result.
-    Unread,
+    ClientStalled,
     /// The query exceeded its memory limit, or its execution failed on the server's side.
-    Lost,
+    ResourceFailure,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,20 +66,20 @@ pub struct EngineMetrics {
     short: Gauge,
     long: Gauge,
     waiting: Gauge,
-    waited: Histogram,
-    cut: Family<ReasonLabel, Counter>,
+    wait_times: Histogram,
+    aborted: Family<ReasonLabel, Counter>,
     /// Hits and misses of the caches for plans, pages and credentials, in this order.
     caches: [(Counter, Counter); 3],
     /// The maximum number of long queries that run at once.
-    pub places: Pulled,
+    pub max_long_queries: LazyGauge,
     /// The memory that operators of queries hold, in bytes.
-    pub memory_bytes: Pulled,
+    pub memory_bytes: LazyGauge,
     /// The limit of [`Self::memory_bytes`].
-    pub memory_limit_bytes: Pulled,
+    pub memory_limit_bytes: LazyGauge,
     /// The disk space that queries use for data that does not fit into memory, in bytes.
-    pub spill_bytes: Pulled,
+    pub spill_bytes: LazyGauge,
     /// The limit of [`Self::spill_bytes`].
-    pub spill_limit_bytes: Pulled,
+    pub spill_limit_bytes: LazyGauge,
 }
 
 impl EngineMetrics {
@@ -99,14 +99,14 @@ impl EngineMetrics {
             short: lane("short"),
             long: lane("long"),
             waiting: Gauge::default(),
-            waited: Histogram::new(LATENCIES),
-            cut,
+            wait_times: Histogram::new(LATENCIES),
+            aborted: cut,
             caches: [cache("plans"), cache("pages"), cache("credentials")],
-            places: Pulled::default(),
-            memory_bytes: Pulled::default(),
-            memory_limit_bytes: Pulled::default(),
-            spill_bytes: Pulled::default(),
-            spill_limit_bytes: Pulled::default(),
+            max_long_queries: LazyGauge::default(),
+            memory_bytes: LazyGauge::default(),
+            memory_limit_bytes: LazyGauge::default(),
+            spill_bytes: LazyGauge::default(),
+            spill_limit_bytes: LazyGauge::default(),
         };
         registry.register("queries_running", "Queries in progress, by lane", running);
         registry.register(
@@ -117,12 +117,12 @@ impl EngineMetrics {
         registry.register(
             "query_wait_seconds",
             "How long queries waited for a permit",
-            metrics.waited.clone(),
+            metrics.wait_times.clone(),
         );
         registry.register(
             "queries_cut_short",
             "Results that ended before they were complete, by reason",
-            metrics.cut.clone(),
+            metrics.aborted.clone(),
         );
         registry.register(
             "cache_requests",
@@ -133,7 +133,7 @@ impl EngineMetrics {
             (
                 "query_places",
                 "Maximum number of long queries that run at once (serve.queries)",
-                &metrics.places,
+                &metrics.max_long_queries,
             ),
             (
                 "query_memory_bytes",
@@ -163,36 +163,36 @@ impl EngineMetrics {
     }
 
     /// Counts a running query until the returned guard is dropped.
-    pub fn running(&self, lane: Lane) -> Running {
-        Running::new(match lane {
+    pub fn track_running(&self, lane: Lane) -> GaugeGuard {
+        GaugeGuard::new(match lane {
             Lane::Short => &self.short,
             Lane::Long => &self.long,
         })
     }
 
-    /// Counts a query that waits for its turn until the returned guard is dropped.
-    pub fn waiting(&self) -> Running {
-        Running::new(&self.waiting)
+    /// Counts a query as waiting for a permit until the returned guard is dropped.
+    pub fn track_waiting(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.waiting)
     }
 
-    /// Records how long a query waited for its turn.
-    pub fn waited(&self, time: Duration) {
-        self.waited.observe(time.as_secs_f64());
+    /// Records how long a query waited for a permit.
+    pub fn record_wait(&self, time: Duration) {
+        self.wait_times.observe(time.as_secs_f64());
     }
 
     /// Counts a result that ended before it was complete.
-    pub fn cut(&self, cut: Cut) {
+    pub fn count_aborted(&self, cut: AbortReason) {
         let reason = match cut {
-            Cut::Worked => "worked",
-            Cut::Waited => "waited",
-            Cut::Unread => "unread",
-            Cut::Lost => "lost",
+            AbortReason::TimeLimit => "worked",
+            AbortReason::PermitTimeout => "waited",
+            AbortReason::ClientStalled => "unread",
+            AbortReason::ResourceFailure => "lost",
         };
-        self.cut.get_or_create(&ReasonLabel { reason }).inc();
+        self.aborted.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts a cache lookup as a hit or a miss.
-    pub fn looked_up(&self, cache: Cache, found: bool) {
+    pub fn count_lookup(&self, cache: Cache, found: bool) {
         let [plans, pages, credentials] = &self.caches;
         let (hits, misses) = match cache {
             Cache::Plans => plans,

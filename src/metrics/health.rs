@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use super::Pulled;
+use super::LazyGauge;
 use crate::clock::Stopwatch;
 
 /// The maximum time since the last response of the organisation database for the process to be ready.
-const SILENCE: Duration = Duration::from_secs(30);
+const MAX_DATABASE_SILENCE: Duration = Duration::from_secs(30);
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -27,7 +27,7 @@ struct Shared {
     since: Stopwatch,
     state: AtomicU8,
     /// The time of the database's last response, in milliseconds after `since`; 0 for never.
-    answered: AtomicU64,
+    last_response_ms: AtomicU64,
 }
 
 impl Health {
@@ -36,14 +36,14 @@ impl Health {
             shared: Arc::new(Shared {
                 since: Stopwatch::start(),
                 state: AtomicU8::new(STARTING),
-                answered: AtomicU64::new(0),
+                last_response_ms: AtomicU64::new(0),
             }),
         };
-        let (ready, silence) = (Pulled::default(), Pulled::default());
+        let (ready, silence) = (LazyGauge::default(), LazyGauge::default());
         let of = health.clone();
-        ready.from(move || Some(f64::from(u8::from(of.check().is_ok()))));
+        ready.set_source(move || Some(f64::from(u8::from(of.check().is_ok()))));
         let of = health.clone();
-        silence.from(move || of.silence().map(|silence| silence.as_secs_f64()));
+        silence.set_source(move || of.database_silence().map(|silence| silence.as_secs_f64()));
         registry.register("ready", "1 if /readyz reports ready, 0 otherwise", ready);
         let help = "Time since the organisation database last answered";
         registry.register("database_silence_seconds", help, silence);
@@ -51,24 +51,26 @@ impl Health {
     }
 
     /// Marks the process as started.
-    pub fn started(&self) {
+    pub fn mark_started(&self) {
         self.shared.state.store(READY, Ordering::Release);
     }
 
     /// Marks the process as shutting down.
-    pub fn stopping(&self) {
+    pub fn mark_stopping(&self) {
         self.shared.state.store(STOPPING, Ordering::Release);
     }
 
     /// Records a response of the organisation database.
-    pub fn database_answered(&self) {
+    pub fn record_database_response(&self) {
         let now = u64::try_from(self.shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.answered.store(now.max(1), Ordering::Release);
+        self.shared
+            .last_response_ms
+            .store(now.max(1), Ordering::Release);
     }
 
     /// Returns the time since the database last responded; none if it never did.
-    fn silence(&self) -> Option<Duration> {
-        match self.shared.answered.load(Ordering::Acquire) {
+    fn database_silence(&self) -> Option<Duration> {
+        match self.shared.last_response_ms.load(Ordering::Acquire) {
             0 => None,
             at => Some(
                 self.shared
@@ -87,7 +89,10 @@ impl Health {
         match self.shared.state.load(Ordering::Acquire) {
             STARTING => Err("starting"),
             STOPPING => Err("stopping"),
-            _ if self.silence().is_none_or(|silence| silence > SILENCE) => {
+            _ if self
+                .database_silence()
+                .is_none_or(|silence| silence > MAX_DATABASE_SILENCE) =>
+            {
                 Err("the organisation database does not answer")
             }
             _ => Ok(()),

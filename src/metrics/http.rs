@@ -31,7 +31,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// The maximum size of a request's headers, in bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 /// The pause after a connection could not be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The maximum number of requests that gather metrics at once. Gathering takes locks that others may hold, so it runs on
 /// blocking threads.
 const MAX_GATHERING: usize = 2;
@@ -61,7 +61,7 @@ impl HttpServer {
         thread.spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = answer(listener) => {}
+                    () = accept_connections(listener) => {}
                     // The sender never sends; it is only dropped.
                     _ = stopped => {}
                 }
@@ -78,7 +78,7 @@ struct Connection {
     is_busy: Arc<AtomicBool>,
 }
 
-async fn answer(listener: TcpListener) {
+async fn accept_connections(listener: TcpListener) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -93,7 +93,7 @@ async fn answer(listener: TcpListener) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!("cannot accept a connection to the metrics: {error}");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
@@ -104,7 +104,11 @@ async fn answer(listener: TcpListener) {
             connections.remove(idle.unwrap_or(0)).task.abort();
         }
         let is_busy = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(serve(stream, Arc::clone(&is_busy), Arc::clone(&gathering)));
+        let task = tokio::spawn(serve_connection(
+            stream,
+            Arc::clone(&is_busy),
+            Arc::clone(&gathering),
+        ));
         connections.push(Connection {
             task: task.abort_handle(),
             is_busy,
@@ -112,7 +116,7 @@ async fn answer(listener: TcpListener) {
     }
 }
 
-async fn serve(stream: TcpStream, is_busy: Arc<AtomicBool>, gathering: Arc<Semaphore>) {
+async fn serve_connection(stream: TcpStream, is_busy: Arc<AtomicBool>, gathering: Arc<Semaphore>) {
     let service = service_fn(async |request| {
         is_busy.store(true, Ordering::Relaxed);
         let response = respond(&request, &gathering).await;

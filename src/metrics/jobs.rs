@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{DURATIONS, ResultLabel, Running};
+use super::{DURATIONS, GaugeGuard, ResultLabel};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabel {
@@ -34,12 +34,12 @@ pub struct JobMetrics {
     taken_over: Family<JobLabel, Counter>,
     succeeded: Family<JobLabel, Gauge>,
     due: Family<JobLabel, Gauge>,
-    told: Family<ResultLabel, Counter>,
+    webhook_calls: Family<ResultLabel, Counter>,
     /// The names of the declared jobs.
     known: Mutex<HashSet<String>>,
 }
 
-fn of(job: &str) -> JobLabel {
+fn job_label(job: &str) -> JobLabel {
     JobLabel {
         job: job.to_owned(),
     }
@@ -57,7 +57,7 @@ impl JobMetrics {
             taken_over: Family::default(),
             succeeded: Family::default(),
             due: Family::default(),
-            told: Family::default(),
+            webhook_calls: Family::default(),
             known: Mutex::default(),
         };
         registry.register(
@@ -88,38 +88,38 @@ impl JobMetrics {
         let help = "When the job is due next, in seconds since 1970";
         registry.register("job_next_due_timestamp_seconds", help, metrics.due.clone());
         for result in ["ok", "failed"] {
-            drop(metrics.told.get_or_create(&ResultLabel { result }));
+            drop(metrics.webhook_calls.get_or_create(&ResultLabel { result }));
         }
         registry.register(
             "webhook_calls",
             "Calls of the webhook about failed jobs, by result",
-            metrics.told.clone(),
+            metrics.webhook_calls.clone(),
         );
         metrics
     }
 
     /// Counts a running job until the returned guard is dropped.
-    pub fn running(&self, job: &str) -> Running {
-        Running::new(&self.running.get_or_create_owned(&of(job)))
+    pub fn track_running(&self, job: &str) -> GaugeGuard {
+        GaugeGuard::new(&self.running.get_or_create_owned(&job_label(job)))
     }
 
     /// Counts a run that ended, with its duration and its rows.
-    pub fn ended(&self, job: &str, result: &'static str, took: Duration, rows: Option<u64>) {
+    pub fn record_run(&self, job: &str, result: &'static str, took: Duration, rows: Option<u64>) {
         let labels = RunLabels {
             job: job.to_owned(),
             result,
         };
         self.runs.get_or_create(&labels).inc();
         self.durations
-            .get_or_create(&of(job))
+            .get_or_create(&job_label(job))
             .observe(took.as_secs_f64());
         self.rows
-            .get_or_create(&of(job))
+            .get_or_create(&job_label(job))
             .inc_by(rows.unwrap_or_default());
     }
 
     /// Counts a due time that was skipped.
-    pub fn skipped(&self, job: &str) {
+    pub fn count_skipped(&self, job: &str) {
         let labels = RunLabels {
             job: job.to_owned(),
             result: "skipped",
@@ -128,48 +128,50 @@ impl JobMetrics {
     }
 
     /// Counts a run that this process took over from another one.
-    pub fn taken_over(&self, job: &str) {
-        self.taken_over.get_or_create(&of(job)).inc();
+    pub fn count_taken_over(&self, job: &str) {
+        self.taken_over.get_or_create(&job_label(job)).inc();
     }
 
     /// Records when the job last succeeded, in seconds since the epoch.
-    pub fn succeeded(&self, job: &str, timestamp: i64) {
-        self.succeeded.get_or_create(&of(job)).set(timestamp);
+    pub fn set_last_success(&self, job: &str, timestamp: i64) {
+        self.succeeded.get_or_create(&job_label(job)).set(timestamp);
     }
 
     /// Records when the job is due next, in seconds since the epoch.
-    pub fn due(&self, job: &str, timestamp: i64) {
-        self.due.get_or_create(&of(job)).set(timestamp);
+    pub fn set_next_due(&self, job: &str, timestamp: i64) {
+        self.due.get_or_create(&job_label(job)).set(timestamp);
     }
 
     /// Counts a call of the webhook, by whether it succeeded.
-    pub fn told(&self, is_ok: bool) {
+    pub fn count_webhook_call(&self, is_ok: bool) {
         let result = if is_ok { "ok" } else { "failed" };
-        self.told.get_or_create(&ResultLabel { result }).inc();
+        self.webhook_calls
+            .get_or_create(&ResultLabel { result })
+            .inc();
     }
 
     /// Sets the names of the declared jobs. The counters of a new job start at 0, so that their first increase is visible.
     /// The gauges of a job that is no longer declared are removed.
-    pub fn only<'a>(&self, jobs: impl Iterator<Item = &'a str>) {
+    pub fn set_declared_jobs<'a>(&self, jobs: impl Iterator<Item = &'a str>) {
         let now: HashSet<String> = jobs.map(str::to_owned).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if *known == now {
             return;
         }
         for gone in known.difference(&now) {
-            self.due.remove(&of(gone));
-            self.succeeded.remove(&of(gone));
-            self.running.remove(&of(gone));
+            self.due.remove(&job_label(gone));
+            self.succeeded.remove(&job_label(gone));
+            self.running.remove(&job_label(gone));
         }
         for new in now.difference(&known) {
             for result in RESULTS {
                 let job = new.clone();
                 drop(self.runs.get_or_create(&RunLabels { job, result }));
             }
-            drop(self.rows.get_or_create(&of(new)));
-            drop(self.durations.get_or_create(&of(new)));
-            drop(self.running.get_or_create(&of(new)));
-            drop(self.taken_over.get_or_create(&of(new)));
+            drop(self.rows.get_or_create(&job_label(new)));
+            drop(self.durations.get_or_create(&job_label(new)));
+            drop(self.running.get_or_create(&job_label(new)));
+            drop(self.taken_over.get_or_create(&job_label(new)));
         }
         *known = now;
     }

@@ -1,22 +1,22 @@
 //! Prometheus metrics of this process. All metrics are declared here.
 //!
 //! Events are counted where they happen, by a few atomic additions. A value that is known only when the metrics are
-//! gathered (memory, queues) is a [`Pulled`] gauge, for which its owner sets a source. `http` serves `/metrics`, `/healthz`
-//! and `/readyz`.
+//! gathered (memory, queues) is a [`LazyGauge`], for which its owner sets a source. `http` serves `/metrics`,
+//! `/healthz` and `/readyz`.
 //!
 //! Names begin with `plantlake_`, and units are seconds and bytes. Labels have few values: kinds, statuses, tables, and the
 //! names of jobs; never text that a client sends.
 
-pub mod ask;
 mod connections;
 mod engine;
+mod gauge_guard;
 mod health;
+pub mod health_check;
 pub mod http;
 mod jobs;
+mod lazy_gauge;
 mod process;
-mod pulled;
 mod requests;
-mod running;
 mod tables;
 
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -28,13 +28,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use connections::{CloseReason, ConnectionMetrics};
-pub use engine::{Cache, Cut, EngineMetrics, Lane};
+pub use engine::{AbortReason, Cache, EngineMetrics, Lane};
+pub use gauge_guard::GaugeGuard;
 pub use health::Health;
 pub use jobs::JobMetrics;
-pub use pulled::Pulled;
+pub use lazy_gauge::LazyGauge;
 pub use requests::{EndedRequest, JournalMetrics, Limit, RequestKind, RequestMetrics};
-pub use running::Running;
-pub use tables::{TableMetrics, Waiting};
+pub use tables::{TableMetrics, WaitingFiles};
 
 /// The buckets of histograms for latencies that users experience, in seconds: 1 ms to 10 minutes.
 const LATENCIES: [f64; 15] = [
@@ -65,8 +65,8 @@ pub struct Metrics {
     pub tables: TableMetrics,
     /// The readiness of this process.
     pub health: Health,
-    /// When the server's certificate expires, in seconds since the epoch.
-    pub certificate_expiry: Pulled,
+    /// The time at which the server's certificate expires, in seconds since the epoch.
+    pub certificate_expiry: LazyGauge,
     registry: Mutex<Registry>,
 }
 
@@ -102,7 +102,7 @@ impl Metrics {
             "Always 1; the labels contain the version and the build profile",
             build,
         );
-        let certificate_expiry = Pulled::default();
+        let certificate_expiry = LazyGauge::default();
         own.register(
             "certificate_expiry_timestamp_seconds",
             "When the server's certificate expires, in seconds since 1970",

@@ -28,7 +28,7 @@ impl Collector for Process {
         gauge(
             "process_resident_memory_bytes",
             "Resident memory of the process",
-            resident(),
+            resident_bytes(),
         )?;
         gauge("process_open_fds", "Open file descriptors", open_files())?;
         let Some(seconds) = cpu_seconds() else {
@@ -45,7 +45,7 @@ impl Collector for Process {
     }
 }
 
-fn resident() -> Option<f64> {
+fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{LATENCIES, Pulled};
+use super::{LATENCIES, LazyGauge};
 
 /// The kind of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,13 +86,13 @@ pub struct RequestMetrics {
     durations: [Histogram; 6],
     first_bytes: [Histogram; 6],
     rows_sent: Counter,
-    rows_taken: Counter,
+    rows_ingested: Counter,
     bytes_sent: Counter,
     bytes_scanned: Counter,
     over_limit: Family<LimitLabel, Counter>,
-    unknown: Counter,
+    unauthenticated: Counter,
     /// The number of calls in progress.
-    pub open: Pulled,
+    pub open: LazyGauge,
 }
 
 /// A call that has ended.
@@ -139,7 +139,7 @@ impl RequestMetrics {
         }
         let help = "Calls refused because their organisation exceeded a limit, by limit";
         registry.register("refused_requests", help, over_limit.clone());
-        let open = Pulled::default();
+        let open = LazyGauge::default();
         registry.register("open_requests", "Calls in progress", open.clone());
         Self {
             ended,
@@ -154,7 +154,7 @@ impl RequestMetrics {
                 "Time from the start of a call to the first message of its response",
             ),
             rows_sent: counter(registry, "rows_sent", "Rows sent in results"),
-            rows_taken: counter(registry, "rows_ingested", "Readings ingested"),
+            rows_ingested: counter(registry, "rows_ingested", "Readings ingested"),
             bytes_sent: counter(registry, "sent_bytes", "Bytes sent in responses"),
             bytes_scanned: counter(
                 registry,
@@ -162,7 +162,7 @@ impl RequestMetrics {
                 "Bytes of the lake's files that queries read",
             ),
             over_limit,
-            unknown: counter(
+            unauthenticated: counter(
                 registry,
                 "unknown_callers",
                 "Calls without a valid credential",
@@ -172,7 +172,7 @@ impl RequestMetrics {
     }
 
     /// Counts a call that has ended.
-    pub fn ended(&self, call: &EndedRequest) {
+    pub fn record_ended(&self, call: &EndedRequest) {
         let labels = RequestLabels {
             kind: call.kind.name(),
             status: call.status,
@@ -187,7 +187,7 @@ impl RequestMetrics {
             first_bytes.observe(first.as_secs_f64());
         }
         match call.kind {
-            RequestKind::Ingest => self.rows_taken.inc_by(call.rows),
+            RequestKind::Ingest => self.rows_ingested.inc_by(call.rows),
             _ => self.rows_sent.inc_by(call.rows),
         };
         self.bytes_sent.inc_by(call.bytes_sent);
@@ -195,7 +195,7 @@ impl RequestMetrics {
     }
 
     /// Counts a call that was refused because its organisation exceeded a limit.
-    pub fn over_limit(&self, limit: Limit) {
+    pub fn count_over_limit(&self, limit: Limit) {
         let limit = match limit {
             Limit::Rate => "rate",
             Limit::Concurrency => "concurrency",
@@ -205,8 +205,8 @@ impl RequestMetrics {
     }
 
     /// Counts a call without a valid credential.
-    pub fn unknown(&self) {
-        self.unknown.inc();
+    pub fn count_unauthenticated(&self) {
+        self.unauthenticated.inc();
     }
 }
 
@@ -214,13 +214,13 @@ impl RequestMetrics {
 #[derive(Debug)]
 pub struct JournalMetrics {
     /// The size of the journal's files, in bytes.
-    pub bytes: Pulled,
+    pub bytes: LazyGauge,
     /// The maximum size of the journal's files, in bytes.
-    pub limit_bytes: Pulled,
+    pub limit_bytes: LazyGauge,
     /// The number of records of ended requests that are not in the ledger.
-    pub records: Pulled,
-    /// How long there have been records that are not in the ledger; 0 if there are none.
-    pub lag_seconds: Pulled,
+    pub records: LazyGauge,
+    /// The time in seconds for which there have been records that are not in the ledger; 0 if there are none.
+    pub lag_seconds: LazyGauge,
     added: Counter,
     dropped: Counter,
 }
@@ -228,10 +228,10 @@ pub struct JournalMetrics {
 impl JournalMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            bytes: Pulled::default(),
-            limit_bytes: Pulled::default(),
-            records: Pulled::default(),
-            lag_seconds: Pulled::default(),
+            bytes: LazyGauge::default(),
+            limit_bytes: LazyGauge::default(),
+            records: LazyGauge::default(),
+            lag_seconds: LazyGauge::default(),
             added: Counter::default(),
             dropped: Counter::default(),
         };
@@ -272,12 +272,12 @@ impl JournalMetrics {
     }
 
     /// Counts records that were added to the ledger.
-    pub fn added(&self, records: u64) {
+    pub fn count_added(&self, records: u64) {
         self.added.inc_by(records);
     }
 
     /// Counts a request that was answered but not recorded, and is therefore in no invoice.
-    pub fn dropped(&self) {
+    pub fn count_dropped(&self) {
         self.dropped.inc();
     }
 }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Pulled, ResultLabel};
+use super::{LazyGauge, ResultLabel};
 use crate::clock;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,10 +21,10 @@ struct TableLabel {
 
 /// Raw files that no published run has processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WaitingFiles {
     /// The number of new, changed and removed files.
     pub files: u64,
-    /// When the file that has waited longest began to wait; none if that is not known.
+    /// The time since which the file that has waited longest waits; `None` if that is not known.
     pub since: Option<DateTime<Utc>>,
 }
 
@@ -47,10 +47,10 @@ pub struct TableMetrics {
     waiting: Gauge,
     newest: Family<TableLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
-    looks: Family<ResultLabel, Counter>,
+    checks: Family<ResultLabel, Counter>,
     mirrored: Arc<Mutex<Option<DateTime<Utc>>>>,
     /// The published run whose tables are current.
-    pub run: Pulled,
+    pub run: LazyGauge,
 }
 
 /// Returns the seconds from `since` until now; at least 0.
@@ -84,9 +84,9 @@ impl TableMetrics {
             waiting: Gauge::default(),
             newest: Family::default(),
             reloads: Family::default(),
-            looks: Family::default(),
+            checks: Family::default(),
             mirrored: Arc::default(),
-            run: Pulled::default(),
+            run: LazyGauge::default(),
         };
         let help = "How long the oldest unprocessed raw file has waited to be in the table; 0 if there is none";
         registry.register("table_lag_seconds", help, metrics.lags.clone());
@@ -112,13 +112,13 @@ impl TableMetrics {
             metrics.reloads.clone(),
         );
         for result in ["ok", "failed"] {
-            drop(metrics.looks.get_or_create(&ResultLabel { result }));
+            drop(metrics.checks.get_or_create(&ResultLabel { result }));
         }
         let help = "Checks of the raw files and the published run, by result";
-        registry.register("lake_looks", help, metrics.looks.clone());
-        let lag = Pulled::default();
+        registry.register("lake_looks", help, metrics.checks.clone());
+        let lag = LazyGauge::default();
         let mirrored = Arc::clone(&metrics.mirrored);
-        lag.from(move || {
+        lag.set_source(move || {
             let as_of = *mirrored.lock().unwrap_or_else(PoisonError::into_inner);
             as_of.map(seconds_since)
         });
@@ -128,7 +128,7 @@ impl TableMetrics {
     }
 
     /// Records which raw files wait to be in `tables`, and counts a successful check of the raw files.
-    pub fn waiting(&self, tables: &[&'static str], waiting: Waiting) {
+    pub fn set_waiting_files(&self, tables: &[&'static str], waiting: WaitingFiles) {
         let mut state = self
             .lags
             .state
@@ -138,34 +138,34 @@ impl TableMetrics {
         state.since = waiting.since;
         self.waiting
             .set(i64::try_from(waiting.files).unwrap_or(i64::MAX));
-        self.looks
+        self.checks
             .get_or_create(&ResultLabel { result: "ok" })
             .inc();
     }
 
     /// Counts a failed check of the raw files.
-    pub fn not_seen(&self) {
-        self.looks
+    pub fn count_failed_check(&self) {
+        self.checks
             .get_or_create(&ResultLabel { result: "failed" })
             .inc();
     }
 
     /// Records the start of the table's newest bucket, in seconds since the epoch.
-    pub fn newest_bucket(&self, table: &'static str, timestamp: i64) {
+    pub fn set_newest_bucket(&self, table: &'static str, timestamp: i64) {
         self.newest
             .get_or_create(&TableLabel { table })
             .set(timestamp);
     }
 
     /// Counts a changed catalog, by whether it was activated or rejected.
-    pub fn catalog_changed(&self, is_in_force: bool) {
-        let result = if is_in_force { "ok" } else { "refused" };
+    pub fn count_catalog_change(&self, is_accepted: bool) {
+        let result = if is_accepted { "ok" } else { "refused" };
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Records that the mirror contains all data as of `as_of`. The scheduler calls this for mirror jobs that succeeded; a
     /// mirror with more exact knowledge may call it, too.
-    pub fn mirrored(&self, as_of: DateTime<Utc>) {
+    pub fn set_mirrored(&self, as_of: DateTime<Utc>) {
         *self.mirrored.lock().unwrap_or_else(PoisonError::into_inner) = Some(as_of);
     }
 }

@@ -10,7 +10,7 @@ use super::session::{Link, execute};
 use crate::catalog::{Asset, Snapshot};
 
 /// The number of assets in one statement.
-const AT_ONCE: usize = 5_000;
+const MAX_BATCH_ASSETS: usize = 5_000;
 
 /// The assets of the mirror during a run.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ impl Assets {
             return Ok(assets);
         };
         let mut gone = assets.known.clone();
-        for some in catalog.catalog().assets.chunks(AT_ONCE) {
-            for is_new in set(link, some).await? {
+        for some in catalog.catalog().assets.chunks(MAX_BATCH_ASSETS) {
+            for is_new in upsert_assets(link, some).await? {
                 match is_new {
                     true => assets.added += 1,
                     false => assets.changed += 1,
@@ -59,29 +59,29 @@ impl Assets {
             }
         }
         let gone: Vec<Uuid> = gone.into_iter().collect();
-        assets.changed += place(link, &gone).await?;
+        assets.changed += upsert_placeholders(link, &gone).await?;
         assets.unknown.extend(gone);
         Ok(assets)
     }
 
     /// Adds placeholders for those of `ids` that do not exist.
-    pub async fn make_known(
+    pub async fn add_placeholders(
         &mut self,
         link: &mut Link<'_>,
         ids: &HashSet<Uuid>,
     ) -> Result<(), MirrorError> {
         let new: Vec<Uuid> = ids.difference(&self.known).copied().collect();
-        place(link, &new).await?;
+        upsert_placeholders(link, &new).await?;
         self.known.extend(&new);
         self.unknown.extend(new);
         Ok(())
     }
 
     /// Removes assets that are not in the catalog and have no rows; returns their number.
-    pub async fn tidy(&mut self, link: &mut Link<'_>) -> Result<u64, MirrorError> {
+    pub async fn remove_unused(&mut self, link: &mut Link<'_>) -> Result<u64, MirrorError> {
         let unknown: Vec<Uuid> = self.unknown.iter().copied().collect();
         let mut removed = 0;
-        for some in unknown.chunks(AT_ONCE) {
+        for some in unknown.chunks(MAX_BATCH_ASSETS) {
             let ids: Vec<Uuid> = link
                 .run("removing assets", async |connection| {
                     let tidy = sqlx::query_scalar(include_str!("sql/tidy.sql")).bind(some);
@@ -105,7 +105,7 @@ impl Assets {
 }
 
 /// Writes the new and changed assets; returns for each of them whether it is new.
-async fn set(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorError> {
+async fn upsert_assets(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorError> {
     let ids: Vec<Uuid> = assets
         .iter()
         .map(|asset| Uuid::from_bytes(*asset.id.as_bytes()))
@@ -132,9 +132,9 @@ async fn set(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorE
 }
 
 /// Writes placeholders; returns the number of rows written.
-async fn place(link: &mut Link<'_>, ids: &[Uuid]) -> Result<u64, MirrorError> {
+async fn upsert_placeholders(link: &mut Link<'_>, ids: &[Uuid]) -> Result<u64, MirrorError> {
     let mut placed = 0;
-    for some in ids.chunks(AT_ONCE) {
+    for some in ids.chunks(MAX_BATCH_ASSETS) {
         let place = sqlx::query(include_str!("sql/placeholders.sql")).bind(some);
         placed += execute(link, "writing assets", place).await?;
     }

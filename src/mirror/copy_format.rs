@@ -9,7 +9,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use uuid::Uuid;
 
-use crate::lake::table::written_schema;
+use crate::lake::table::data_file_schema;
 use crate::model::{DateSet, day_of};
 
 /// The header of a COPY: the signature, no flags, no extension.
@@ -17,18 +17,18 @@ pub(super) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// The end of a COPY.
 pub(super) const TRAILER: &[u8; 2] = b"\xff\xff";
 
-const FIELDS: i16 = 9;
+const FIELD_COUNT: i16 = 9;
 /// The epoch of Postgres, 2000-01-01, in microseconds since the Unix epoch.
-const EPOCH: i64 = 946_684_800_000_000;
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The size of a row in bytes: a count, a UUID and eight numbers, each with its length.
-const ROW: usize = 2 + (4 + 16) + 8 * (4 + 8);
+const ROW_BYTES: usize = 2 + (4 + 16) + 8 * (4 + 8);
 /// The size of a row whose last number is null.
-const ROW_WITHOUT_LAST: usize = ROW - 8;
+const ROW_BYTES_WITHOUT_LAST: usize = ROW_BYTES - 8;
 
 /// A batch does not have the schema of a rollup table.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid column {column}: {problem}")]
-pub(super) struct Malformed {
+pub(super) struct MalformedColumn {
     column: &'static str,
     problem: String,
 }
@@ -45,14 +45,14 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Reads the columns of a batch with [`written_schema`].
-    pub fn new(batch: &'a RecordBatch) -> Result<Self, Malformed> {
-        let column = |name: &'static str| -> Result<&'a dyn Array, Malformed> {
-            let malformed = |problem: &str| Malformed {
+    /// Reads the columns of a batch with [`data_file_schema`].
+    pub fn new(batch: &'a RecordBatch) -> Result<Self, MalformedColumn> {
+        let column = |name: &'static str| -> Result<&'a dyn Array, MalformedColumn> {
+            let malformed = |problem: &str| MalformedColumn {
                 column: name,
                 problem: problem.to_owned(),
             };
-            let at = written_schema().index_of(name);
+            let at = data_file_schema().index_of(name);
             let at = at.map_err(|_| malformed("it is missing"))?;
             let column = batch.columns().get(at);
             let column = column.ok_or_else(|| malformed("it is missing"))?;
@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
                 nulls => Err(malformed(&format!("it has {nulls} nulls"))),
             }
         };
-        let of_another_type = |name: &'static str, column: &dyn Array| Malformed {
+        let of_another_type = |name: &'static str, column: &dyn Array| MalformedColumn {
             column: name,
             problem: format!("it has the type {}", column.data_type()),
         };
@@ -81,7 +81,7 @@ impl<'a> Rows<'a> {
             .ok_or_else(|| of_another_type("asset_id", ids))?;
         let asset = |text: Option<&str>| {
             let text = text.unwrap_or_default();
-            Uuid::try_parse(text).map_err(|_| Malformed {
+            Uuid::try_parse(text).map_err(|_| MalformedColumn {
                 column: "asset_id",
                 problem: format!("{text:?} is not a UUID"),
             })
@@ -123,8 +123,8 @@ impl<'a> Rows<'a> {
         dates: &DateSet,
         out: &mut Vec<u8>,
         seen: &mut HashSet<Uuid>,
-    ) -> Result<u64, Malformed> {
-        out.reserve(range.len() * ROW);
+    ) -> Result<u64, MalformedColumn> {
+        out.reserve(range.len() * ROW_BYTES);
         let mut encoded = 0;
         let mut last_key = None;
         // Rows of the same date are adjacent.
@@ -144,7 +144,7 @@ impl<'a> Rows<'a> {
             let asset = usize::try_from(key)
                 .ok()
                 .and_then(|key| self.assets.get(key));
-            let asset = asset.ok_or_else(|| Malformed {
+            let asset = asset.ok_or_else(|| MalformedColumn {
                 column: "asset_id",
                 problem: format!("key {key} is not in the dictionary"),
             })?;
@@ -152,14 +152,16 @@ impl<'a> Rows<'a> {
                 seen.insert(*asset);
                 last_key = Some(key);
             }
-            let time = time.checked_sub(EPOCH).ok_or_else(|| Malformed {
-                column: "timestamp",
-                problem: format!("{time} is out of range"),
-            })?;
+            let time = time
+                .checked_sub(POSTGRES_EPOCH_MICROS)
+                .ok_or_else(|| MalformedColumn {
+                    column: "timestamp",
+                    problem: format!("{time} is out of range"),
+                })?;
             let [value, min, max, first, last] =
                 self.numbers.map(|column| column[at].to_be_bytes());
-            let mut row = [0; ROW];
-            row[0..2].copy_from_slice(&FIELDS.to_be_bytes());
+            let mut row = [0; ROW_BYTES];
+            row[0..2].copy_from_slice(&FIELD_COUNT.to_be_bytes());
             row[2..6].copy_from_slice(&16_i32.to_be_bytes());
             row[6..22].copy_from_slice(asset.as_bytes());
             let numbers = [
@@ -177,9 +179,9 @@ impl<'a> Rows<'a> {
                 field[4..].copy_from_slice(&number);
             }
             if self.deviations.is_null(at) {
-                row[ROW_WITHOUT_LAST - 4..ROW_WITHOUT_LAST]
+                row[ROW_BYTES_WITHOUT_LAST - 4..ROW_BYTES_WITHOUT_LAST]
                     .copy_from_slice(&(-1_i32).to_be_bytes());
-                out.extend_from_slice(&row[..ROW_WITHOUT_LAST]);
+                out.extend_from_slice(&row[..ROW_BYTES_WITHOUT_LAST]);
             } else {
                 out.extend_from_slice(&row);
             }

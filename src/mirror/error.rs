@@ -6,11 +6,12 @@ use crate::config::DatabaseUrl;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
 
-/// Why a mirror run failed. Its transaction was rolled back, so that readers of the mirror see no change.
+/// The reason for which a mirror run failed. Its transaction was rolled back, so that readers of the mirror see no
+/// change.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     /// Postgres or the connection to it failed.
-    #[error("the mirror {url} failed while {doing}{}", advice(source))]
+    #[error("the mirror {url} failed while {doing}{}", remedy(source))]
     Database {
         /// The URL, without its password.
         url: String,
@@ -22,15 +23,15 @@ pub enum MirrorError {
     /// Postgres did not answer in time.
     #[error(
         "the mirror {url} did not answer within {} s while {doing}: check the server, or raise `mirror.timeout`",
-        patience.as_secs()
+        timeout.as_secs()
     )]
-    Silent {
+    TimedOut {
         /// The URL, without its password.
         url: String,
         /// The operation.
         doing: &'static str,
         /// The timeout.
-        patience: Duration,
+        timeout: Duration,
     },
     /// Another run holds the lock.
     #[error("another run mirrors to {url}: {holder}. Wait until it ends, or stop it")]
@@ -43,8 +44,8 @@ pub enum MirrorError {
         is_own: bool,
     },
     /// Tables with the same names exist that plantlake did not create.
-    #[error("{}", occupied(url, table, *is_original))]
-    Occupied {
+    #[error("{}", table_exists_text(url, table, *is_original))]
+    TableExists {
         /// The URL, without its password.
         url: String,
         /// The name of the first of them.
@@ -56,7 +57,7 @@ pub enum MirrorError {
     #[error(
         "the mirror {url} was migrated by a later version of plantlake (it has migration {version}); use that version"
     )]
-    Newer {
+    NewerSchema {
         /// The URL, without its password.
         url: String,
         /// The unknown migration.
@@ -72,7 +73,7 @@ pub enum MirrorError {
     },
     /// All attempts failed.
     #[error("cannot update the mirror: {attempts} attempts failed within {} s; the mirror is unchanged", waited.as_secs())]
-    GaveUp {
+    RetriesExhausted {
         /// The number of attempts.
         attempts: u32,
         /// Their total duration.
@@ -93,7 +94,7 @@ pub enum MirrorError {
     },
     /// A table of the lake contains something that plantlake does not write.
     #[error("cannot mirror the lake's table {table}: {problem}")]
-    Foreign {
+    UnexpectedData {
         /// The table's name.
         table: &'static str,
         /// The problem.
@@ -101,7 +102,7 @@ pub enum MirrorError {
     },
     /// The task that reads the lake stopped without a result.
     #[error("the task that reads the lake failed")]
-    Stopped,
+    ReaderFailed,
 }
 
 impl MirrorError {
@@ -113,7 +114,7 @@ impl MirrorError {
         }
     }
 
-    pub(super) fn unusable(url: &DatabaseUrl, source: sqlx::Error) -> Self {
+    pub(super) fn invalid_url(url: &DatabaseUrl, source: sqlx::Error) -> Self {
         Self::database(&url.to_string(), "reading its URL", source)
     }
 
@@ -125,15 +126,15 @@ impl MirrorError {
     }
 
     /// Whether the same operation may succeed later without intervention.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Database { source, .. } => may_pass(source),
+            Self::Database { source, .. } => is_transient(source),
             Self::Migration { source, .. } => match &**source {
                 sqlx::migrate::MigrateError::Execute(source)
-                | sqlx::migrate::MigrateError::ExecuteMigration(source, _) => may_pass(source),
+                | sqlx::migrate::MigrateError::ExecuteMigration(source, _) => is_transient(source),
                 _ => false,
             },
-            Self::Silent { .. } | Self::Held { is_own: true, .. } => true,
+            Self::TimedOut { .. } | Self::Held { is_own: true, .. } => true,
             _ => false,
         }
     }
@@ -144,7 +145,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-fn may_pass(error: &sqlx::Error) -> bool {
+fn is_transient(error: &sqlx::Error) -> bool {
     let Some(code) = code(error) else {
         return matches!(error, sqlx::Error::Io(_));
     };
@@ -160,7 +161,7 @@ fn may_pass(error: &sqlx::Error) -> bool {
 }
 
 /// Returns a remedy, if the SQLSTATE implies one.
-fn advice(error: &sqlx::Error) -> &'static str {
+fn remedy(error: &sqlx::Error) -> &'static str {
     match code(error).as_deref() {
         Some("53100") => {
             ": its disk is full. Free space there, or mirror less (`mirror.window_min` and the related settings)"
@@ -177,7 +178,7 @@ fn advice(error: &sqlx::Error) -> &'static str {
     }
 }
 
-fn occupied(url: &str, table: &str, is_original: bool) -> String {
+fn table_exists_text(url: &str, table: &str, is_original: bool) -> String {
     let whose = match is_original {
         true => "belongs to the original system (it has the column pk_id)",
         false => "was not created by plantlake",
@@ -193,29 +194,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn may_pass_is_true_for_transient_errors_only() {
+    fn is_transient_is_true_for_transient_errors_only() {
         let io = |kind| sqlx::Error::Io(std::io::Error::from(kind));
         let refused = io(std::io::ErrorKind::ConnectionRefused);
         let error = MirrorError::database("postgres://me:******@host/db", "connecting", refused);
-        assert!(error.may_pass());
+        assert!(error.is_transient());
         let text = error.to_string();
         assert!(
             text.contains("while connecting: check `mirror_url`"),
             "{text}"
         );
         let gone = MirrorError::database("url", "reading", sqlx::Error::RowNotFound);
-        assert!(!gone.may_pass());
+        assert!(!gone.is_transient());
         let held = |is_own| MirrorError::Held {
             url: String::new(),
             holder: String::new(),
             is_own,
         };
-        assert!(held(true).may_pass() && !held(false).may_pass());
+        assert!(held(true).is_transient() && !held(false).is_transient());
     }
 
     #[test]
-    fn occupied_names_table_and_remedy() {
-        let text = occupied("postgres://host/chemical", "data_min", true);
+    fn table_exists_text_names_table_and_remedy() {
+        let text = table_exists_text("postgres://host/chemical", "data_min", true);
         for part in [
             "pk_id",
             "ALTER TABLE data_min RENAME TO data_min_before",

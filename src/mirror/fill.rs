@@ -15,20 +15,20 @@ use super::assets::Assets;
 use super::copy_format::{HEADER, TRAILER};
 use super::plan::TablePlan;
 use super::reader::{Chunk, Reader};
-use super::session::{Link, Patience, execute, for_table};
+use super::session::{Link, TimedRunner, execute, for_table};
 use super::{MirrorError, Progress};
 use crate::lake::failpoint;
 use crate::lake::table::Table;
 use crate::model::{DateSet, MICROS_PER_DAY, Resolution};
 
 /// The maximum number of rows in one COPY, which must complete within the statement timeout.
-const COPY_ROWS: u64 = 1_000_000;
+const MAX_COPY_ROWS: u64 = 1_000_000;
 /// The temporary table for comparison.
-const INCOMING: &str = "pg_temp.mirror_incoming";
+const INCOMING_TABLE: &str = "pg_temp.mirror_incoming";
 
 /// The changes of a table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct RowCounts {
     /// The number of rows sent,
     pub sent: u64,
     /// deleted,
@@ -38,23 +38,23 @@ pub(super) struct Counts {
 }
 
 /// The context shared by all tables.
-pub(super) struct Filling<'a> {
+pub(super) struct TableFiller<'a> {
     pub assets: &'a mut Assets,
     /// Whether the tables were created in this transaction, and have neither rows nor keys.
     pub is_new: bool,
     pub progress: &'a dyn Progress,
 }
 
-impl Filling<'_> {
+impl TableFiller<'_> {
     /// Carries out `plan`.
     pub async fn fill(
         &mut self,
         link: &mut Link<'_>,
         table: &Arc<Table>,
         plan: &TablePlan,
-    ) -> Result<Counts, MirrorError> {
-        let mut counts = Counts::default();
-        for unit in &plan.units {
+    ) -> Result<RowCounts, MirrorError> {
+        let mut counts = RowCounts::default();
+        for unit in &plan.groups {
             let reader = Reader::start(Arc::clone(table), unit.clone());
             if self.is_new {
                 let sent = self.copy(link, plan.resolution.table(), reader).await?;
@@ -71,8 +71,8 @@ impl Filling<'_> {
                 .await?;
             }
         }
-        if !self.is_new && !plan.vanished.is_empty() {
-            self.compare(link, plan.resolution, &plan.vanished, None, &mut counts)
+        if !self.is_new && !plan.removed.is_empty() {
+            self.compare(link, plan.resolution, &plan.removed, None, &mut counts)
                 .await?;
         }
         if self.is_new {
@@ -91,17 +91,17 @@ impl Filling<'_> {
         resolution: Resolution,
         dates: &DateSet,
         reader: Option<Reader>,
-        counts: &mut Counts,
+        counts: &mut RowCounts,
     ) -> Result<(), MirrorError> {
         let empty = sqlx::query(include_str!("sql/incoming_empty.sql"));
         execute(link, "comparing rows", empty).await?;
         let mut sent = 0;
         if let Some(reader) = reader {
-            sent = self.copy(link, INCOMING, reader).await?;
+            sent = self.copy(link, INCOMING_TABLE, reader).await?;
             let analyze = sqlx::query(include_str!("sql/incoming_analyze.sql"));
             execute(link, "comparing rows", analyze).await?;
         }
-        let (starts, ends) = spans(dates);
+        let (starts, ends) = date_bounds(dates);
         let delete = for_table(include_str!("sql/delete_differing.sql"), resolution);
         let delete = sqlx::query(delete).bind(starts).bind(ends);
         counts.deleted += execute(link, "deleting rows", delete).await?;
@@ -128,48 +128,46 @@ impl Filling<'_> {
         let mut sent = 0;
         let mut next = reader.next().await?;
         while let Some(first) = next {
-            let part = Part {
+            let part = CopyPart {
                 copy: &copy,
                 reader: &mut reader,
                 seen: &mut seen,
                 progress: self.progress,
             };
-            let (rows, rest) = part.send(link.connection, link.patience, first).await?;
+            let (rows, rest) = part.send(link.connection, link.runner, first).await?;
             sent += rows;
             next = rest;
         }
-        self.assets.make_known(link, &seen).await?;
+        self.assets.add_placeholders(link, &seen).await?;
         failpoint::reach("mirror-after-copy");
         Ok(sent)
     }
 }
 
-/// One COPY, of at most [`COPY_ROWS`] rows and a chunk.
-struct Part<'a> {
+/// One COPY, of at most [`MAX_COPY_ROWS`] rows and a chunk.
+struct CopyPart<'a> {
     copy: &'a str,
     reader: &'a mut Reader,
     seen: &'a mut HashSet<Uuid>,
     progress: &'a dyn Progress,
 }
 
-impl Part<'_> {
+impl CopyPart<'_> {
     /// Sends `first` and the following chunks; returns the number of rows, and the first chunk of the next COPY.
     async fn send(
         self,
         connection: &mut PgConnection,
-        patience: &Patience,
+        runner: &TimedRunner,
         first: Chunk,
     ) -> Result<(u64, Option<Chunk>), MirrorError> {
         const DOING: &str = "sending rows";
         let begun = connection.copy_in_raw(self.copy);
-        let mut copying = patience.bound(DOING, begun).await?;
-        patience.bound(DOING, copying.send(&HEADER[..])).await?;
+        let mut copying = runner.run(DOING, begun).await?;
+        runner.run(DOING, copying.send(&HEADER[..])).await?;
         let mut sent = 0;
         let mut next = Some(first);
-        while let Some(chunk) = next.take_if(|_| sent < COPY_ROWS) {
-            patience
-                .bound(DOING, copying.send(&chunk.bytes[..]))
-                .await?;
+        while let Some(chunk) = next.take_if(|_| sent < MAX_COPY_ROWS) {
+            runner.run(DOING, copying.send(&chunk.bytes[..])).await?;
             sent += chunk.rows;
             self.progress.sent(chunk.rows);
             self.seen.extend(chunk.assets);
@@ -179,19 +177,19 @@ impl Part<'_> {
                 Err(error) => {
                     // Without an abort, the connection would wait for the rest.
                     let aborted = copying.abort("cannot read the lake");
-                    patience.bound(DOING, aborted).await?;
+                    runner.run(DOING, aborted).await?;
                     return Err(error);
                 }
             };
         }
-        patience.bound(DOING, copying.send(&TRAILER[..])).await?;
-        patience.bound(DOING, copying.finish()).await?;
+        runner.run(DOING, copying.send(&TRAILER[..])).await?;
+        runner.run(DOING, copying.finish()).await?;
         Ok((sent, next))
     }
 }
 
 /// Returns the starts and the exclusive ends of the ranges of dates.
-fn spans(dates: &DateSet) -> (Vec<DateTime<Utc>>, Vec<DateTime<Utc>>) {
+fn date_bounds(dates: &DateSet) -> (Vec<DateTime<Utc>>, Vec<DateTime<Utc>>) {
     let start_of = |day: i64| {
         let time = DateTime::from_timestamp_micros(day.saturating_mul(MICROS_PER_DAY));
         time.unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -205,14 +203,14 @@ fn spans(dates: &DateSet) -> (Vec<DateTime<Utc>>, Vec<DateTime<Utc>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::plan::LAST_DAY;
+    use crate::mirror::plan::MAX_DAY;
 
     #[test]
-    fn spans_end_at_start_of_next_date() {
+    fn date_bounds_end_at_start_of_next_date() {
         let mut dates = DateSet::range(-1, 0);
         dates.insert(2);
-        dates.insert(LAST_DAY);
-        let (starts, ends) = spans(&dates);
+        dates.insert(MAX_DAY);
+        let (starts, ends) = date_bounds(&dates);
         let text = |times: &[DateTime<Utc>]| -> Vec<String> {
             times
                 .iter()

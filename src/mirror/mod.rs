@@ -41,5 +41,5 @@ pub trait Progress: Send + Sync {
     /// Another `rows` rows were sent.
     fn sent(&self, rows: u64);
     /// An attempt failed; everything starts over after the wait.
-    fn again(&self, problem: &MirrorError, wait: Duration);
+    fn retrying(&self, problem: &MirrorError, wait: Duration);
 }

@@ -14,18 +14,18 @@ use crate::lake::table::DataFile;
 use crate::model::{DateSet, Day, Resolution, day_of};
 
 /// A hash of the names of the files that a date came from.
-pub(super) type Source = [u8; 32];
+pub(super) type SourceHash = [u8; 32];
 /// The source of each date with rows.
-pub(super) type Parts = BTreeMap<Day, Source>;
+pub(super) type DateSources = BTreeMap<Day, SourceHash>;
 
 /// The version of the hash. Hashes of other versions never match.
-const FORM: &[u8] = b"1";
+const HASH_VERSION: &[u8] = b"1";
 /// The latest date; Postgres can still represent it.
-pub(super) const LAST_DAY: Day = 73_000_000;
+pub(super) const MAX_DAY: Day = 73_000_000;
 
 /// Dates whose rows are in the same files.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Unit {
+pub(super) struct DateGroup {
     /// The files with rows of the dates.
     pub files: Vec<DataFile>,
     /// The dates whose rows are made equal to those in the files.
@@ -39,30 +39,30 @@ pub(super) struct TablePlan {
     /// The first date of the window.
     pub first: Day,
     /// Dates that have rows in the lake and differ.
-    pub units: Vec<Unit>,
+    pub groups: Vec<DateGroup>,
     /// Dates that have no rows in the lake.
-    pub vanished: DateSet,
+    pub removed: DateSet,
     /// The sources to store,
-    pub changed: Parts,
+    pub changed: DateSources,
     /// and the dates whose sources are to be removed.
-    pub forgotten: Vec<Day>,
+    pub obsolete: Vec<Day>,
 }
 
 impl TablePlan {
     /// Returns the number of dates whose rows in the lake differ.
-    pub fn dates(&self) -> usize {
-        self.units.iter().map(|unit| unit.dates.len()).sum()
+    pub fn changed_dates(&self) -> usize {
+        self.groups.iter().map(|unit| unit.dates.len()).sum()
     }
 
     /// Returns the number of dates in the window that had rows and have none now.
-    pub fn lost(&self) -> usize {
-        let inside = self.forgotten.iter().filter(|day| **day >= self.first);
+    pub fn removed_dates(&self) -> usize {
+        let inside = self.obsolete.iter().filter(|day| **day >= self.first);
         inside.count()
     }
 
     /// Returns the number of rows to read, as far as the Delta log contains it.
     pub fn rows(&self) -> u64 {
-        let files = self.units.iter().flat_map(|unit| &unit.files);
+        let files = self.groups.iter().flat_map(|unit| &unit.files);
         files.filter_map(|file| file.rows).sum()
     }
 }
@@ -79,19 +79,22 @@ type Partitions<'a> = BTreeMap<(Day, Day), Vec<&'a DataFile>>;
 fn partitions(resolution: Resolution, files: &[DataFile]) -> Result<Partitions<'_>, MirrorError> {
     let mut found = Partitions::new();
     for file in files {
-        let days = file.partition.days().ok_or_else(|| MirrorError::Foreign {
-            table: resolution.table(),
-            problem: format!("{:?} is not one of its partitions", file.partition.text()),
-        })?;
+        let days = file
+            .partition
+            .days()
+            .ok_or_else(|| MirrorError::UnexpectedData {
+                table: resolution.table(),
+                problem: format!("{:?} is not one of its partitions", file.partition.as_str()),
+            })?;
         found.entry(days).or_default().push(file);
     }
     Ok(found)
 }
 
-fn source(files: &[&DataFile]) -> Source {
+fn source_hash(files: &[&DataFile]) -> SourceHash {
     let names: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let mut hash = digest::Context::new(&SHA256);
-    hash.update(FORM);
+    hash.update(HASH_VERSION);
     for name in names {
         // File names contain no line break.
         hash.update(b"\n");
@@ -103,16 +106,16 @@ fn source(files: &[&DataFile]) -> Source {
 }
 
 /// Returns the source of each date with minutes in the lake.
-pub(super) fn minute_parts(files: &[DataFile]) -> Result<Parts, MirrorError> {
+pub(super) fn minute_sources(files: &[DataFile]) -> Result<DateSources, MirrorError> {
     let partitions = partitions(Resolution::Minute, files)?;
     let parts = partitions
         .iter()
-        .map(|((day, _), files)| (*day, source(files)));
+        .map(|((day, _), files)| (*day, source_hash(files)));
     Ok(parts.collect())
 }
 
 /// Returns the dates on which a file may have rows.
-fn dates_of(file: &DataFile, (first, last): (Day, Day)) -> DateSet {
+fn file_dates(file: &DataFile, (first, last): (Day, Day)) -> DateSet {
     let first = file.min_time.map_or(first, |time| first.max(day_of(time)));
     let last = file.max_time.map_or(last, |time| last.min(day_of(time)));
     DateSet::range(first, last)
@@ -125,23 +128,23 @@ pub(super) fn plan(
     resolution: Resolution,
     first: Day,
     files: &[DataFile],
-    minutes: &Parts,
+    minutes: &DateSources,
     minutes_from: Option<Day>,
-    recorded: &Parts,
+    recorded: &DateSources,
     full: bool,
 ) -> Result<TablePlan, MirrorError> {
     let expired_before = minutes.keys().next().copied().max(minutes_from);
-    let mut wanted = Parts::new();
+    let mut wanted = DateSources::new();
     let mut units = Vec::new();
     for (days, files) in partitions(resolution, files)? {
         let mut inside = DateSet::default();
         for file in &files {
-            inside.extend(&dates_of(file, days));
+            inside.extend(&file_dates(file, days));
         }
-        let inside = inside.intersection(&DateSet::range(first, LAST_DAY));
+        let inside = inside.intersection(&DateSet::range(first, MAX_DAY));
         // If the minutes of a date have expired, the files of its own partition are its source. Later dates without minutes
         // have no rows.
-        let own = source(&files);
+        let own = source_hash(&files);
         let mut dirty = DateSet::default();
         for day in inside.iter() {
             let source = match minutes.get(&day) {
@@ -154,9 +157,9 @@ pub(super) fn plan(
                 dirty.insert(day);
             }
         }
-        let has_some = |file: &&&DataFile| dates_of(file, days).intersects(&dirty);
+        let has_some = |file: &&&DataFile| file_dates(file, days).intersects(&dirty);
         if !dirty.is_empty() {
-            units.push(Unit {
+            units.push(DateGroup {
                 files: files
                     .iter()
                     .filter(has_some)
@@ -169,7 +172,7 @@ pub(super) fn plan(
     let vanished = match full {
         true => {
             let dates = wanted.keys().copied().collect();
-            DateSet::range(first, LAST_DAY).difference(&dates)
+            DateSet::range(first, MAX_DAY).difference(&dates)
         }
         false => {
             let gone = recorded.range(first..).map(|(day, _)| *day);
@@ -180,9 +183,9 @@ pub(super) fn plan(
     Ok(TablePlan {
         resolution,
         first,
-        units,
-        vanished,
-        forgotten: forgotten.copied().collect(),
+        groups: units,
+        removed: vanished,
+        obsolete: forgotten.copied().collect(),
         changed: wanted
             .into_iter()
             .filter(|(day, source)| recorded.get(day) != Some(source))
@@ -204,7 +207,7 @@ mod tests {
             path: name.to_owned(),
             size: 1,
             rows: Some(10),
-            partition: Partition::of(resolution, first),
+            partition: Partition::containing(resolution, first),
             min_time: Some(i64::from(first) * MICROS_PER_DAY),
             max_time: Some(i64::from(last) * MICROS_PER_DAY + 999),
             min_asset: None,
@@ -221,16 +224,16 @@ mod tests {
 
     fn dirty(plan: &TablePlan) -> DateSet {
         let mut dates = DateSet::default();
-        for unit in &plan.units {
+        for unit in &plan.groups {
             dates.extend(&unit.dates);
         }
         dates
     }
 
     /// Returns the stored sources after the plan was carried out.
-    fn after(recorded: &Parts, plan: &TablePlan) -> Parts {
+    fn after(recorded: &DateSources, plan: &TablePlan) -> DateSources {
         let mut recorded = recorded.clone();
-        recorded.retain(|day, _| !plan.forgotten.contains(day));
+        recorded.retain(|day, _| !plan.obsolete.contains(day));
         recorded.extend(&plan.changed);
         recorded
     }
@@ -248,23 +251,23 @@ mod tests {
     #[test]
     fn plan_includes_only_dates_from_other_files() {
         let files = minutes(&[(1, "a"), (2, "b"), (3, "c"), (5, "e")]);
-        let parts = minute_parts(&files).unwrap();
+        let parts = minute_sources(&files).unwrap();
         let first = plan(
             Resolution::Minute,
             2,
             &files,
             &parts,
             None,
-            &Parts::new(),
+            &DateSources::new(),
             false,
         )
         .unwrap();
         assert_eq!(dirty(&first).ranges(), [(2, 3), (5, 5)]);
-        assert_eq!((first.dates(), first.rows()), (3, 30));
-        let recorded = after(&Parts::new(), &first);
+        assert_eq!((first.changed_dates(), first.rows()), (3, 30));
+        let recorded = after(&DateSources::new(), &first);
 
         let files = minutes(&[(1, "a2"), (2, "b"), (3, "c2"), (4, "d")]);
-        let parts = minute_parts(&files).unwrap();
+        let parts = minute_sources(&files).unwrap();
         let next = plan(
             Resolution::Minute,
             2,
@@ -276,7 +279,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(dirty(&next).ranges(), [(3, 4)]);
-        assert_eq!(next.vanished.ranges(), [(5, 5)]);
+        assert_eq!(next.removed.ranges(), [(5, 5)]);
         let recorded = after(&recorded, &next);
         let again = plan(
             Resolution::Minute,
@@ -288,7 +291,7 @@ mod tests {
             false,
         )
         .unwrap();
-        assert!(again.units.is_empty() && again.vanished.is_empty() && again.changed.is_empty());
+        assert!(again.groups.is_empty() && again.removed.is_empty() && again.changed.is_empty());
 
         // Dates that left the window are forgotten; their rows are pruned elsewhere.
         let later = plan(
@@ -301,8 +304,8 @@ mod tests {
             false,
         )
         .unwrap();
-        assert!(later.units.is_empty() && later.vanished.is_empty());
-        assert_eq!(later.forgotten, [2, 3]);
+        assert!(later.groups.is_empty() && later.removed.is_empty());
+        assert_eq!(later.obsolete, [2, 3]);
         // The window grows again, as when the setting is changed.
         let recorded = after(&recorded, &later);
         let wider = plan(
@@ -320,7 +323,7 @@ mod tests {
 
     #[test]
     fn plan_of_hours_compares_sources_of_minutes() {
-        let parts = minute_parts(&minutes(&[(0, "a"), (9, "b")])).unwrap();
+        let parts = minute_sources(&minutes(&[(0, "a"), (9, "b")])).unwrap();
         let month = [file(Resolution::Hour, "month", 0, 9)];
         let first = plan(
             Resolution::Hour,
@@ -328,27 +331,27 @@ mod tests {
             &month,
             &parts,
             None,
-            &Parts::new(),
+            &DateSources::new(),
             false,
         )
         .unwrap();
         assert_eq!(dirty(&first).ranges(), [(0, 0), (9, 9)]);
-        let recorded = after(&Parts::new(), &first);
+        let recorded = after(&DateSources::new(), &first);
         // The rows of day 9 change, and with them the file of the month.
-        let parts = minute_parts(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
+        let parts = minute_sources(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
         let month = [file(Resolution::Hour, "month2", 0, 9)];
         let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(dirty(&next).ranges(), [(9, 9)]);
-        assert!(next.vanished.is_empty());
+        assert!(next.removed.is_empty());
         let recorded = after(&recorded, &next);
         // Minutes expire. The hours stay; from then on the source is their own file.
-        let parts = minute_parts(&minutes(&[(9, "b2")])).unwrap();
+        let parts = minute_sources(&minutes(&[(9, "b2")])).unwrap();
         let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(dirty(&next).ranges(), [(0, 8)]);
-        assert!(next.vanished.is_empty() && next.forgotten.is_empty());
+        assert!(next.removed.is_empty() && next.obsolete.is_empty());
         let recorded = after(&recorded, &next);
         // Some minutes return, recomputed or from the archive. Dates in between without minutes keep their hours.
-        let parts = minute_parts(&minutes(&[(0, "a3"), (9, "b2")])).unwrap();
+        let parts = minute_sources(&minutes(&[(0, "a3"), (9, "b2")])).unwrap();
         let next = plan(
             Resolution::Hour,
             0,
@@ -360,40 +363,40 @@ mod tests {
         )
         .unwrap();
         assert_eq!(dirty(&next).ranges(), [(0, 0)]);
-        assert!(next.vanished.is_empty() && next.forgotten.is_empty());
+        assert!(next.removed.is_empty() && next.obsolete.is_empty());
     }
 
     #[test]
     fn plan_full_covers_the_whole_window() {
         let files = minutes(&[(2, "b"), (4, "d")]);
-        let parts = minute_parts(&files).unwrap();
+        let parts = minute_sources(&files).unwrap();
         let first = plan(
             Resolution::Minute,
             1,
             &files,
             &parts,
             None,
-            &Parts::new(),
+            &DateSources::new(),
             false,
         )
         .unwrap();
-        let recorded = after(&Parts::new(), &first);
+        let recorded = after(&DateSources::new(), &first);
         let full = plan(Resolution::Minute, 1, &files, &parts, None, &recorded, true).unwrap();
         assert_eq!(dirty(&full).ranges(), [(2, 2), (4, 4)]);
-        assert_eq!(full.vanished.ranges(), [(1, 1), (3, 3), (5, LAST_DAY)]);
+        assert_eq!(full.removed.ranges(), [(1, 1), (3, 3), (5, MAX_DAY)]);
     }
 
     #[test]
     fn plan_leaves_out_files_without_affected_rows() {
-        let parts = minute_parts(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
+        let parts = minute_sources(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
         let month = [
             file(Resolution::Hour, "begin", 0, 0),
             file(Resolution::Hour, "end", 9, 9),
         ];
-        let recorded = minute_parts(&minutes(&[(0, "a"), (9, "b")])).unwrap();
+        let recorded = minute_sources(&minutes(&[(0, "a"), (9, "b")])).unwrap();
         let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
-        assert_eq!(next.units.len(), 1);
-        assert_eq!(next.units[0].files[0].path, "end");
+        assert_eq!(next.groups.len(), 1);
+        assert_eq!(next.groups[0].files[0].path, "end");
     }
 
     proptest! {
@@ -412,18 +415,18 @@ mod tests {
                 days.iter().map(file).collect()
             };
             let (before, now) = (files(&before), files(&now));
-            let (old, new) = (minute_parts(&before).unwrap(), minute_parts(&now).unwrap());
-            let first = plan(Resolution::Minute, starts.0, &before, &old, None, &Parts::new(), false).unwrap();
-            let recorded = after(&Parts::new(), &first);
+            let (old, new) = (minute_sources(&before).unwrap(), minute_sources(&now).unwrap());
+            let first = plan(Resolution::Minute, starts.0, &before, &old, None, &DateSources::new(), false).unwrap();
+            let recorded = after(&DateSources::new(), &first);
             let next = plan(Resolution::Minute, starts.1, &now, &new, None, &recorded, full).unwrap();
             let mut due = new.clone();
             due.retain(|day, _| *day >= starts.1);
             prop_assert_eq!(after(&recorded, &next), due.clone());
             for day in starts.1..12 {
                 let differs = full || recorded.get(&day) != due.get(&day);
-                let is_touched = dirty(&next).contains(day) || next.vanished.contains(day);
+                let is_touched = dirty(&next).contains(day) || next.removed.contains(day);
                 prop_assert_eq!(differs, is_touched, "date {}", day);
-                prop_assert!(!(dirty(&next).contains(day) && next.vanished.contains(day)));
+                prop_assert!(!(dirty(&next).contains(day) && next.removed.contains(day)));
             }
         }
     }

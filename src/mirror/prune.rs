@@ -13,7 +13,7 @@ use crate::lake::failpoint;
 use crate::model::day_to_date;
 
 /// The maximum number of rows that one step deletes.
-const STEP_ROWS: i64 = 100_000;
+const MAX_STEP_ROWS: i64 = 100_000;
 
 /// Deletes the rows of a table before its window; returns their number.
 pub(super) async fn prune(link: &mut Link<'_>, plan: &TablePlan) -> Result<u64, MirrorError> {
@@ -21,19 +21,19 @@ pub(super) async fn prune(link: &mut Link<'_>, plan: &TablePlan) -> Result<u64, 
     let mut pruned = 0;
     let mut from = Uuid::nil();
     loop {
-        let (rows, last) = step(link, plan, before, from).await?;
+        let (rows, last) = prune_step(link, plan, before, from).await?;
         pruned += rows;
         failpoint::reach("mirror-after-prune-step");
         match last {
-            Some(last) if rows >= STEP_ROWS.unsigned_abs() => from = last,
+            Some(last) if rows >= MAX_STEP_ROWS.unsigned_abs() => from = last,
             _ => break,
         }
     }
-    state::pruned(link, plan.resolution).await?;
+    state::record_pruned(link, plan.resolution).await?;
     Ok(pruned)
 }
 
-async fn step(
+async fn prune_step(
     link: &mut Link<'_>,
     plan: &TablePlan,
     before: DateTime<Utc>,
@@ -41,7 +41,7 @@ async fn step(
 ) -> Result<(u64, Option<Uuid>), MirrorError> {
     let sql = for_table(include_str!("sql/prune.sql"), plan.resolution);
     link.run("pruning", async |connection| {
-        let step = sqlx::query(sql).bind(before).bind(from).bind(STEP_ROWS);
+        let step = sqlx::query(sql).bind(before).bind(from).bind(MAX_STEP_ROWS);
         let row = step.fetch_one(connection).await?;
         let rows: i64 = row.try_get("rows")?;
         Ok((rows.unsigned_abs(), row.try_get("last_asset")?))

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::MirrorError;
 use super::copy_format::Rows;
-use super::plan::Unit;
+use super::plan::DateGroup;
 use crate::lake::table::Table;
 
 /// The number of rows in a chunk; about a megabyte.
 const CHUNK_ROWS: usize = 8_192;
 /// The maximum number of chunks that wait to be sent. It slows the reader down to the speed of Postgres.
-const WAITING: usize = 4;
+const MAX_QUEUED_CHUNKS: usize = 4;
 
 /// Some rows in COPY format.
 pub(super) struct Chunk {
@@ -34,8 +34,8 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Starts to read.
-    pub fn start(table: Arc<Table>, unit: Unit) -> Self {
-        let (sender, chunks) = mpsc::channel(WAITING);
+    pub fn start(table: Arc<Table>, unit: DateGroup) -> Self {
+        let (sender, chunks) = mpsc::channel(MAX_QUEUED_CHUNKS);
         let task = tokio::spawn(async move {
             if let Err(error) = read(&table, &unit, &sender).await {
                 // If the reader was dropped, nobody receives the error.
@@ -52,7 +52,7 @@ impl Reader {
             // The channel closes only when the task has ended.
             None => match (&mut self.task).await {
                 Ok(()) => Ok(None),
-                Err(_) => Err(MirrorError::Stopped),
+                Err(_) => Err(MirrorError::ReaderFailed),
             },
         }
     }
@@ -66,7 +66,7 @@ impl Drop for Reader {
 
 async fn read(
     table: &Table,
-    unit: &Unit,
+    unit: &DateGroup,
     chunks: &mpsc::Sender<Result<Chunk, MirrorError>>,
 ) -> Result<(), MirrorError> {
     let name = table.resolution().table();
@@ -75,7 +75,7 @@ async fn read(
         let batches = table.read_file(file).await;
         let mut batches = batches.map_err(MirrorError::table(name))?;
         while let Some(batch) = batches.try_next().await.map_err(MirrorError::table(name))? {
-            let foreign = |problem: &dyn std::fmt::Display| MirrorError::Foreign {
+            let foreign = |problem: &dyn std::fmt::Display| MirrorError::UnexpectedData {
                 table: name,
                 problem: format!("{}: {problem}", file.path),
             };

@@ -44,11 +44,11 @@ pub struct TableReport {
 }
 
 impl TableReport {
-    pub(super) fn of(plan: &TablePlan) -> Self {
+    pub(super) fn from_plan(plan: &TablePlan) -> Self {
         Self {
             table: plan.resolution.table(),
             from: day_to_date(plan.first).to_string(),
-            dates: plan.dates() + plan.lost(),
+            dates: plan.changed_dates() + plan.removed_dates(),
             sent: plan.rows(),
             deleted: 0,
             inserted: 0,
@@ -70,7 +70,7 @@ pub struct AssetReport {
     pub removed: u64,
     /// Assets with rows that are not in the catalog; they have placeholders.
     pub unknown: Vec<String>,
-    /// Why the catalog could not be read; if so, the assets are unchanged.
+    /// The reason for which the catalog could not be read, if it could not; the assets are then unchanged.
     pub catalog_problem: Option<String>,
 }
 
@@ -108,9 +108,9 @@ pub struct Status {
     pub mirror: String,
     /// The lake's run that was mirrored last; `None` before the first.
     pub run: Option<u64>,
-    /// When that run was published, RFC 3339.
+    /// The time at which that run was published, RFC 3339.
     pub published_at: Option<String>,
-    /// When the mirror was last updated, RFC 3339.
+    /// The time of the last update of the mirror, RFC 3339.
     pub mirrored_at: Option<String>,
     /// The lake that it was mirrored from.
     pub lake: Option<String>,

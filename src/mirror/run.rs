@@ -16,13 +16,13 @@ use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 
 use super::assets::Assets;
-use super::fill::Filling;
-use super::plan::{self, Parts, TablePlan, first_date, minute_parts};
+use super::fill::TableFiller;
+use super::plan::{self, DateSources, TablePlan, first_date, minute_sources};
 use super::prune::prune;
 use super::report::{AssetReport, Outcome, Report, Status, TableReport};
-use super::schema::{self, Version};
+use super::schema::{self, SchemaVersion};
 use super::session::{Session, execute};
-use super::state::{self, Mirrored, States};
+use super::state::{self, RunMetadata, States};
 use super::{MirrorError, Options, Progress};
 use crate::catalog::{CatalogError, Snapshot};
 use crate::clock::{self, Stopwatch};
@@ -34,11 +34,11 @@ use crate::model::Resolution;
 use crate::store::{ServerFacts, server_facts};
 
 /// The delay before the second attempt; it doubles with each further one,
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 /// up to this.
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
 /// The timeout of Postgres for reading the status.
-const LOOKING: Duration = Duration::from_secs(3);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A mirror of a lake, with everything that is needed to update it.
 pub struct Mirror {
@@ -55,7 +55,7 @@ pub struct Mirror {
 }
 
 /// The publication of the lake, and the plan for each table.
-struct Due {
+struct RunPlan {
     publication: Publication,
     tables: Vec<(Arc<Table>, TablePlan)>,
 }
@@ -66,7 +66,7 @@ impl Mirror {
         let watch = Stopwatch::start();
         let retry_for = self.settings.retry_for.to_std().unwrap_or_default();
         let mut first_failure: Option<Stopwatch> = None;
-        let mut wait = FIRST_WAIT;
+        let mut wait = INITIAL_BACKOFF;
         for attempts in 1.. {
             let error = match self.attempt(options).await {
                 Ok(mut report) => {
@@ -78,10 +78,10 @@ impl Mirror {
             };
             let failing = first_failure.get_or_insert_with(Stopwatch::start);
             let left = retry_for.saturating_sub(failing.elapsed());
-            if !error.may_pass() || left.is_zero() {
+            if !error.is_transient() || left.is_zero() {
                 return Err(match attempts {
                     1 => error,
-                    attempts => MirrorError::GaveUp {
+                    attempts => MirrorError::RetriesExhausted {
                         attempts,
                         waited: watch.elapsed(),
                         source: Box::new(error),
@@ -89,11 +89,11 @@ impl Mirror {
                 });
             }
             let wait_now = wait.min(left);
-            self.progress.again(&error, wait_now);
+            self.progress.retrying(&error, wait_now);
             tokio::time::sleep(wait_now).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(MAX_BACKOFF);
         }
-        Err(MirrorError::Stopped)
+        Err(MirrorError::ReaderFailed)
     }
 
     async fn attempt(&self, options: &Options) -> Result<Report, MirrorError> {
@@ -104,8 +104,10 @@ impl Mirror {
         }
         let version = schema::version(&mut session.link()).await?;
         let states = match version {
-            Version::None => States::new(),
-            Version::Older | Version::UpToDate => state::read(&mut session.link(), true).await?,
+            SchemaVersion::None => States::new(),
+            SchemaVersion::Older | SchemaVersion::UpToDate => {
+                state::read(&mut session.link(), true).await?
+            }
         };
         let mut report = Report {
             outcome: Outcome::NothingPublished,
@@ -113,7 +115,7 @@ impl Mirror {
             mirror: self.url.to_string(),
             run: None,
             full: options.full,
-            made_tables: version == Version::None && !options.dry_run,
+            made_tables: version == SchemaVersion::None && !options.dry_run,
             tables: Vec::new(),
             assets: AssetReport::default(),
             notes: Vec::new(),
@@ -121,7 +123,7 @@ impl Mirror {
             seconds: 0.0,
         };
         let now = failpoint::now().unwrap_or_else(clock::now);
-        let Some(due) = self.due(&states, now, options.full).await? else {
+        let Some(due) = self.plan_run(&states, now, options.full).await? else {
             report.made_tables = false;
             return Ok(report);
         };
@@ -132,7 +134,7 @@ impl Mirror {
             report.tables = due
                 .tables
                 .iter()
-                .map(|(_, plan)| TableReport::of(plan))
+                .map(|(_, plan)| TableReport::from_plan(plan))
                 .collect();
             return Ok(report);
         }
@@ -144,7 +146,7 @@ impl Mirror {
             }
         };
         let mut assets = self
-            .transact(
+            .apply(
                 &mut session,
                 version,
                 &due,
@@ -162,7 +164,7 @@ impl Mirror {
         }
         failpoint::reach("mirror-before-tidy");
         if catalog.is_some() {
-            report.assets.removed = assets.tidy(&mut session.link()).await?;
+            report.assets.removed = assets.remove_unused(&mut session.link()).await?;
         }
         failpoint::reach("mirror-after-tidy");
         report.assets.added = assets.added;
@@ -177,11 +179,11 @@ impl Mirror {
     }
 
     /// Step 3 of a run.
-    async fn transact(
+    async fn apply(
         &self,
         session: &mut Session,
-        version: Version,
-        due: &Due,
+        version: SchemaVersion,
+        due: &RunPlan,
         catalog: Option<&Snapshot>,
         now: DateTime<Utc>,
         report: &mut Report,
@@ -189,14 +191,14 @@ impl Mirror {
         let mut change = session.begin().await?;
         let mut link = change.link();
         match version {
-            Version::None => schema::make_tables(&mut link).await?,
-            Version::Older => schema::make_all(&mut link).await?,
-            Version::UpToDate => {}
+            SchemaVersion::None => schema::create_tables(&mut link).await?,
+            SchemaVersion::Older => schema::migrate(&mut link).await?,
+            SchemaVersion::UpToDate => {}
         }
         failpoint::reach("mirror-begun");
         let mut assets = Assets::update(&mut link, catalog).await?;
         failpoint::reach("mirror-after-assets");
-        let is_new = version == Version::None;
+        let is_new = version == SchemaVersion::None;
         if !is_new {
             let incoming = sqlx::query(include_str!("sql/incoming.sql"));
             execute(&mut link, "comparing rows", incoming).await?;
@@ -205,7 +207,7 @@ impl Mirror {
         self.progress.expect(rows.sum());
         for (table, plan) in &due.tables {
             let watch = Stopwatch::start();
-            let mut filling = Filling {
+            let mut filling = TableFiller {
                 assets: &mut assets,
                 is_new,
                 progress: &*self.progress,
@@ -218,13 +220,13 @@ impl Mirror {
                 inserted: counts.inserted,
                 seconds,
                 rows_per_second: counts.sent as f64 / seconds.max(1e-3),
-                ..TableReport::of(plan)
+                ..TableReport::from_plan(plan)
             });
         }
         if is_new {
-            schema::make_all(&mut link).await?;
+            schema::migrate(&mut link).await?;
         }
-        let mirrored = Mirrored {
+        let mirrored = RunMetadata {
             lake: report.lake.clone(),
             run: due.publication.run,
             published_at: due.publication.published_at,
@@ -239,27 +241,27 @@ impl Mirror {
     }
 
     /// Returns the plan; `None` if nothing was ever published, since a missing lake must not be treated as an empty one.
-    async fn due(
+    async fn plan_run(
         &self,
         states: &States,
         now: DateTime<Utc>,
         full: bool,
-    ) -> Result<Option<Due>, MirrorError> {
+    ) -> Result<Option<RunPlan>, MirrorError> {
         let publication = Runs::open(&self.lake).latest_publication().await?;
         let Some(publication) = publication else {
             return Ok(None);
         };
         let mut tables = Vec::new();
-        let mut minutes = Parts::new();
+        let mut minutes = DateSources::new();
         for resolution in Resolution::ALL {
-            let version = publication.versions.of(resolution);
+            let version = publication.versions.get(resolution);
             let table = Table::open_at(&self.lake, resolution, version).await;
             let table = table.map_err(MirrorError::table(resolution.table()))?;
             let files = table.files();
             if resolution == Resolution::Minute {
-                minutes = minute_parts(&files)?;
+                minutes = minute_sources(&files)?;
             }
-            let nothing = Parts::new();
+            let nothing = DateSources::new();
             let recorded = states
                 .get(&resolution)
                 .map_or(&nothing, |state| &state.dates);
@@ -268,7 +270,7 @@ impl Mirror {
             let plan = plan::plan(resolution, first, &files, &minutes, from, recorded, full)?;
             tables.push((Arc::new(table), plan));
         }
-        Ok(Some(Due {
+        Ok(Some(RunPlan {
             publication,
             tables,
         }))
@@ -282,21 +284,21 @@ pub async fn status(url: &DatabaseUrl) -> Result<Status, MirrorError> {
 
 /// Returns the status of a mirror and facts about its server, with a short timeout.
 pub async fn examine(url: &DatabaseUrl) -> Result<(ServerFacts, Status), MirrorError> {
-    let mut session = Session::open_briefly(url, LOOKING).await?;
+    let mut session = Session::open_with_timeout(url, STATUS_TIMEOUT).await?;
     let mut link = session.link();
     let facts = link.run("reading its version", async |connection| {
         server_facts(connection).await
     });
     let facts = facts.await?;
     let states = match schema::version(&mut link).await? {
-        Version::None => States::new(),
-        Version::Older | Version::UpToDate => state::read(&mut link, false).await?,
+        SchemaVersion::None => States::new(),
+        SchemaVersion::Older | SchemaVersion::UpToDate => state::read(&mut link, false).await?,
     };
     Ok((facts, Status::new(url.to_string(), &states)))
 }
 
 /// Returns notes if the mirror was a copy of another lake, or of a run that the lake no longer has.
-fn notes(states: &States, due: &Due, lake: &str) -> Vec<String> {
+fn notes(states: &States, due: &RunPlan, lake: &str) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(state) = states.values().next() {
         if state.lake != lake {

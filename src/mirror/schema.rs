@@ -9,22 +9,22 @@ use super::MirrorError;
 use super::session::Link;
 
 /// A migration. Once released it is never changed; a new one is added instead.
-struct Step {
+struct MigrationStep {
     version: i64,
     name: &'static str,
     sql: &'static str,
 }
 
 /// The migration that creates the tables. The first rows are copied right after it, before the other migrations.
-const TABLES: i64 = 1;
+const TABLES_VERSION: i64 = 1;
 
-const STEPS: &[Step] = &[
-    Step {
-        version: TABLES,
+const MIGRATIONS: &[MigrationStep] = &[
+    MigrationStep {
+        version: TABLES_VERSION,
         name: "tables",
         sql: include_str!("../../migrations/chemical/0001_tables.sql"),
     },
-    Step {
+    MigrationStep {
         version: 2,
         name: "keys",
         sql: include_str!("../../migrations/chemical/0002_keys.sql"),
@@ -32,14 +32,14 @@ const STEPS: &[Step] = &[
 ];
 
 /// The maximum number of slow statements in one migration.
-const STATEMENTS: u32 = 8;
+const MAX_STATEMENTS: u32 = 8;
 
 /// The table of applied migrations. The organisation database has another one, so that both may share a database.
-const MADE: &str = "mirror_migrations";
+const MIGRATIONS_TABLE: &str = "mirror_migrations";
 
 /// The schema version of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum SchemaVersion {
     /// The database has no tables of the mirror.
     None,
     /// Migrations are pending.
@@ -53,8 +53,8 @@ pub(super) enum Version {
 /// # Errors
 ///
 /// The version is newer than this plantlake knows, or foreign tables have the same names.
-pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError> {
-    let url = link.patience.url.clone();
+pub(super) async fn version(link: &mut Link<'_>) -> Result<SchemaVersion, MirrorError> {
+    let url = link.runner.url.clone();
     let made: Option<i64> = link
         .run("reading its schema", async |connection| {
             let is_there: bool = sqlx::query_scalar(include_str!("sql/step_table.sql"))
@@ -67,11 +67,11 @@ pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError>
             step.fetch_one(connection).await
         })
         .await?;
-    let last = STEPS.last().map_or(0, |step| step.version);
+    let last = MIGRATIONS.last().map_or(0, |step| step.version);
     match made {
-        Some(version) if version > last => return Err(MirrorError::Newer { url, version }),
-        Some(version) if version < last => return Ok(Version::Older),
-        Some(_) => return Ok(Version::UpToDate),
+        Some(version) if version > last => return Err(MirrorError::NewerSchema { url, version }),
+        Some(version) if version < last => return Ok(SchemaVersion::Older),
+        Some(_) => return Ok(SchemaVersion::UpToDate),
         None => {}
     }
     let stranger: Option<(String, bool)> = link
@@ -84,8 +84,8 @@ pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError>
         })
         .await?;
     match stranger {
-        None => Ok(Version::None),
-        Some((table, is_original)) => Err(MirrorError::Occupied {
+        None => Ok(SchemaVersion::None),
+        Some((table, is_original)) => Err(MirrorError::TableExists {
             url,
             table,
             is_original,
@@ -94,17 +94,17 @@ pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError>
 }
 
 /// Creates the tables, without keys.
-pub(super) async fn make_tables(link: &mut Link<'_>) -> Result<(), MirrorError> {
-    make(link, TABLES).await
+pub(super) async fn create_tables(link: &mut Link<'_>) -> Result<(), MirrorError> {
+    apply_migrations(link, TABLES_VERSION).await
 }
 
 /// Applies all pending migrations.
-pub(super) async fn make_all(link: &mut Link<'_>) -> Result<(), MirrorError> {
-    make(link, i64::MAX).await
+pub(super) async fn migrate(link: &mut Link<'_>) -> Result<(), MirrorError> {
+    apply_migrations(link, i64::MAX).await
 }
 
-async fn make(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
-    let steps = STEPS.iter().filter(|step| step.version <= last);
+async fn apply_migrations(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
+    let steps = MIGRATIONS.iter().filter(|step| step.version <= last);
     let steps = steps.map(|step| {
         Migration::new(
             step.version,
@@ -115,12 +115,12 @@ async fn make(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
         )
     });
     let mut migrator = Migrator::with_migrations(steps.collect());
-    migrator.dangerous_set_table_name(MADE);
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     // The run holds its own lock.
     migrator.set_locking(false);
-    let url = link.patience.url.clone();
+    let url = link.runner.url.clone();
     let mut failed = None;
-    let made = link.run_many(STATEMENTS, "creating its tables", async |connection| {
+    let made = link.run_many(MAX_STATEMENTS, "creating its tables", async |connection| {
         let made = migrator.run(connection).await;
         // Errors of Postgres itself are returned unchanged, so that the caller can classify them.
         made.or_else(|error| match error {
@@ -136,7 +136,9 @@ async fn make(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
     made.await?;
     match failed {
         None => Ok(()),
-        Some(MigrateError::VersionMissing(version)) => Err(MirrorError::Newer { url, version }),
+        Some(MigrateError::VersionMissing(version)) => {
+            Err(MirrorError::NewerSchema { url, version })
+        }
         Some(source) => Err(MirrorError::Migration {
             url,
             source: Box::new(source),

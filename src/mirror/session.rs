@@ -10,37 +10,38 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, Row, Transaction
 
 use super::MirrorError;
 use crate::config::{DatabaseUrl, MirrorSettings};
-use crate::model::{Resolution, this_host};
+use crate::model::{Resolution, host_name};
 use crate::store::connect_options;
 
 /// The timeout of connecting.
-const CONNECTING: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time beyond its own statement timeout in which Postgres can report that the statement was too slow.
-const GRACE: Duration = Duration::from_secs(5);
+const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
 /// The number of attempts to take the lock, and the pause between them: a server notices the death of a client with a delay.
-const LOCK_ATTEMPTS: u32 = 8;
+const MAX_LOCK_ATTEMPTS: u32 = 8;
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// The maximum length of an application name in Postgres, in bytes.
-const LONGEST_NAME: usize = 63;
+const MAX_NAME_BYTES: usize = 63;
 
 /// The timeout of one statement, with the URL for errors.
 #[derive(Debug, Clone)]
-pub(super) struct Patience {
+pub(super) struct TimedRunner {
     pub url: String,
     pub timeout: Duration,
 }
 
-impl Patience {
+impl TimedRunner {
     /// Awaits `work`, or fails after the timeout. After a timeout the connection is unusable.
-    pub async fn bound<T>(
+    pub async fn run<T>(
         &self,
         doing: &'static str,
         work: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, MirrorError> {
-        self.within(self.timeout + GRACE, doing, work).await
+        self.run_within(self.timeout + TIMEOUT_GRACE, doing, work)
+            .await
     }
 
-    async fn within<T>(
+    async fn run_within<T>(
         &self,
         limit: Duration,
         doing: &'static str,
@@ -48,10 +49,10 @@ impl Patience {
     ) -> Result<T, MirrorError> {
         match tokio::time::timeout(limit, work).await {
             Ok(done) => done.map_err(|source| MirrorError::database(&self.url, doing, source)),
-            Err(_) => Err(MirrorError::Silent {
+            Err(_) => Err(MirrorError::TimedOut {
                 url: self.url.clone(),
                 doing,
-                patience: limit,
+                timeout: limit,
             }),
         }
     }
@@ -60,20 +61,20 @@ impl Patience {
 /// A connection. Dropping it rolls its transaction back.
 pub(super) struct Session {
     connection: PgConnection,
-    patience: Patience,
+    runner: TimedRunner,
     name: String,
 }
 
 /// A transaction in progress. Dropping it without a commit rolls it back.
-pub(super) struct Change<'a> {
+pub(super) struct MirrorTransaction<'a> {
     transaction: Transaction<'a, Postgres>,
-    patience: Patience,
+    patience: TimedRunner,
 }
 
 /// A connection for statements, in a transaction or outside one.
 pub(super) struct Link<'a> {
     pub connection: &'a mut PgConnection,
-    pub patience: &'a Patience,
+    pub runner: &'a TimedRunner,
 }
 
 impl Link<'_> {
@@ -93,9 +94,9 @@ impl Link<'_> {
         doing: &'static str,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, MirrorError> {
-        let limit = self.patience.timeout.saturating_mul(statements) + GRACE;
-        self.patience
-            .within(limit, doing, work(self.connection))
+        let limit = self.runner.timeout.saturating_mul(statements) + TIMEOUT_GRACE;
+        self.runner
+            .run_within(limit, doing, work(self.connection))
             .await
     }
 }
@@ -124,12 +125,15 @@ pub(super) async fn execute(
 impl Session {
     /// Connects for a run.
     pub async fn open(url: &DatabaseUrl, settings: &MirrorSettings) -> Result<Self, MirrorError> {
-        let timeout = settings.timeout.to_std().unwrap_or(CONNECTING);
-        Self::connect(url, timeout, timeout.min(CONNECTING)).await
+        let timeout = settings.timeout.to_std().unwrap_or(CONNECT_TIMEOUT);
+        Self::connect(url, timeout, timeout.min(CONNECT_TIMEOUT)).await
     }
 
     /// Connects for reading the status, with a short timeout.
-    pub async fn open_briefly(url: &DatabaseUrl, limit: Duration) -> Result<Self, MirrorError> {
+    pub async fn open_with_timeout(
+        url: &DatabaseUrl,
+        limit: Duration,
+    ) -> Result<Self, MirrorError> {
         Self::connect(url, limit, limit).await
     }
 
@@ -138,20 +142,20 @@ impl Session {
         timeout: Duration,
         connecting: Duration,
     ) -> Result<Self, MirrorError> {
-        let patience = Patience {
+        let runner = TimedRunner {
             url: url.to_string(),
             timeout,
         };
-        let name = own_name();
+        let name = application_name();
         let options = connect_options(url)
-            .map_err(|source| MirrorError::unusable(url, source))?
+            .map_err(|source| MirrorError::invalid_url(url, source))?
             .application_name(&name);
-        let connection = patience
-            .within(connecting, "connecting", options.connect())
+        let connection = runner
+            .run_within(connecting, "connecting", options.connect())
             .await?;
         let mut session = Self {
             connection,
-            patience,
+            runner,
             name,
         };
         session.prepare(timeout).await?;
@@ -168,7 +172,7 @@ impl Session {
             ("idle_in_transaction_session_timeout", "0"),
             ("work_mem", "64MB"),
         ] {
-            self.set(setting, value).await?;
+            self.set_parameter(setting, value).await?;
         }
         // These release the lock of a dead run early. Not every server has or permits all of them.
         for (setting, value) in [
@@ -177,7 +181,7 @@ impl Session {
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
         ] {
-            match self.set(setting, value).await {
+            match self.set_parameter(setting, value).await {
                 Err(MirrorError::Database { source, .. })
                     if source.as_database_error().is_some() =>
                 {
@@ -189,7 +193,7 @@ impl Session {
         Ok(())
     }
 
-    async fn set(&mut self, setting: &str, value: &str) -> Result<(), MirrorError> {
+    async fn set_parameter(&mut self, setting: &str, value: &str) -> Result<(), MirrorError> {
         let set = sqlx::query(include_str!("sql/setting.sql"))
             .bind(setting.to_owned())
             .bind(value.to_owned());
@@ -204,19 +208,16 @@ impl Session {
     pub fn link(&mut self) -> Link<'_> {
         Link {
             connection: &mut self.connection,
-            patience: &self.patience,
+            runner: &self.runner,
         }
     }
 
     /// Begins a transaction.
-    pub async fn begin(&mut self) -> Result<Change<'_>, MirrorError> {
+    pub async fn begin(&mut self) -> Result<MirrorTransaction<'_>, MirrorError> {
         let begun = self.connection.begin_with(include_str!("sql/begin.sql"));
-        Ok(Change {
-            transaction: self
-                .patience
-                .bound("beginning a transaction", begun)
-                .await?,
-            patience: self.patience.clone(),
+        Ok(MirrorTransaction {
+            transaction: self.runner.run("beginning a transaction", begun).await?,
+            patience: self.runner.clone(),
         })
     }
 
@@ -233,8 +234,8 @@ impl Session {
             if locked {
                 break;
             }
-            if attempt >= LOCK_ATTEMPTS {
-                return Err(self.held().await?);
+            if attempt >= MAX_LOCK_ATTEMPTS {
+                return Err(self.lock_holder_error().await?);
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
@@ -242,7 +243,7 @@ impl Session {
     }
 
     /// Returns an error that describes the holder of the lock.
-    async fn held(&mut self) -> Result<MirrorError, MirrorError> {
+    async fn lock_holder_error(&mut self) -> Result<MirrorError, MirrorError> {
         type Held = (Option<String>, String);
         let found: Option<Held> = self
             .link()
@@ -271,36 +272,36 @@ impl Session {
             .await?;
         let (name, holder) = found.unwrap_or((None, "a run that has just ended".to_owned()));
         Ok(MirrorError::Held {
-            url: self.patience.url.clone(),
+            url: self.runner.url.clone(),
             holder,
             is_own: name.is_some_and(|name| name == self.name),
         })
     }
 }
 
-impl Change<'_> {
+impl MirrorTransaction<'_> {
     pub fn link(&mut self) -> Link<'_> {
         Link {
             connection: &mut self.transaction,
-            patience: &self.patience,
+            runner: &self.patience,
         }
     }
 
     /// Commits the transaction.
     pub async fn commit(self) -> Result<(), MirrorError> {
         let committed = self.transaction.commit();
-        self.patience.bound("committing", committed).await
+        self.patience.run("committing", committed).await
     }
 }
 
 /// Returns the name of this run in `pg_stat_activity`.
-fn own_name() -> String {
+fn application_name() -> String {
     let name = format!(
         "plantlake mirror, process {} on {}",
         std::process::id(),
-        this_host()
+        host_name()
     );
-    let end = name.floor_char_boundary(LONGEST_NAME);
+    let end = name.floor_char_boundary(MAX_NAME_BYTES);
     name.get(..end).unwrap_or_default().to_owned()
 }
 
@@ -321,8 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn own_name_fits_into_postgres() {
-        assert!(own_name().len() <= LONGEST_NAME);
-        assert!(own_name().contains(&std::process::id().to_string()));
+    fn application_name_fits_into_postgres() {
+        assert!(application_name().len() <= MAX_NAME_BYTES);
+        assert!(application_name().contains(&std::process::id().to_string()));
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::Row;
 
 use super::MirrorError;
-use super::plan::{Parts, TablePlan};
+use super::plan::{DateSources, TablePlan};
 use super::session::Link;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};
 
@@ -23,7 +23,7 @@ pub(super) struct TableState {
     pub pruned_to: Day,
     pub mirrored_at: DateTime<Utc>,
     /// The source of each date.
-    pub dates: Parts,
+    pub dates: DateSources,
 }
 
 /// The state of each table that was ever mirrored.
@@ -37,7 +37,7 @@ pub(super) async fn read(link: &mut Link<'_>, with_dates: bool) -> Result<States
             let mut found = States::new();
             for row in states.fetch_all(&mut *connection).await? {
                 let date = |column| row.try_get::<NaiveDate, _>(column).map(day_from_date);
-                let Some(resolution) = of_table(row.try_get("table_name")?) else {
+                let Some(resolution) = resolution_of_table(row.try_get("table_name")?) else {
                     continue;
                 };
                 let state = TableState {
@@ -47,7 +47,7 @@ pub(super) async fn read(link: &mut Link<'_>, with_dates: bool) -> Result<States
                     first: date("first_date")?,
                     pruned_to: date("pruned_to")?,
                     mirrored_at: row.try_get("mirrored_at")?,
-                    dates: Parts::new(),
+                    dates: DateSources::new(),
                 };
                 found.insert(resolution, state);
             }
@@ -56,7 +56,7 @@ pub(super) async fn read(link: &mut Link<'_>, with_dates: bool) -> Result<States
             }
             let dates = sqlx::query(include_str!("sql/dates.sql"));
             for row in dates.fetch_all(connection).await? {
-                let state = of_table(row.try_get("table_name")?);
+                let state = resolution_of_table(row.try_get("table_name")?);
                 let state = state.and_then(|resolution| found.get_mut(&resolution));
                 // A hash of another length was not written by plantlake. Its date counts as not mirrored.
                 let source = row.try_get::<&[u8], _>("source")?.try_into();
@@ -71,14 +71,14 @@ pub(super) async fn read(link: &mut Link<'_>, with_dates: bool) -> Result<States
     Ok(rows)
 }
 
-fn of_table(name: &str) -> Option<Resolution> {
+fn resolution_of_table(name: &str) -> Option<Resolution> {
     Resolution::ALL
         .into_iter()
         .find(|resolution| resolution.table() == name)
 }
 
 /// The metadata that is stored for a run.
-pub(super) struct Mirrored {
+pub(super) struct RunMetadata {
     pub lake: String,
     pub run: u64,
     pub published_at: DateTime<Utc>,
@@ -88,7 +88,7 @@ pub(super) struct Mirrored {
 /// Stores the state of a table that was made equal to its plan.
 pub(super) async fn write(
     link: &mut Link<'_>,
-    mirrored: &Mirrored,
+    mirrored: &RunMetadata,
     plan: &TablePlan,
 ) -> Result<(), MirrorError> {
     let table = plan.resolution.table();
@@ -101,7 +101,7 @@ pub(super) async fn write(
         .bind(first)
         .bind(first)
         .bind(mirrored.now);
-    let forgotten: Vec<NaiveDate> = plan.forgotten.iter().map(|&day| day_to_date(day)).collect();
+    let forgotten: Vec<NaiveDate> = plan.obsolete.iter().map(|&day| day_to_date(day)).collect();
     let dates: Vec<NaiveDate> = plan.changed.keys().map(|&day| day_to_date(day)).collect();
     let sources: Vec<&[u8]> = plan.changed.values().map(|source| &source[..]).collect();
     link.run("writing its state", async |connection| {
@@ -122,7 +122,10 @@ pub(super) async fn write(
 }
 
 /// Records that all rows before the window were deleted.
-pub(super) async fn pruned(link: &mut Link<'_>, resolution: Resolution) -> Result<(), MirrorError> {
+pub(super) async fn record_pruned(
+    link: &mut Link<'_>,
+    resolution: Resolution,
+) -> Result<(), MirrorError> {
     link.run("writing its state", async |connection| {
         let pruned = sqlx::query(include_str!("sql/pruned.sql")).bind(resolution.table());
         pruned.execute(connection).await.map(drop)

@@ -92,7 +92,7 @@ impl Grant {
     }
 
     /// Parses a rule from its kind and value.
-    pub fn of(kind: &str, value: &str) -> Result<Self, MalformedGrant> {
+    pub fn parse(kind: &str, value: &str) -> Result<Self, MalformedGrant> {
         let wrong = |problem| MalformedGrant {
             kind: printable(kind, 20),
             value: printable(value, 60),
@@ -116,7 +116,7 @@ impl Grant {
     }
 
     /// Returns the parts of a location such as `Works / Unit 100 / R-101`, starting at the site.
-    pub fn places(location: &str) -> impl Iterator<Item = &str> {
+    pub fn location_parts(location: &str) -> impl Iterator<Item = &str> {
         location
             .split('/')
             .map(str::trim)
@@ -129,7 +129,7 @@ impl Grant {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => true,
             (Self::Location(one), Self::Location(other)) => {
-                places_overlap(one, other) || places_overlap(other, one)
+                locations_overlap(one, other) || locations_overlap(other, one)
             }
             (one, other) => one == other,
         }
@@ -151,13 +151,13 @@ fn is_inside(location: &str, prefix: &str) -> bool {
     if let Some(start) = prefix.strip_suffix('*') {
         return location.starts_with(start);
     }
-    let mut places = Grant::places(location);
-    Grant::places(prefix).all(|wanted| places.next() == Some(wanted))
+    let mut places = Grant::location_parts(location);
+    Grant::location_parts(prefix).all(|wanted| places.next() == Some(wanted))
 }
 
 /// Whether a location that the rule `one` selects can be inside the place of the rule `other`, or start with its
 /// text.
-fn places_overlap(one: &str, other: &str) -> bool {
+fn locations_overlap(one: &str, other: &str) -> bool {
     match one.strip_suffix('*') {
         None => is_inside(one, other),
         // A text that starts with `start` can match `other` if one of the two is a prefix of the other.
@@ -198,7 +198,7 @@ mod tests {
     const ID: AssetId = AssetId::from_bytes([1; 16]);
 
     fn location(prefix: &str, location: &str) -> bool {
-        Grant::of("location", prefix)
+        Grant::parse("location", prefix)
             .unwrap()
             .allows(ID, "pump", location)
     }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn overlaps_of_nested_places_and_equal_rules_is_true() {
-        let rule = |kind, value| Grant::of(kind, value).unwrap();
+        let rule = |kind, value| Grant::parse(kind, value).unwrap();
         let place = |text| rule("location", text);
         for (one, other, expected) in [
             (Grant::All, rule("type", "pump"), true),
@@ -277,14 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn of_kind_and_value_round_trips_and_rejects_bad_rules() {
+    fn parse_of_kind_and_value_round_trips_and_rejects_bad_rules() {
         for grant in [
             Grant::All,
             Grant::Location("Works / Unit 1*".to_owned()),
             Grant::Type("pump".to_owned()),
             Grant::Asset(ID),
         ] {
-            assert_eq!(Grant::of(grant.kind(), &grant.value()), Ok(grant));
+            assert_eq!(Grant::parse(grant.kind(), &grant.value()), Ok(grant));
         }
         for (kind, value) in [
             ("all", "x"),
@@ -295,7 +295,7 @@ mod tests {
             ("asset", "x"),
             ("other", ""),
         ] {
-            assert!(Grant::of(kind, value).is_err(), "{kind} {value}");
+            assert!(Grant::parse(kind, value).is_err(), "{kind} {value}");
         }
     }
 }

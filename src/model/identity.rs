@@ -65,7 +65,7 @@ impl Role {
     }
 
     /// Returns the role with this name.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
@@ -100,7 +100,7 @@ pub struct MalformedEmail {
 
 impl Email {
     /// The maximum length of an address in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
-    const LONGEST: usize = 254;
+    const MAX_BYTES: usize = 254;
 
     /// Parses an address. Checks the form only: a local part, an `@` and a domain. It does not check that the address
     /// exists.
@@ -109,7 +109,7 @@ impl Email {
         let is_word = |part: &str| {
             !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c.is_control())
         };
-        let is_address = trimmed.len() <= Self::LONGEST
+        let is_address = trimmed.len() <= Self::MAX_BYTES
             && trimmed.rsplit_once('@').is_some_and(|(local, domain)| {
                 // A colon would end the name in the HTTP header that carries user and password.
                 is_word(local)
@@ -170,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn role_of_its_name_returns_the_role() {
+    fn role_from_its_name_is_the_role() {
         for role in Role::ALL {
-            assert_eq!(Role::of(role.name()), Some(role));
+            assert_eq!(Role::from_name(role.name()), Some(role));
         }
-        assert_eq!(Role::of("Admin"), None);
+        assert_eq!(Role::from_name("Admin"), None);
     }
 }

@@ -12,7 +12,7 @@ pub struct Currency {
 }
 
 /// Currencies whose amounts do not have two decimals, grouped by their number of decimals (ISO 4217).
-const UNUSUAL: &[(u32, &[&str])] = &[
+const UNUSUAL_DECIMALS: &[(u32, &[&str])] = &[
     (
         0,
         &[
@@ -25,7 +25,7 @@ const UNUSUAL: &[(u32, &[&str])] = &[
 
 impl Currency {
     /// Returns the currency with this code, such as `EUR`; none unless the code is three upper-case ASCII letters.
-    pub fn of(code: &str) -> Option<Self> {
+    pub fn from_code(code: &str) -> Option<Self> {
         let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
         is_code.then(|| Self {
             code: code.to_owned(),
@@ -34,7 +34,7 @@ impl Currency {
 
     /// Returns the number of decimals of an amount.
     pub fn decimals(&self) -> u32 {
-        let unusual = UNUSUAL
+        let unusual = UNUSUAL_DECIMALS
             .iter()
             .find(|(_, codes)| codes.contains(&self.code.as_str()));
         unusual.map_or(2, |(decimals, _)| *decimals)
@@ -130,7 +130,7 @@ fn as_text<S: Serializer>(value: &impl fmt::Display, to: S) -> Result<S::Ok, S::
 
 impl Invoice {
     /// Computes the invoice for the usage of one month.
-    pub fn of(
+    pub fn compute(
         prices: &PriceList,
         requests: u64,
         bytes_sent: u64,
@@ -198,7 +198,7 @@ mod tests {
             free: decimal(free),
         };
         PriceList {
-            currency: Currency::of(currency).unwrap(),
+            currency: Currency::from_code(currency).unwrap(),
             requests: of(price, free),
             sent: of("0.09", "1"),
             scanned: of("0", "0"),
@@ -218,7 +218,7 @@ mod tests {
             ("KWD", 1_500, "0.001", "0", "0.002"),
             ("EUR", u64::MAX, "0", "0", "0.00"),
         ] {
-            let invoice = Invoice::of(&prices(currency, price, free), requests, 0, 0).unwrap();
+            let invoice = Invoice::compute(&prices(currency, price, free), requests, 0, 0).unwrap();
             let line = &invoice.lines[0];
             assert_eq!(line.amount.to_string(), amount, "{requests} at {price}");
             assert_eq!(invoice.total, line.amount);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn invoice_total_is_sum_of_rounded_lines() {
-        let invoice = Invoice::of(&prices("EUR", "0.01", "0"), 500, 1_055_555_556, 7).unwrap();
+        let invoice = Invoice::compute(&prices("EUR", "0.01", "0"), 500, 1_055_555_556, 7).unwrap();
         let amounts = invoice.lines.iter().map(|line| line.amount.to_string());
         assert_eq!(amounts.collect::<Vec<_>>(), ["0.01", "0.01", "0.00"]);
         assert_eq!(invoice.total.to_string(), "0.02");
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn invoice_rejects_overflow_and_currency_rejects_bad_codes() {
         let huge = prices("EUR", "79228162514264337593543950335", "0");
-        assert!(Invoice::of(&huge, u64::MAX, 0, 0).is_err());
+        assert!(Invoice::compute(&huge, u64::MAX, 0, 0).is_err());
         for wrong in ["eur", "EURO", "E", "", "€uro"] {
-            assert_eq!(Currency::of(wrong), None);
+            assert_eq!(Currency::from_code(wrong), None);
         }
     }
 }

@@ -93,7 +93,7 @@ pub enum Argument {
 /// The handling of scheduled times that passed while no process could run the job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Missed {
+pub enum MissedRunPolicy {
     /// The job runs once for all missed times, as soon as a process is available.
     #[default]
     Once,
@@ -117,7 +117,7 @@ pub struct JobSpec {
     /// The delay before the first retry. It doubles for each further retry.
     pub backoff: Duration,
     /// The handling of missed times.
-    pub missed: Missed,
+    pub missed: MissedRunPolicy,
     /// The jobs whose runs for the same scheduled time must complete first.
     pub after: Vec<String>,
     /// The arguments by name.
@@ -126,7 +126,7 @@ pub struct JobSpec {
 
 impl JobSpec {
     /// Whether the argument `name` is `true`.
-    pub fn is_told(&self, name: &str) -> bool {
+    pub fn is_set(&self, name: &str) -> bool {
         self.arguments.get(name) == Some(&Argument::Boolean(true))
     }
 

@@ -15,7 +15,7 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
 /// An upper bound on the amount by which a clock changes at once.
-const LONGEST_FOLD: TimeDelta = TimeDelta::hours(25);
+const MAX_CLOCK_CHANGE: TimeDelta = TimeDelta::hours(25);
 
 /// The error for a text that is not a valid schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,7 +119,7 @@ impl Schedule {
         let mut wall = local.naive_local();
         loop {
             wall = self.cron.find_next_occurrence(&wall, false).ok()?;
-            let at = self.instant(wall)?;
+            let at = self.to_instant(wall)?;
             // In the second half of a repeated hour, earlier occurrences can lie before `after`.
             if at > after {
                 return Some(at);
@@ -139,12 +139,12 @@ impl Schedule {
         if self.zone.from_local_datetime(&wall).latest()
             != self.zone.from_local_datetime(&wall).earliest()
         {
-            wall += LONGEST_FOLD;
+            wall += MAX_CLOCK_CHANGE;
         }
         let mut inclusive = true;
         loop {
             wall = self.cron.find_previous_occurrence(&wall, inclusive).ok()?;
-            let found = self.instant(wall)?;
+            let found = self.to_instant(wall)?;
             if found <= at {
                 return Some(found);
             }
@@ -154,7 +154,7 @@ impl Schedule {
 
     /// Returns the first instant with the local time `wall`. If that time does not exist, returns the instant at
     /// which the clock skips it.
-    fn instant(&self, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    fn to_instant(&self, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
         if let Some(at) = self.zone.from_local_datetime(&wall).earliest() {
             return Some(at.to_utc());
         }
@@ -166,7 +166,7 @@ impl Schedule {
                 .local_minus_utc()
         };
         let shows = |at: NaiveDateTime| at + TimeDelta::seconds(offset(at).into());
-        let (mut before, mut from) = (wall - LONGEST_FOLD, wall + LONGEST_FOLD);
+        let (mut before, mut from) = (wall - MAX_CLOCK_CHANGE, wall + MAX_CLOCK_CHANGE);
         while from - before > TimeDelta::seconds(1) {
             let middle = before + TimeDelta::seconds((from - before).num_seconds() / 2);
             match shows(middle) > wall {

@@ -25,7 +25,7 @@ pub enum TextKind {
 
 /// The error for a text that fails the check.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitText {
+pub enum InvalidText {
     /// The text is too long.
     #[error("the {what} is {found} characters long; the limit is {max}")]
     TooLong {
@@ -48,7 +48,7 @@ pub enum UnfitText {
 
 impl TextKind {
     /// Returns the kind of text in words.
-    pub const fn what(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::UserName => "name of the user",
             Self::KeyName => "name of the key",
@@ -79,18 +79,18 @@ impl TextKind {
     /// # Errors
     ///
     /// Fails if the text is too long or contains control characters.
-    pub fn check(self, text: &str) -> Result<(), UnfitText> {
-        let what = self.what();
+    pub fn check(self, text: &str) -> Result<(), InvalidText> {
+        let what = self.label();
         // Bytes are compared first: a character has at most four, so this check rarely counts characters.
         let max = self.max_chars();
         if text.len() > max && (text.len() > 4 * max || text.chars().count() > max) {
             let found = text.chars().count();
-            return Err(UnfitText::TooLong { what, max, found });
+            return Err(InvalidText::TooLong { what, max, found });
         }
         let has_lines = matches!(self, Self::PostalAddress);
         let is_unfit = |c: char| c.is_control() && !(has_lines && matches!(c, '\n' | '\t' | '\r'));
         match text.contains(is_unfit) {
-            true => Err(UnfitText::Control { what }),
+            true => Err(InvalidText::Control { what }),
             false => Ok(()),
         }
     }
@@ -121,7 +121,7 @@ mod tests {
             for found in [max + 1, 5 << 20] {
                 let error = kind.check(&"ä".repeat(found)).unwrap_err();
                 assert!(
-                    matches!(error, UnfitText::TooLong { found: f, .. } if f == found),
+                    matches!(error, InvalidText::TooLong { found: f, .. } if f == found),
                     "{error}"
                 );
                 assert!(error.to_string().len() < 200);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn printable_bounds_and_cleans() {
+    fn printable_truncates_and_replaces_control_characters() {
         assert_eq!(printable("ada@x\r\n", 9), "ada@x\u{fffd}\u{fffd}");
         assert_eq!(printable("abcdef", 3), "abc…");
         assert_eq!(printable("abc", 3), "abc");

@@ -114,7 +114,7 @@ const fn unit(
     }
 }
 
-const fn from_zero_at(shift: f64, unit: Unit) -> Unit {
+const fn with_shift(shift: f64, unit: Unit) -> Unit {
     Unit { shift, ..unit }
 }
 
@@ -131,8 +131,8 @@ const PSI: f64 = 6_894.757_293_168_36;
 #[rustfmt::skip]
 static UNITS: &[Unit] = &[
     unit("K", "kelvin", Temperature, 1.0, &["k"]),
-    from_zero_at(273.15, unit("°C", "degrees Celsius", Temperature, 1.0, &["C", "c", "degC", "deg_c", "celsius"])),
-    from_zero_at(459.67, unit("°F", "degrees Fahrenheit", Temperature, 5.0 / 9.0, &["F", "f", "degF", "deg_f", "fahrenheit"])),
+    with_shift(273.15, unit("°C", "degrees Celsius", Temperature, 1.0, &["C", "c", "degC", "deg_c", "celsius"])),
+    with_shift(459.67, unit("°F", "degrees Fahrenheit", Temperature, 5.0 / 9.0, &["F", "f", "degF", "deg_f", "fahrenheit"])),
     unit("Pa", "pascals", Pressure, 1.0, &["pa"]),
     unit("hPa", "hectopascals", Pressure, 100.0, &["hpa"]),
     unit("kPa", "kilopascals", Pressure, 1e3, &["kpa"]),
@@ -233,22 +233,22 @@ static UNITS: &[Unit] = &[
 /// The error for a conversion between units of different quantities.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{} is the unit of {}, and {} that of {}", from.symbol, from.quantity, to.symbol, to.quantity)]
-pub struct OtherQuantity {
+pub struct QuantityMismatch {
     from: &'static Unit,
     to: &'static Unit,
 }
 
 /// Units by their normalised spellings.
-static KNOWN: LazyLock<HashMap<String, &'static Unit>> = LazyLock::new(|| {
+static UNITS_BY_SPELLING: LazyLock<HashMap<String, &'static Unit>> = LazyLock::new(|| {
     let all = UNITS
         .iter()
-        .flat_map(|unit| unit.written().map(move |text| (text, unit)));
+        .flat_map(|unit| unit.normalised_spellings().map(move |text| (text, unit)));
     all.collect()
 });
 
 /// Normalises a text for the lookup of units: without blanks and `·`, and in characters that a keyboard has, except
 /// `°`.
-fn plain(text: &str) -> String {
+fn normalise(text: &str) -> String {
     let characters = text.chars().filter(|c| !c.is_whitespace() && *c != '·');
     let plain = characters.map(|c| match c {
         '²' => '2',
@@ -262,14 +262,14 @@ fn plain(text: &str) -> String {
 
 impl Unit {
     /// Returns the unit with this spelling: `m3/h`, `m³/h`, `m3_per_h` or `cubic metres per hour`.
-    pub fn named(text: &str) -> Option<&'static Self> {
-        KNOWN.get(&plain(text)).copied()
+    pub fn from_name(text: &str) -> Option<&'static Self> {
+        UNITS_BY_SPELLING.get(&normalise(text)).copied()
     }
 
     /// Returns all spellings of the unit, normalised.
-    fn written(&'static self) -> impl Iterator<Item = String> {
+    fn normalised_spellings(&'static self) -> impl Iterator<Item = String> {
         let names = [self.symbol, self.words].into_iter();
-        let names = names.chain(self.spellings.iter().copied()).map(plain);
+        let names = names.chain(self.spellings.iter().copied()).map(normalise);
         names.flat_map(|name| {
             let in_keys = name.contains('/').then(|| name.replace('/', "_per_"));
             in_keys.into_iter().chain([name])
@@ -283,9 +283,9 @@ impl Unit {
         value: f64,
         to: &'static Self,
         is_difference: bool,
-    ) -> Result<f64, OtherQuantity> {
+    ) -> Result<f64, QuantityMismatch> {
         if self.quantity != to.quantity {
-            return Err(OtherQuantity { from: self, to });
+            return Err(QuantityMismatch { from: self, to });
         }
         if std::ptr::eq(self, to) {
             return Ok(value);
@@ -306,7 +306,7 @@ pub fn split_key(key: &str) -> (&str, Option<&'static Unit>) {
     // The longest suffix is the unit: in `rated_flow_m3_per_h` it is not the last letter.
     let mut ends = key.match_indices('_').filter(|(at, _)| *at > 0);
     let found = ends.find_map(|(at, _)| {
-        let unit = KNOWN.get(key.get(at + 1..)?)?;
+        let unit = UNITS_BY_SPELLING.get(key.get(at + 1..)?)?;
         Some((key.get(..at)?, Some(*unit)))
     });
     found.unwrap_or((key, None))
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     fn told(value: f64, from: &str, to: &str) -> f64 {
-        let (from, to) = (Unit::named(from).unwrap(), Unit::named(to).unwrap());
+        let (from, to) = (Unit::from_name(from).unwrap(), Unit::from_name(to).unwrap());
         from.convert(value, to, false).unwrap()
     }
 
@@ -349,7 +349,7 @@ mod tests {
     fn unit_spellings_are_unique() {
         let mut owners: HashMap<String, &str> = HashMap::new();
         for unit in UNITS {
-            for text in unit.written() {
+            for text in unit.normalised_spellings() {
                 let other = owners.insert(text.clone(), unit.symbol);
                 assert!(
                     other.is_none_or(|other| other == unit.symbol),
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn convert_of_difference_ignores_zero_point() {
-        let [celsius, fahrenheit] = ["°C", "°F"].map(|text| Unit::named(text).unwrap());
+        let [celsius, fahrenheit] = ["°C", "°F"].map(|text| Unit::from_name(text).unwrap());
         assert_eq!(celsius.convert(0.1, fahrenheit, true), Ok(0.18));
         assert!(is_difference("resolution") && is_difference("pressure_drop_mbar"));
         assert!(!is_difference("design_pressure_bar"));
@@ -404,15 +404,15 @@ mod tests {
             ("m³/h", "kg/h"),
             ("%", "wt%"),
         ] {
-            let [one, other] = [one, other].map(|text| Unit::named(text).unwrap());
+            let [one, other] = [one, other].map(|text| Unit::from_name(text).unwrap());
             let error = one.convert(1.0, other, false).unwrap_err().to_string();
             assert!(
                 error.contains(one.symbol) && error.contains(other.symbol),
                 "{error}"
             );
         }
-        assert_eq!(Unit::named("furlong"), None);
-        assert_eq!(Unit::named(""), None);
+        assert_eq!(Unit::from_name("furlong"), None);
+        assert_eq!(Unit::from_name(""), None);
     }
 
     #[test]

@@ -33,10 +33,10 @@ pub struct UsageRecord {
     pub sql_fingerprint: Option<EcoString>,
     /// The statement, if statements are stored.
     pub sql_text: Option<String>,
-    /// When the request arrived.
+    /// The time at which the request arrived.
     #[serde(with = "micros")]
     pub started_at: DateTime<Utc>,
-    /// When the response was complete or was aborted.
+    /// The time at which the response was complete or was aborted.
     #[serde(with = "micros")]
     pub ended_at: DateTime<Utc>,
     /// The time from the start to the first message of the response.
@@ -126,7 +126,7 @@ pub struct UsageLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Month {
     year: i32,
-    /// Counted from 1.
+    /// The number of the month, from 1.
     month: u32,
 }
 
@@ -145,7 +145,7 @@ impl Month {
     };
 
     /// Returns the month that contains an instant.
-    pub fn of(at: DateTime<Utc>) -> Self {
+    pub fn containing(at: DateTime<Utc>) -> Self {
         Self {
             year: at.year(),
             month: at.month(),
@@ -262,7 +262,7 @@ mod tests {
         let last = november.end();
         assert_eq!(last + TimeDelta::microseconds(1), november.next().start());
         assert_eq!(
-            (Month::of(last), Month::of(november.start())),
+            (Month::containing(last), Month::containing(november.start())),
             (november, november)
         );
     }

@@ -10,8 +10,8 @@ use arrow::array::{
 use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
 
-use super::contested::ContestedMinutes;
-use super::intake::FileMinutes;
+use super::conflicting::ConflictingMinutes;
+use super::file_reducer::FileMinutes;
 use super::schema;
 use super::series::{MICROS_PER_MINUTE, MINUTES_PER_DAY, Minutes};
 use super::summary::{MinuteRow, Summary};
@@ -19,7 +19,7 @@ use crate::model::{AssetId, Day, Resolution};
 
 /// The maximum number of rows in an output file. A date with more rows is written to several files, by ranges of
 /// assets.
-pub const ROWS_PER_PART: usize = 2 << 20;
+pub const MAX_ROWS_PER_PART: usize = 2 << 20;
 /// The approximate number of rows in an output batch. Its columns stay in the second-level cache while they are
 /// encoded.
 const ROWS_PER_BATCH: usize = 16 << 10;
@@ -27,8 +27,8 @@ const MINUTES_PER_HOUR: i32 = 60;
 
 /// The minutes of all assets, sorted by asset, without duplicate minutes.
 #[derive(Debug, Default)]
-pub struct Assembled {
-    assets: Vec<(AssetId, Runs)>,
+pub struct AssembledMinutes {
+    assets: Vec<(AssetId, MinuteRuns)>,
     readings: u64,
 }
 
@@ -43,12 +43,12 @@ pub struct Part {
 }
 
 /// Returns the conflicting minutes between the files of a cell, and within them.
-pub fn find_contested(files: &[&FileMinutes]) -> ContestedMinutes {
-    let mut contested = ContestedMinutes::default();
+pub fn find_conflicting(files: &[&FileMinutes]) -> ConflictingMinutes {
+    let mut contested = ConflictingMinutes::default();
     let mut claims: HashMap<AssetId, Vec<&Minutes>> = HashMap::new();
     for file in files {
         for (asset, minutes) in &file.assets {
-            for &minute in &minutes.contested {
+            for &minute in &minutes.conflicting {
                 contested.insert(*asset, minute);
             }
             claims.entry(*asset).or_default().push(minutes);
@@ -76,18 +76,18 @@ pub fn find_contested(files: &[&FileMinutes]) -> ContestedMinutes {
     contested
 }
 
-impl Assembled {
+impl AssembledMinutes {
     /// Assembles the minutes of `files`. Minutes in `contested` are taken from `decided` instead.
     pub fn new(
         files: Vec<FileMinutes>,
-        contested: &ContestedMinutes,
+        contested: &ConflictingMinutes,
         decided: HashMap<AssetId, Vec<MinuteRow>>,
     ) -> Self {
         let mut readings = 0;
         let mut assets: BTreeMap<AssetId, Vec<Minutes>> = BTreeMap::new();
         for file in files {
             for (asset, mut minutes) in file.assets {
-                if let Some(contested) = contested.of(asset) {
+                if let Some(contested) = contested.minutes_of_asset(asset) {
                     minutes.rows.retain(|row| {
                         let decided = contested.contains(&row.minute);
                         minutes.readings -= if decided { row.count() } else { 0 };
@@ -99,13 +99,13 @@ impl Assembled {
             }
         }
         for (asset, rows) in decided {
-            let decided = Minutes::of(rows);
+            let decided = Minutes::from_rows(rows);
             readings += decided.readings;
             assets.entry(asset).or_default().push(decided);
         }
         let assets = assets
             .into_iter()
-            .map(|(asset, runs)| (asset, Runs::new(runs)));
+            .map(|(asset, runs)| (asset, MinuteRuns::new(runs)));
         Self {
             assets: assets.filter(|(_, runs)| !runs.runs.is_empty()).collect(),
             readings,
@@ -150,7 +150,7 @@ impl Assembled {
             let mut part: Option<Part> = None;
             for (index, len) in assets {
                 match part.as_mut() {
-                    Some(part) if part.rows + len <= ROWS_PER_PART => {
+                    Some(part) if part.rows + len <= MAX_ROWS_PER_PART => {
                         part.to = index + 1;
                         part.rows += len;
                     }
@@ -176,10 +176,10 @@ impl Assembled {
             number,
             part,
             next: part.from,
-            hours: Columns::with_capacity(
+            hours: RollupColumns::with_capacity(
                 part.rows / MINUTES_PER_HOUR as usize + part.to - part.from,
             ),
-            days: Columns::with_capacity(part.to - part.from),
+            days: RollupColumns::with_capacity(part.to - part.from),
             stage: 0,
         }
     }
@@ -188,16 +188,16 @@ impl Assembled {
 /// The minutes of one asset as they came, one run per file. They are not copied into one run, because that would double
 /// the memory.
 #[derive(Debug, Default)]
-struct Runs {
+struct MinuteRuns {
     /// The runs, none of them empty and each sorted by time. They are sorted by their first minutes.
     runs: Vec<Vec<MinuteRow>>,
     /// Whether each run ends before the next begins.
     disjoint: bool,
 }
 
-impl Runs {
+impl MinuteRuns {
     /// The maximum number of overlapping runs that are searched for each date. More runs are merged into one.
-    const FEW: usize = 8;
+    const MAX_SEARCHED_RUNS: usize = 8;
 
     fn new(runs: Vec<Minutes>) -> Self {
         let ordered = runs.into_iter().filter(|run| !run.rows.is_empty());
@@ -214,7 +214,7 @@ impl Runs {
         let disjoint = runs
             .windows(2)
             .all(|pair| pair[0][pair[0].len() - 1].minute < pair[1][0].minute);
-        if !disjoint && runs.len() > Self::FEW {
+        if !disjoint && runs.len() > Self::MAX_SEARCHED_RUNS {
             let mut rows = runs.concat();
             rows.sort_unstable_by_key(|row| row.minute);
             runs = vec![rows];
@@ -227,7 +227,7 @@ impl Runs {
 
     /// Returns the sorted rows of the day that begins with minute `start`. Rows from more than one run are merged in
     /// `scratch`.
-    fn of_day<'a>(&'a self, start: i32, scratch: &'a mut Vec<MinuteRow>) -> &'a [MinuteRow] {
+    fn day_rows<'a>(&'a self, start: i32, scratch: &'a mut Vec<MinuteRow>) -> &'a [MinuteRow] {
         let end = start + MINUTES_PER_DAY;
         let skipped = if self.disjoint {
             self.runs
@@ -275,15 +275,15 @@ pub struct Batches {
     number: u32,
     part: Part,
     next: usize,
-    hours: Columns,
-    days: Columns,
+    hours: RollupColumns,
+    days: RollupColumns,
     stage: u8,
 }
 
 impl Batches {
     /// Returns the next batch of minutes, and collects their hours and days.
-    fn minutes(&mut self, all: &Assembled) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut columns = Columns::with_capacity(
+    fn minutes(&mut self, all: &AssembledMinutes) -> Result<Option<RecordBatch>, ArrowError> {
+        let mut columns = RollupColumns::with_capacity(
             self.part
                 .rows
                 .min(ROWS_PER_BATCH + MINUTES_PER_DAY as usize),
@@ -293,14 +293,14 @@ impl Batches {
         while self.next < self.part.to && columns.times.len() < ROWS_PER_BATCH {
             let (asset, runs) = &all.assets[self.next];
             self.next += 1;
-            let rows = runs.of_day(start, &mut scratch);
+            let rows = runs.day_rows(start, &mut scratch);
             if rows.is_empty() {
                 continue;
             }
-            columns.begin(*asset);
+            columns.begin_asset(*asset);
             columns.extend(rows);
-            self.hours.begin(*asset);
-            self.days.begin(*asset);
+            self.hours.begin_asset(*asset);
+            self.days.begin_asset(*asset);
             let mut hours = [None; 24];
             let same_hour = |a: &MinuteRow, b: &MinuteRow| hour_of(a.minute) == hour_of(b.minute);
             for (rows, hour) in rows.chunk_by(same_hour).zip(&mut hours) {
@@ -320,7 +320,7 @@ impl Batches {
     }
 
     /// Returns the next batch, or `None` after the last. `all` must be the minutes from which the part was created.
-    pub fn next(&mut self, all: &Assembled) -> Option<Result<RecordBatch, ArrowError>> {
+    pub fn next(&mut self, all: &AssembledMinutes) -> Option<Result<RecordBatch, ArrowError>> {
         if self.stage == 0 {
             if let Some(batch) = self.minutes(all).transpose() {
                 return Some(batch);
@@ -342,7 +342,7 @@ impl Batches {
 
 /// Columns of a rollup batch under construction.
 #[derive(Debug, Default)]
-struct Columns {
+struct RollupColumns {
     assets: Vec<String>,
     keys: Vec<i32>,
     times: Vec<i64>,
@@ -355,7 +355,7 @@ struct Columns {
     stddevs: Float64Builder,
 }
 
-impl Columns {
+impl RollupColumns {
     fn with_capacity(rows: usize) -> Self {
         let doubles = || Vec::with_capacity(rows);
         Self {
@@ -401,7 +401,7 @@ impl Columns {
         }
     }
 
-    fn begin(&mut self, asset: AssetId) {
+    fn begin_asset(&mut self, asset: AssetId) {
         self.assets.push(asset.to_string());
     }
 

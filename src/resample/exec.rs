@@ -28,10 +28,10 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use super::assemble::{Assembled, Part, find_contested};
+use super::assemble::{AssembledMinutes, Part, find_conflicting};
 use super::cell::Cell;
-use super::contested::{ContestedMinutes, RawReading, decide};
-use super::intake::{FileMinutes, FileTask, Intake};
+use super::conflicting::{ConflictingMinutes, RawReading, resolve};
+use super::file_reducer::{FileMinutes, FileReducer, FileTask};
 use super::left_out::LeftOut;
 use super::schema;
 use crate::model::{AssetId, Window};
@@ -46,7 +46,7 @@ pub struct Request {
     /// The task of each input partition. A partition is one file.
     pub tasks: Vec<FileTask>,
     /// The number of files that are read concurrently, and of output partitions.
-    pub at_once: usize,
+    pub concurrency: usize,
     /// The maximum number of readings that are buffered to be sorted, for a file that is not in order.
     pub sort_readings: usize,
     /// The callback for the number of readings that were read.
@@ -88,13 +88,13 @@ pub struct ResampleExec {
 struct Shared {
     request: Request,
     outcome: Mutex<Outcome>,
-    assets_met: Mutex<BTreeSet<AssetId>>,
-    ready: OnceCell<std::result::Result<Arc<Ready>, Arc<DataFusionError>>>,
+    seen_assets: Mutex<BTreeSet<AssetId>>,
+    ready: OnceCell<std::result::Result<Arc<PreparedParts>, Arc<DataFusionError>>>,
 }
 
 /// The assembled minutes, with the memory reservations for them.
-struct Ready {
-    assembled: Assembled,
+struct PreparedParts {
+    assembled: AssembledMinutes,
     parts: Vec<Part>,
     _memory: Vec<MemoryReservation>,
 }
@@ -117,14 +117,14 @@ impl ResampleExec {
         }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema::OUTPUT)),
-            Partitioning::UnknownPartitioning(request.at_once.max(1)),
+            Partitioning::UnknownPartitioning(request.concurrency.max(1)),
             EmissionType::Final,
             Boundedness::Bounded,
         );
         let shared = Shared {
             request,
             outcome: Mutex::default(),
-            assets_met: Mutex::default(),
+            seen_assets: Mutex::default(),
             ready: OnceCell::new(),
         };
         Ok(Self {
@@ -137,7 +137,7 @@ impl ResampleExec {
     /// Takes the result of the pass. Must be called after its streams have ended or failed.
     pub fn take_outcome(&self) -> Outcome {
         let mut outcome = std::mem::take(&mut *lock(&self.shared.outcome));
-        let met = lock(&self.shared.assets_met);
+        let met = lock(&self.shared.seen_assets);
         outcome.median_asset = met
             .iter()
             .nth(met.len() / 2)
@@ -157,7 +157,7 @@ impl DisplayAs for ResampleExec {
             crate::model::day_to_date(cell.first),
             crate::model::day_to_date(cell.last),
             request.tasks.len(),
-            request.at_once
+            request.concurrency
         )
     }
 }
@@ -212,7 +212,7 @@ impl ExecutionPlan for ResampleExec {
                 .as_ref()
                 .map(Arc::clone)
                 .map_err(|error| DataFusionError::Shared(Arc::clone(error)))?;
-            let at_once = shared.request.at_once.max(1);
+            let at_once = shared.request.concurrency.max(1);
             let mine: Vec<usize> = (partition..ready.parts.len()).step_by(at_once).collect();
             Ok::<_, DataFusionError>(
                 stream::iter(mine).flat_map(move |number| part_stream(Arc::clone(&ready), number)),
@@ -228,7 +228,7 @@ impl ExecutionPlan for ResampleExec {
 /// Returns the batches of one part. Each poll creates one batch, so that only one is in memory besides the minutes, and
 /// it is still in the cache of the core that encodes it next.
 fn part_stream(
-    ready: Arc<Ready>,
+    ready: Arc<PreparedParts>,
     number: usize,
 ) -> impl Stream<Item = Result<arrow::array::RecordBatch>> + Send {
     let mut batches = ready.assembled.batches(number as u32, ready.parts[number]);
@@ -244,10 +244,10 @@ async fn prepare(
     shared: &Arc<Shared>,
     input: &Arc<dyn ExecutionPlan>,
     context: &Arc<TaskContext>,
-) -> Result<Ready> {
+) -> Result<PreparedParts> {
     let count = shared.request.tasks.len();
     let (taken, mut memory) =
-        for_each_file(shared, input, context, (0..count).collect(), take_in).await?;
+        for_each_file(shared, input, context, (0..count).collect(), reduce_file).await?;
     let mut minutes = Vec::new();
     let mut outcomes: Vec<FileOutcome> = (0..count).map(|_| FileOutcome::default()).collect();
     for (index, result) in taken {
@@ -264,14 +264,14 @@ async fn prepare(
         }
     }
     debug!(files = count, "all files are reduced to minutes");
-    let contested = find_contested(&minutes.iter().map(|(_, file)| file).collect::<Vec<_>>());
+    let contested = find_conflicting(&minutes.iter().map(|(_, file)| file).collect::<Vec<_>>());
     let decided = if contested.is_empty() {
         Default::default()
     } else {
         let contested = Arc::new(contested);
         let again: Vec<usize> = minutes
             .iter()
-            .filter(|(_, file)| contested.touches(file))
+            .filter(|(_, file)| contested.has_minute_of(file))
             .map(|(index, _)| *index)
             .collect();
         let wanted = Arc::clone(&contested);
@@ -281,7 +281,7 @@ async fn prepare(
             context,
             again,
             move |shared, stream, index, reservation| {
-                collect_contested(shared, stream, index, reservation, Arc::clone(&wanted))
+                collect_conflicting(shared, stream, index, reservation, Arc::clone(&wanted))
             },
         )
         .await?;
@@ -305,12 +305,12 @@ async fn prepare(
                 "a raw file failed on its second reading".to_owned(),
             ));
         }
-        let decided = decide(readings);
+        let decided = resolve(readings);
         (Arc::into_inner(contested).unwrap_or_default(), decided)
     };
     let (contested, decided) = decided;
     minutes.sort_by_key(|(index, _)| *index);
-    let assembled = Assembled::new(
+    let assembled = AssembledMinutes::new(
         minutes.into_iter().map(|(_, file)| file).collect(),
         &contested,
         decided,
@@ -322,7 +322,7 @@ async fn prepare(
     drop(outcome);
     let parts = assembled.parts();
     debug!(parts = parts.len(), "minutes are assembled");
-    Ok(Ready {
+    Ok(PreparedParts {
         assembled,
         parts,
         _memory: memory,
@@ -330,7 +330,7 @@ async fn prepare(
 }
 
 /// Results or faults by file. Exhausted memory is an error of the whole pass instead.
-type Taken<T> = Vec<(usize, std::result::Result<T, DataFusionError>)>;
+type FileResults<T> = Vec<(usize, std::result::Result<T, DataFusionError>)>;
 
 /// Runs `work` for each of the files `indices`, several concurrently.
 async fn for_each_file<T, F, Work>(
@@ -339,17 +339,20 @@ async fn for_each_file<T, F, Work>(
     context: &Arc<TaskContext>,
     indices: Vec<usize>,
     work: Work,
-) -> Result<(Taken<T>, Vec<MemoryReservation>)>
+) -> Result<(FileResults<T>, Vec<MemoryReservation>)>
 where
     T: Send + 'static,
-    F: Future<Output = std::result::Result<T, Trouble>> + Send,
-    Work:
-        Fn(Arc<Shared>, Reread, usize, Arc<MemoryReservation>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = std::result::Result<T, FileError>> + Send,
+    Work: Fn(Arc<Shared>, ReplayableInput, usize, Arc<MemoryReservation>) -> F
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     let next = Arc::new(AtomicUsize::new(0));
     let indices = Arc::new(indices);
     let mut workers = JoinSet::new();
-    for _ in 0..shared.request.at_once.clamp(1, indices.len().max(1)) {
+    for _ in 0..shared.request.concurrency.clamp(1, indices.len().max(1)) {
         let (shared, work) = (Arc::clone(shared), work.clone());
         let (next, indices) = (Arc::clone(&next), Arc::clone(&indices));
         let (input, context) = (Arc::clone(input), Arc::clone(context));
@@ -361,7 +364,7 @@ where
                     MemoryConsumer::new(format!("resample file {index}"))
                         .register(context.memory_pool()),
                 );
-                let stream = Reread {
+                let stream = ReplayableInput {
                     input: Arc::clone(&input),
                     context: Arc::clone(&context),
                     index,
@@ -375,8 +378,8 @@ where
                 .await
                 {
                     Ok(result) => Ok(result),
-                    Err(Trouble::Memory(error)) => return Err(error),
-                    Err(Trouble::File(error)) => Err(error),
+                    Err(FileError::Memory(error)) => return Err(error),
+                    Err(FileError::File(error)) => Err(error),
                 };
                 taken.push((index, result));
                 memory.extend(Arc::into_inner(reservation));
@@ -395,71 +398,71 @@ where
 }
 
 /// The reasons why `work` on a file fails.
-enum Trouble {
+enum FileError {
     File(DataFusionError),
     Memory(DataFusionError),
 }
 
 /// An input file that can be read repeatedly.
-struct Reread {
+struct ReplayableInput {
     input: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     index: usize,
 }
 
-impl Reread {
-    fn stream(&self) -> std::result::Result<SendableRecordBatchStream, Trouble> {
+impl ReplayableInput {
+    fn stream(&self) -> std::result::Result<SendableRecordBatchStream, FileError> {
         self.input
             .execute(self.index, Arc::clone(&self.context))
-            .map_err(Trouble::File)
+            .map_err(FileError::File)
     }
 }
 
 /// Performs the first pass over one file.
-async fn take_in(
+async fn reduce_file(
     shared: Arc<Shared>,
-    file: Reread,
+    file: ReplayableInput,
     index: usize,
     memory: Arc<MemoryReservation>,
-) -> std::result::Result<FileMinutes, Trouble> {
+) -> std::result::Result<FileMinutes, FileError> {
     let request = &shared.request;
-    let mut intake = Intake::new(request.cell, request.plausible, &request.tasks[index]);
+    let mut intake = FileReducer::new(request.cell, request.plausible, &request.tasks[index]);
     let mut stream = file.stream()?;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(Trouble::File)?;
+        let batch = batch.map_err(FileError::File)?;
         intake.push(&batch);
         (request.on_readings)(batch.num_rows() as u64);
-        if intake.wants_sorting() {
-            intake = Intake::new(request.cell, request.plausible, &request.tasks[index])
-                .sorting(request.sort_readings);
+        if intake.is_unsorted() {
+            intake = FileReducer::new(request.cell, request.plausible, &request.tasks[index])
+                .with_sorting(request.sort_readings);
             stream = file.stream()?;
         }
         if let Err(error) = memory.try_resize(intake.bytes()) {
-            lock(&shared.assets_met).extend(intake.assets());
-            return Err(Trouble::Memory(error));
+            lock(&shared.seen_assets).extend(intake.assets());
+            return Err(FileError::Memory(error));
         }
     }
     let minutes = intake.finish();
     memory
         .try_resize(minutes.bytes())
-        .map_err(Trouble::Memory)?;
-    lock(&shared.assets_met).extend(minutes.assets.iter().map(|(asset, _)| *asset));
+        .map_err(FileError::Memory)?;
+    lock(&shared.seen_assets).extend(minutes.assets.iter().map(|(asset, _)| *asset));
     Ok(minutes)
 }
 
 /// Performs the second pass over one file. Returns its valid readings in conflicting minutes, in row order.
-async fn collect_contested(
+async fn collect_conflicting(
     shared: Arc<Shared>,
-    file: Reread,
+    file: ReplayableInput,
     _: usize,
     memory: Arc<MemoryReservation>,
-    contested: Arc<ContestedMinutes>,
-) -> std::result::Result<Vec<RawReading>, Trouble> {
+    contested: Arc<ConflictingMinutes>,
+) -> std::result::Result<Vec<RawReading>, FileError> {
     let window = shared.request.cell.window();
     let mut readings = Vec::new();
     let mut stream = file.stream()?;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(Trouble::File)?;
+        let batch = batch.map_err(FileError::File)?;
         let ids = batch.column(0).as_dictionary::<Int32Type>();
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
         let values = batch.column(2).as_primitive::<Float64Type>();
@@ -472,7 +475,7 @@ async fn collect_contested(
                     None
                 }
             })
-            .map(|asset| asset.filter(|asset| contested.of(*asset).is_some()))
+            .map(|asset| asset.filter(|asset| contested.minutes_of_asset(*asset).is_some()))
             .collect();
         for row in 0..batch.num_rows() {
             if !ids.is_valid(row) || !times.is_valid(row) || !values.is_valid(row) {
@@ -485,7 +488,7 @@ async fn collect_contested(
             if value.is_finite()
                 && shared.request.plausible.contains(time)
                 && window.contains(time)
-                && contested.has(asset, time)
+                && contested.contains(asset, time)
             {
                 readings.push(RawReading { asset, time, value });
             }
@@ -494,7 +497,7 @@ async fn collect_contested(
         // sort.
         memory
             .try_resize(readings.capacity() * size_of::<RawReading>() * 5 / 2)
-            .map_err(Trouble::Memory)?;
+            .map_err(FileError::Memory)?;
     }
     Ok(readings)
 }

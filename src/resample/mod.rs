@@ -3,9 +3,9 @@
 
 mod assemble;
 mod cell;
-mod contested;
+mod conflicting;
 mod exec;
-mod intake;
+mod file_reducer;
 mod left_out;
 pub mod schema;
 mod series;
@@ -15,6 +15,6 @@ mod tests;
 
 pub use cell::Cell;
 pub use exec::{FileOutcome, Outcome, Request, ResampleExec};
-pub use intake::{FileMinutes, FileTask, Intake};
+pub use file_reducer::{FileMinutes, FileReducer, FileTask};
 pub use left_out::{LeftOut, Reason};
 pub use summary::{MinuteRow, Summary};

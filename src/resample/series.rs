@@ -21,8 +21,8 @@ pub(super) const fn minute_of(timestamp: i64) -> i32 {
 pub struct Series {
     rows: Vec<MinuteRow>,
     /// Minutes with a reading that is earlier than the one before it.
-    contested: Vec<i32>,
-    open: Option<Open>,
+    conflicting: Vec<i32>,
+    open: Option<OpenMinute>,
     /// The values of the open minute, in time order. They are kept so that a minute that spans two batches gives the
     /// same bits as one that does not.
     values: Vec<f64>,
@@ -30,17 +30,17 @@ pub struct Series {
     disorder: u64,
     /// The number of readings in `rows`.
     readings: u64,
-    guess: usize,
+    expected_per_minute: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Open {
+struct OpenMinute {
     minute: i32,
     /// The first time after the minute, in microseconds.
     end: i64,
     /// The latest timestamp of the current run.
     last: i64,
-    contested: bool,
+    is_conflicting: bool,
 }
 
 /// The minutes of a finished series.
@@ -49,7 +49,7 @@ pub struct Minutes {
     /// The rows in order of appearance. Their minutes increase strictly unless the file was out of order.
     pub rows: Vec<MinuteRow>,
     /// Minutes to decide from raw readings, in addition to those that appear twice in `rows`.
-    pub contested: Vec<i32>,
+    pub conflicting: Vec<i32>,
     /// Whether the minutes of `rows` increase strictly.
     pub ordered: bool,
     /// The number of readings in `rows`.
@@ -58,12 +58,12 @@ pub struct Minutes {
 
 impl Minutes {
     /// Returns minutes without conflicts.
-    pub fn of(rows: Vec<MinuteRow>) -> Self {
+    pub fn from_rows(rows: Vec<MinuteRow>) -> Self {
         Self {
             ordered: rows.is_sorted_by(|a, b| a.minute < b.minute),
             readings: rows.iter().map(MinuteRow::count).sum(),
             rows,
-            contested: Vec::new(),
+            conflicting: Vec::new(),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Series {
     pub fn bytes(&self) -> usize {
         self.rows.capacity().min(self.rows.len() * 2) * size_of::<MinuteRow>()
             + self.values.capacity() * 8
-            + self.contested.capacity() * 4
+            + self.conflicting.capacity() * 4
     }
 
     /// Returns the number of readings that were earlier than the one before them.
@@ -114,17 +114,18 @@ impl Series {
             let minute = minute_of(times[from]);
             let end = (i64::from(minute) + 1) * MICROS_PER_MINUTE;
             let to = self.end_of_minute(times, from, end);
-            self.close();
+            self.close_minute();
             if to < times.len() {
                 self.readings += (to - from) as u64;
-                self.rows.push(MinuteRow::of(minute, &values[from..to]));
+                self.rows
+                    .push(MinuteRow::from_values(minute, &values[from..to]));
             } else {
                 self.values.extend_from_slice(&values[from..]);
-                self.open = Some(Open {
+                self.open = Some(OpenMinute {
                     minute,
                     end,
                     last: times[to - 1],
-                    contested: false,
+                    is_conflicting: false,
                 });
             }
             from = to;
@@ -135,8 +136,12 @@ impl Series {
     /// readings in the previous minute is tried first.
     #[inline(always)]
     fn end_of_minute(&mut self, times: &[i64], from: usize, end: i64) -> usize {
-        let guess = from + self.guess;
-        if self.guess > 0 && guess < times.len() && times[guess - 1] < end && times[guess] >= end {
+        let guess = from + self.expected_per_minute;
+        if self.expected_per_minute > 0
+            && guess < times.len()
+            && times[guess - 1] < end
+            && times[guess] >= end
+        {
             return guess;
         }
         let mut to = from + 1;
@@ -147,7 +152,7 @@ impl Series {
         }
         let low = (to - step).max(from);
         let to = low + times[low..to.min(times.len())].partition_point(|&time| time < end);
-        self.guess = to - from;
+        self.expected_per_minute = to - from;
         to
     }
 
@@ -161,7 +166,7 @@ impl Series {
                     open.last = time;
                     return;
                 }
-            } else if time == open.last && !open.contested {
+            } else if time == open.last && !open.is_conflicting {
                 if let Some(last) = self.values.last_mut() {
                     *last = value;
                 }
@@ -169,36 +174,37 @@ impl Series {
             } else {
                 self.disorder += 1;
                 if minute_of(time) == open.minute {
-                    open.contested = true;
+                    open.is_conflicting = true;
                     return;
                 }
             }
         }
-        self.close();
+        self.close_minute();
         let minute = minute_of(time);
-        self.open = Some(Open {
+        self.open = Some(OpenMinute {
             minute,
             end: (i64::from(minute) + 1) * MICROS_PER_MINUTE,
             last: time,
-            contested: false,
+            is_conflicting: false,
         });
         self.values.push(value);
     }
 
-    fn close(&mut self) {
+    fn close_minute(&mut self) {
         let Some(open) = self.open.take() else { return };
-        if open.contested {
-            self.contested.push(open.minute);
+        if open.is_conflicting {
+            self.conflicting.push(open.minute);
         } else {
             self.readings += self.values.len() as u64;
-            self.rows.push(MinuteRow::of(open.minute, &self.values));
+            self.rows
+                .push(MinuteRow::from_values(open.minute, &self.values));
         }
         self.values.clear();
     }
 
     /// Ends the series and returns its minutes.
     pub fn finish(mut self) -> Minutes {
-        self.close();
+        self.close_minute();
         // The rows are held until the whole cell is written.
         self.rows.shrink_to_fit();
         Minutes {
@@ -206,7 +212,7 @@ impl Series {
             ordered: self.disorder == 0,
             readings: self.readings,
             rows: self.rows,
-            contested: self.contested,
+            conflicting: self.conflicting,
         }
     }
 }
@@ -257,7 +263,7 @@ mod tests {
         }
         assert_eq!(series.disorder(), 2);
         let minutes = series.finish();
-        assert_eq!(minutes.contested, [0]);
+        assert_eq!(minutes.conflicting, [0]);
         assert_eq!(
             minutes
                 .rows

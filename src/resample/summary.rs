@@ -40,7 +40,7 @@ impl MinuteRow {
     /// Summarises the values of one minute, in time order and without duplicate times. `values` must not be empty.
     ///
     /// A pure function of the slice: the same readings give the same bits, whatever their batches were.
-    pub fn of(minute: i32, values: &[f64]) -> Self {
+    pub fn from_values(minute: i32, values: &[f64]) -> Self {
         let (first, last) = (
             values.first().copied().unwrap_or(f64::NAN),
             values.last().copied().unwrap_or(f64::NAN),
@@ -48,11 +48,11 @@ impl MinuteRow {
         let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
         let (mut min, mut max) = (first, first);
         for &value in values {
-            (sum, lost) = add_exactly(sum, lost, value);
+            (sum, lost) = two_sum(sum, lost, value);
             min = if value < min { value } else { min };
             max = if value > max { value } else { max };
         }
-        let sum = settle(sum, lost);
+        let sum = compensated_sum(sum, lost);
         let mean = sum / values.len() as f64;
         // Two passes: the squares of deviations do not cancel, unlike differences of squares (Chan, Golub and LeVeque
         // 1983).
@@ -113,9 +113,9 @@ impl Summary {
         let mut lost = 0.0;
         for part in parts {
             let (n, m) = (all.count as f64, part.count as f64);
-            let delta = part.sum / m - settle(all.sum, lost) / n;
+            let delta = part.sum / m - compensated_sum(all.sum, lost) / n;
             all.squares += part.squares + delta * delta * (n * m / (n + m));
-            (all.sum, lost) = add_exactly(all.sum, lost, part.sum);
+            (all.sum, lost) = two_sum(all.sum, lost, part.sum);
             all.count += part.count;
             all.min = if part.min < all.min {
                 part.min
@@ -129,14 +129,14 @@ impl Summary {
             };
             all.last = part.last;
         }
-        all.sum = settle(all.sum, lost);
+        all.sum = compensated_sum(all.sum, lost);
         Some(all)
     }
 }
 
 /// Adds `value` to `sum`, and the rounding error to `lost` (Knuth's TwoSum, TAOCP 4.2.2 theorem B).
 #[inline(always)]
-fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
+fn two_sum(sum: f64, lost: f64, value: f64) -> (f64, f64) {
     let total = sum + value;
     let virtual_value = total - sum;
     let error = (sum - (total - virtual_value)) + (value - virtual_value);
@@ -145,7 +145,7 @@ fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
 
 /// Returns the sum plus the rounding errors. A sum that overflowed stays infinite instead of becoming NaN.
 #[inline(always)]
-fn settle(sum: f64, lost: f64) -> f64 {
+fn compensated_sum(sum: f64, lost: f64) -> f64 {
     if sum.is_finite() { sum + lost } else { sum }
 }
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn mean_of_cancelling_values_is_exact() {
-        let row = MinuteRow::of(0, &[1e16, 1.0, -1e16]).summary();
+        let row = MinuteRow::from_values(0, &[1e16, 1.0, -1e16]).summary();
         assert_eq!(row.mean(), 1.0 / 3.0);
         assert_eq!(
             (row.first, row.last, row.min, row.max),
@@ -171,16 +171,16 @@ mod tests {
 
     #[test]
     fn single_reading_has_no_stddev_and_overflow_has_a_mean() {
-        assert_eq!(MinuteRow::of(0, &[3.5]).summary().stddev(), None);
-        let huge = MinuteRow::of(0, &[f64::MAX, f64::MAX]).summary();
+        assert_eq!(MinuteRow::from_values(0, &[3.5]).summary().stddev(), None);
+        let huge = MinuteRow::from_values(0, &[f64::MAX, f64::MAX]).summary();
         assert_eq!(huge.mean(), f64::MAX);
     }
 
     proptest! {
         #[test]
         fn summary_combined_from_parts_equals_whole(values in proptest::collection::vec(-1e6..1e6_f64, 1..200), size in 1..20_usize) {
-            let whole = MinuteRow::of(0, &values).summary();
-            let parts = values.chunks(size).map(|chunk| MinuteRow::of(0, chunk).summary());
+            let whole = MinuteRow::from_values(0, &values).summary();
+            let parts = values.chunks(size).map(|chunk| MinuteRow::from_values(0, chunk).summary());
             let combined = Summary::combine(parts).unwrap();
             prop_assert_eq!((combined.count, combined.min, combined.max, combined.first, combined.last),
                 (whole.count, whole.min, whole.max, whole.first, whole.last));

@@ -200,7 +200,7 @@ fn run(
         cell,
         plausible: PLAUSIBLE,
         tasks,
-        at_once: 2,
+        concurrency: 2,
         sort_readings: 40,
         on_readings: Arc::new(|_| {}),
     };

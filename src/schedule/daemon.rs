@@ -9,31 +9,31 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::due::{Step, outlook};
-use super::job::Stop;
-use super::work::{LEASE, Worker, kept_since};
+use super::due::{JobAction, decide};
+use super::job::StopSignal;
+use super::worker::{LEASE_TIMEOUT, Worker, retention_start};
 use crate::metrics::METRICS;
 use crate::model::{JobKind, JobSpec};
 use crate::store::{JobRun, RunStatus, StoreError};
 
 /// The maximum number of times that a run is resumed after its process ended. If the process then dies once more, the
 /// run has failed, because the job may be the cause.
-const MOST_DEATHS: u64 = 10;
+const MAX_PROCESS_DEATHS: u64 = 10;
 /// The interval between deletions of old runs.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3_600);
 /// The wait before the next check when the database is unavailable.
-const AWAY: Duration = Duration::from_secs(5);
+const DATABASE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The intervals between checks.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct CheckIntervals {
     /// The maximum interval; a due job shortens it.
     pub idle: Duration,
     /// The maximum interval while others run jobs, or while a job waits for another.
     pub busy: Duration,
 }
 
-impl Default for Pace {
+impl Default for CheckIntervals {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(10),
@@ -51,69 +51,69 @@ pub struct Scheduler {
     /// The retention of runs in the history.
     pub history: TimeDelta,
     /// The intervals between checks.
-    pub pace: Pace,
+    pub intervals: CheckIntervals,
 }
 
 /// The daemon's state from one check to the next.
 #[derive(Default)]
-struct Memory {
+struct DaemonState {
     /// Jobs that run in this process.
-    here: HashSet<String>,
+    running_jobs: HashSet<String>,
     /// Runs of other processes: the heartbeat counter, and the time since which it has stood still.
-    heard: HashMap<Uuid, (u64, Duration)>,
+    heartbeats: HashMap<Uuid, (u64, Duration)>,
     /// The jobs whose schedules were recorded.
-    noted: Option<Arc<[JobSpec]>>,
+    recorded_specs: Option<Arc<[JobSpec]>>,
     /// The time of the last deletion of old runs.
-    forgot: Option<Duration>,
+    last_cleanup: Option<Duration>,
     /// Whether the database was unavailable at the last check.
-    is_away: bool,
+    is_database_unavailable: bool,
 }
 
 impl Scheduler {
     /// Runs jobs until `stop`, and then waits until the running ones have ended.
-    pub async fn run(mut self, stop: Stop) {
-        let mut memory = Memory::default();
+    pub async fn run(mut self, stop: StopSignal) {
+        let mut memory = DaemonState::default();
         let mut running: JoinSet<String> = JoinSet::new();
         while !stop.is_requested() {
-            let wait = match self.look(&mut memory, &mut running, &stop).await {
+            let wait = match self.check(&mut memory, &mut running, &stop).await {
                 Ok(wait) => {
-                    memory.is_away = false;
-                    METRICS.health.database_answered();
+                    memory.is_database_unavailable = false;
+                    METRICS.health.record_database_response();
                     wait
                 }
                 Err(error) => {
-                    if !memory.is_away {
+                    if !memory.is_database_unavailable {
                         tracing::error!("cannot check which jobs are due: {error}");
                     }
-                    memory.is_away = true;
-                    AWAY
+                    memory.is_database_unavailable = true;
+                    DATABASE_RETRY_INTERVAL
                 }
             };
             tokio::select! {
                 () = self.worker.clock.sleep(wait) => {}
-                Some(ended) = running.join_next() => forget(&mut memory, ended),
+                Some(ended) = running.join_next() => remove_ended(&mut memory, ended),
                 () = stop.wait() => {}
                 Ok(()) = self.specs.changed() => {}
             }
             while let Some(ended) = running.try_join_next() {
-                forget(&mut memory, ended);
+                remove_ended(&mut memory, ended);
             }
         }
         while running.join_next().await.is_some() {}
     }
 
     /// Starts what is due now. Returns the wait before the next check.
-    async fn look(
+    async fn check(
         &self,
-        memory: &mut Memory,
+        memory: &mut DaemonState,
         running: &mut JoinSet<String>,
-        stop: &Stop,
+        stop: &StopSignal,
     ) -> Result<Duration, StoreError> {
         let history = &*self.worker.history;
         let specs = Arc::clone(&self.specs.borrow());
         let now = self.worker.clock.now();
         if memory
-            .noted
+            .recorded_specs
             .as_ref()
             .is_none_or(|noted| !Arc::ptr_eq(noted, &specs))
         {
@@ -124,58 +124,58 @@ impl Scheduler {
                         .await?;
                 }
             }
-            memory.noted = Some(Arc::clone(&specs));
+            memory.recorded_specs = Some(Arc::clone(&specs));
         }
         // Runs are read before states: a run that ends in between then appears as running, rather than as never
         // started.
-        let open = history.open(now).await?;
+        let open = history.open_runs(now).await?;
         let states = history.states(now).await?;
         for state in &states {
             let spec = specs.iter().find(|spec| spec.name == state.job);
             let Some(spec) = spec else { continue };
             if let Some(at) = state.succeeded_at {
-                METRICS.jobs.succeeded(&state.job, at.timestamp());
+                METRICS.jobs.set_last_success(&state.job, at.timestamp());
             }
             if let (JobKind::Mirror, Some(at)) = (spec.kind, state.done_as_of) {
-                METRICS.tables.mirrored(at);
+                METRICS.tables.set_mirrored(at);
             }
         }
-        self.tell_next(&specs, now);
+        self.report_next_due(&specs, now);
         let mut busy = false;
         let mut taken: HashSet<&str> = HashSet::new();
         for run in &open {
             taken.insert(&run.job);
-            if memory.here.contains(&run.job) {
+            if memory.running_jobs.contains(&run.job) {
                 continue;
             }
             busy = true;
             if self.is_abandoned(run, memory) {
-                self.go_on(run, &specs, memory, running, stop, now).await?;
+                self.resume(run, &specs, memory, running, stop, now).await?;
             }
         }
         memory
-            .heard
+            .heartbeats
             .retain(|id, _| open.iter().any(|run| run.id == *id));
-        let outlook = outlook(&specs, &states, now);
-        for (job, step) in outlook.steps {
-            if taken.contains(job.as_str()) || memory.here.contains(&job) {
+        let outlook = decide(&specs, &states, now);
+        for (job, step) in outlook.actions {
+            if taken.contains(job.as_str()) || memory.running_jobs.contains(&job) {
                 continue;
             }
             match step {
-                Step::Rest => {}
-                Step::Wait => busy = true,
-                Step::Skip { at, why } => {
+                JobAction::Idle => {}
+                JobAction::Wait => busy = true,
+                JobAction::Skip { at, reason: why } => {
                     if history
                         .skip(&job, at, &why, &self.worker.holder, now)
                         .await?
                     {
                         tracing::warn!(%job, scheduled_for = %at, "a job is skipped: {why}");
-                        METRICS.jobs.skipped(&job);
+                        METRICS.jobs.count_skipped(&job);
                     }
                     // Other jobs may wait for this one.
                     busy = true;
                 }
-                Step::Run(at) => {
+                JobAction::Run(at) => {
                     let claimed = history
                         .claim(&job, at, false, &self.worker.holder, now)
                         .await?;
@@ -187,8 +187,12 @@ impl Scheduler {
                 }
             }
         }
-        self.forget_old(memory, now).await?;
-        let latest = if busy { self.pace.busy } else { self.pace.idle };
+        self.delete_old_runs(memory, now).await?;
+        let latest = if busy {
+            self.intervals.busy
+        } else {
+            self.intervals.idle
+        };
         let next = outlook
             .next
             .map(|next| (next - now).to_std().unwrap_or_default());
@@ -196,26 +200,29 @@ impl Scheduler {
     }
 
     /// Whether the run was aborted, or has had no heartbeat for the duration of a lease.
-    fn is_abandoned(&self, run: &JobRun, memory: &mut Memory) -> bool {
+    fn is_abandoned(&self, run: &JobRun, memory: &mut DaemonState) -> bool {
         if run.status == RunStatus::Aborted {
             return true;
         }
         let now = self.worker.clock.elapsed();
-        let (beats, since) = memory.heard.entry(run.id).or_insert((run.beats, now));
-        if *beats != run.beats {
-            (*beats, *since) = (run.beats, now);
+        let (beats, since) = memory
+            .heartbeats
+            .entry(run.id)
+            .or_insert((run.heartbeats, now));
+        if *beats != run.heartbeats {
+            (*beats, *since) = (run.heartbeats, now);
         }
-        now - *since >= LEASE
+        now - *since >= LEASE_TIMEOUT
     }
 
     /// Resumes a run that was left behind, or ends it.
-    async fn go_on(
+    async fn resume(
         &self,
         run: &JobRun,
         specs: &Arc<[JobSpec]>,
-        memory: &mut Memory,
+        memory: &mut DaemonState,
         running: &mut JoinSet<String>,
-        stop: &Stop,
+        stop: &StopSignal,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let history = &*self.worker.history;
@@ -231,19 +238,19 @@ impl Scheduler {
             }
             return Ok(());
         }
-        if run.status == RunStatus::Running && deaths >= MOST_DEATHS {
+        if run.status == RunStatus::Running && deaths >= MAX_PROCESS_DEATHS {
             let why = format!("its process ended while it ran, {} times", deaths + 1);
             if history.give_up(run, RunStatus::Failed, &why, now).await? {
                 tracing::error!(job = %run.job, "a job failed: {why}");
                 METRICS
                     .jobs
-                    .ended(&run.job, RunStatus::Failed.name(), Duration::ZERO, None);
+                    .record_run(&run.job, RunStatus::Failed.name(), Duration::ZERO, None);
             }
             return Ok(());
         }
         if let Some(taken) = history.take_over(run, &self.worker.holder, now).await? {
             tracing::warn!(job = %run.job, host = %run.host, pid = run.pid, "a run of another process is taken over");
-            METRICS.jobs.taken_over(&run.job);
+            METRICS.jobs.count_taken_over(&run.job);
             self.start(taken, specs, memory, running, stop);
         }
         Ok(())
@@ -253,62 +260,66 @@ impl Scheduler {
         &self,
         run: JobRun,
         specs: &Arc<[JobSpec]>,
-        memory: &mut Memory,
+        memory: &mut DaemonState,
         running: &mut JoinSet<String>,
-        stop: &Stop,
+        stop: &StopSignal,
     ) {
         let Some(spec) = specs.iter().find(|spec| spec.name == run.job).cloned() else {
             return;
         };
-        memory.here.insert(spec.name.clone());
+        memory.running_jobs.insert(spec.name.clone());
         let (worker, stop) = (Arc::clone(&self.worker), stop.clone());
         running.spawn(async move {
-            worker.work(&spec, run, stop).await;
+            worker.execute(&spec, run, stop).await;
             spec.name
         });
     }
 
     /// Reports in metrics when jobs are due next.
-    fn tell_next(&self, specs: &[JobSpec], now: DateTime<Utc>) {
+    fn report_next_due(&self, specs: &[JobSpec], now: DateTime<Utc>) {
         METRICS
             .jobs
-            .only(specs.iter().map(|spec| spec.name.as_str()));
+            .set_declared_jobs(specs.iter().map(|spec| spec.name.as_str()));
         for spec in specs {
             if let Some(next) = spec
                 .schedule
                 .as_ref()
                 .and_then(|schedule| schedule.next_after(now))
             {
-                METRICS.jobs.due(&spec.name, next.timestamp());
+                METRICS.jobs.set_next_due(&spec.name, next.timestamp());
             }
         }
     }
 
-    async fn forget_old(&self, memory: &mut Memory, now: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn delete_old_runs(
+        &self,
+        memory: &mut DaemonState,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let elapsed = self.worker.clock.elapsed();
         if memory
-            .forgot
-            .is_none_or(|forgot| elapsed - forgot >= FORGET_EVERY)
+            .last_cleanup
+            .is_none_or(|forgot| elapsed - forgot >= CLEANUP_INTERVAL)
         {
             self.worker
                 .history
-                .forget(kept_since(now, self.history))
+                .delete_before(retention_start(now, self.history))
                 .await?;
-            memory.forgot = Some(elapsed);
+            memory.last_cleanup = Some(elapsed);
         }
         Ok(())
     }
 }
 
-fn forget(memory: &mut Memory, ended: Result<String, tokio::task::JoinError>) {
+fn remove_ended(memory: &mut DaemonState, ended: Result<String, tokio::task::JoinError>) {
     match ended {
         Ok(job) => {
-            memory.here.remove(&job);
+            memory.running_jobs.remove(&job);
         }
         // Its run is taken over when its lease has expired, by this process or another.
         Err(error) => {
             tracing::error!("the task of a job failed: {error}");
-            memory.here.clear();
+            memory.running_jobs.clear();
         }
     }
 }

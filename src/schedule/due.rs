@@ -13,17 +13,17 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::model::{JobSpec, Missed, Schedule};
+use crate::model::{JobSpec, MissedRunPolicy, Schedule};
 use crate::store::JobState;
 
 /// The delay up to which a due time does not count as missed.
-const LATE: TimeDelta = TimeDelta::minutes(1);
+const MAX_DELAY: TimeDelta = TimeDelta::minutes(1);
 
 /// The action for a job now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum JobAction {
     /// Nothing is due.
-    Rest,
+    Idle,
     /// The job is due, and waits for other jobs.
     Wait,
     /// Run the job for this due time.
@@ -33,15 +33,15 @@ pub enum Step {
         /// The due time.
         at: DateTime<Utc>,
         /// The reason.
-        why: String,
+        reason: String,
     },
 }
 
 /// The actions to take now, and the time of the next check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outlook {
+pub struct ScheduleDecision {
     /// The actions, by job.
-    pub steps: Vec<(String, Step)>,
+    pub actions: Vec<(String, JobAction)>,
     /// The next due time of any job.
     pub next: Option<DateTime<Utc>>,
 }
@@ -70,7 +70,7 @@ impl Scheduled<'_> {
 }
 
 /// Returns the actions to take at `now`. Jobs without a known state are left out.
-pub fn outlook(specs: &[JobSpec], states: &[JobState], now: DateTime<Utc>) -> Outlook {
+pub fn decide(specs: &[JobSpec], states: &[JobState], now: DateTime<Utc>) -> ScheduleDecision {
     let states: BTreeMap<&str, &JobState> = states
         .iter()
         .map(|state| (state.job.as_str(), state))
@@ -88,29 +88,33 @@ pub fn outlook(specs: &[JobSpec], states: &[JobState], now: DateTime<Utc>) -> Ou
         ))
     });
     let scheduled: BTreeMap<&str, Scheduled<'_>> = scheduled.collect();
-    Outlook {
+    ScheduleDecision {
         next: scheduled
             .values()
             .filter_map(|job| job.schedule.next_after(now))
             .min(),
-        steps: scheduled
+        actions: scheduled
             .iter()
-            .map(|(name, job)| ((*name).to_owned(), step(job, &scheduled, now)))
+            .map(|(name, job)| ((*name).to_owned(), job_action(job, &scheduled, now)))
             .collect(),
     }
 }
 
-fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<Utc>) -> Step {
+fn job_action(
+    job: &Scheduled<'_>,
+    all: &BTreeMap<&str, Scheduled<'_>>,
+    now: DateTime<Utc>,
+) -> JobAction {
     let done = job.done_until(now);
     let Some(at) = job.schedule.latest_at(now).filter(|at| *at > done) else {
-        return Step::Rest;
+        return JobAction::Idle;
     };
-    if job.spec.missed == Missed::Skip && now - at > LATE {
+    if job.spec.missed == MissedRunPolicy::Skip && now - at > MAX_DELAY {
         let why = format!(
             "missed: no process could run it until {}",
             now.format("%Y-%m-%dT%H:%M:%SZ")
         );
-        return Step::Skip { at, why };
+        return JobAction::Skip { at, reason: why };
     }
     let others: Vec<&Scheduled<'_>> = job
         .spec
@@ -130,7 +134,7 @@ fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<
         .latest_at(reached.min(at))
         .filter(|at| *at > done)
     else {
-        return Step::Wait;
+        return JobAction::Wait;
     };
     for other in others {
         let Some(awaited) = other.latest_at(at) else {
@@ -148,11 +152,11 @@ fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<
                 other.spec.name,
                 awaited.format("%Y-%m-%dT%H:%M:%SZ")
             );
-            return Step::Skip { at, why };
+            return JobAction::Skip { at, reason: why };
         }
-        return Step::Wait;
+        return JobAction::Wait;
     }
-    Step::Run(at)
+    JobAction::Run(at)
 }
 
 #[cfg(test)]
@@ -169,7 +173,7 @@ mod tests {
         format!("2026-03-{text}Z").parse().unwrap()
     }
 
-    fn spec(name: &str, cron: &str, missed: Missed, after: &[&str]) -> JobSpec {
+    fn spec(name: &str, cron: &str, missed: MissedRunPolicy, after: &[&str]) -> JobSpec {
         JobSpec {
             name: name.to_owned(),
             kind: JobKind::Resample,
@@ -196,51 +200,52 @@ mod tests {
         }
     }
 
-    fn step_of(name: &str, specs: &[JobSpec], states: &[JobState], now: &str) -> Step {
-        let outlook = outlook(specs, states, time(now));
-        let found = outlook.steps.into_iter().find(|(job, _)| job == name);
+    fn step_of(name: &str, specs: &[JobSpec], states: &[JobState], now: &str) -> JobAction {
+        let outlook = decide(specs, states, time(now));
+        let found = outlook.actions.into_iter().find(|(job, _)| job == name);
         found.unwrap().1
     }
 
     #[test]
     fn new_job_waits_for_its_next_due_time() {
-        let hourly = [spec("a", "0 * * * *", Missed::Once, &[])];
+        let hourly = [spec("a", "0 * * * *", MissedRunPolicy::Once, &[])];
         let new = [state("a", None)];
-        assert_eq!(step_of("a", &hourly, &new, "01T00:59:59"), Step::Rest);
+        assert_eq!(step_of("a", &hourly, &new, "01T00:59:59"), JobAction::Idle);
         assert_eq!(
             step_of("a", &hourly, &new, "01T01:00:00"),
-            Step::Run(time("01T01:00:00"))
+            JobAction::Run(time("01T01:00:00"))
         );
         assert_eq!(
-            outlook(&hourly, &new, time("01T00:59:59")).next,
+            decide(&hourly, &new, time("01T00:59:59")).next,
             Some(time("01T01:00:00"))
         );
-        assert_eq!(outlook(&hourly, &[], time("01T01:00:00")).steps, []);
+        assert_eq!(decide(&hourly, &[], time("01T01:00:00")).actions, []);
     }
 
     #[test]
     fn missed_due_times_run_once_or_are_skipped() {
         let states = [state("a", Some("01T01:00:00"))];
-        let once = [spec("a", "0 * * * *", Missed::Once, &[])];
+        let once = [spec("a", "0 * * * *", MissedRunPolicy::Once, &[])];
         assert_eq!(
             step_of("a", &once, &states, "01T05:17:00"),
-            Step::Run(time("01T05:00:00"))
+            JobAction::Run(time("01T05:00:00"))
         );
-        let skip = [spec("a", "0 * * * *", Missed::Skip, &[])];
-        let Step::Skip { at, why } = step_of("a", &skip, &states, "01T05:17:00") else {
+        let skip = [spec("a", "0 * * * *", MissedRunPolicy::Skip, &[])];
+        let JobAction::Skip { at, reason: why } = step_of("a", &skip, &states, "01T05:17:00")
+        else {
             panic!("it is not skipped");
         };
         assert_eq!(at, time("01T05:00:00"));
         assert!(why.contains("missed"), "{why}");
         assert_eq!(
             step_of("a", &skip, &states, "01T05:00:59"),
-            Step::Run(time("01T05:00:00"))
+            JobAction::Run(time("01T05:00:00"))
         );
     }
 
     #[test]
     fn clock_set_back_repeats_no_due_time() {
-        let hourly = [spec("a", "0 * * * *", Missed::Once, &[])];
+        let hourly = [spec("a", "0 * * * *", MissedRunPolicy::Once, &[])];
         // The clock was set back from 05:00 to 03:10. The states are as of now and contain nothing from the future.
         assert_eq!(
             step_of(
@@ -249,35 +254,35 @@ mod tests {
                 &[state("a", Some("01T03:00:00"))],
                 "01T03:10:00"
             ),
-            Step::Rest
+            JobAction::Idle
         );
         // The schedule was recorded by a clock that was four weeks ahead.
         let mut ahead = state("a", None);
         ahead.since = time("30T00:00:00");
         assert_eq!(
             step_of("a", &hourly, std::slice::from_ref(&ahead), "01T03:10:00"),
-            Step::Rest
+            JobAction::Idle
         );
         ahead.latest = Some(time("01T02:00:00"));
         assert_eq!(
             step_of("a", &hourly, &[ahead], "01T03:10:00"),
-            Step::Run(time("01T03:00:00"))
+            JobAction::Run(time("01T03:00:00"))
         );
     }
 
     #[test]
     fn dependent_job_waits_and_is_skipped_if_its_dependency_fails() {
         let specs = [
-            spec("a", "0 * * * *", Missed::Once, &[]),
-            spec("b", "5 */2 * * *", Missed::Once, &["a"]),
+            spec("a", "0 * * * *", MissedRunPolicy::Once, &[]),
+            spec("b", "5 */2 * * *", MissedRunPolicy::Once, &["a"]),
         ];
         let b = || state("b", Some("01T02:05:00"));
         let now = "01T04:05:00";
         for (a, expected) in [
-            (state("a", Some("01T03:00:00")), Step::Wait),
+            (state("a", Some("01T03:00:00")), JobAction::Wait),
             (
                 state("a", Some("01T04:00:00")),
-                Step::Run(time("01T04:05:00")),
+                JobAction::Run(time("01T04:05:00")),
             ),
         ] {
             assert_eq!(step_of("b", &specs, &[a, b()], now), expected);
@@ -286,14 +291,15 @@ mod tests {
             latest_ok: Some(time("01T03:00:00")),
             ..state("a", Some("01T04:00:00"))
         };
-        let Step::Skip { at, why } = step_of("b", &specs, &[failed.clone(), b()], now) else {
+        let JobAction::Skip { at, reason: why } = step_of("b", &specs, &[failed.clone(), b()], now)
+        else {
             panic!("it is not skipped");
         };
         assert_eq!(
             (at, why.as_str()),
             (
                 time("01T04:05:00"),
-                "a was not done for 2026-03-01T04:00:00Z"
+                "a did not succeed for 2026-03-01T04:00:00Z"
             )
         );
         // The job has since succeeded for a later due time, which is at least as good.
@@ -303,28 +309,28 @@ mod tests {
         };
         assert_eq!(
             step_of("b", &specs, &[later, b()], "01T05:30:00"),
-            Step::Run(time("01T04:05:00"))
+            JobAction::Run(time("01T04:05:00"))
         );
         // A running job has not ended.
         let running = JobState {
             latest: Some(time("01T04:00:00")),
             ..state("a", Some("01T03:00:00"))
         };
-        assert_eq!(step_of("b", &specs, &[running, b()], now), Step::Wait);
+        assert_eq!(step_of("b", &specs, &[running, b()], now), JobAction::Wait);
         // A job that was never due is not waited for.
         let mut new = state("a", None);
         new.since = time("01T04:01:00");
         assert_eq!(
             step_of("b", &specs, &[new, b()], now),
-            Step::Run(time("01T04:05:00"))
+            JobAction::Run(time("01T04:05:00"))
         );
     }
 
     #[test]
     fn dependent_of_a_slow_job_does_not_starve() {
         let specs = [
-            spec("a", "* * * * *", Missed::Once, &[]),
-            spec("b", "* * * * *", Missed::Once, &["a"]),
+            spec("a", "* * * * *", MissedRunPolicy::Once, &[]),
+            spec("b", "* * * * *", MissedRunPolicy::Once, &["a"]),
         ];
         // `a` takes more than a minute: when it ends, it is due again.
         let a = JobState {
@@ -334,18 +340,18 @@ mod tests {
         let b = state("b", Some("01T01:00:00"));
         assert_eq!(
             step_of("b", &specs, &[a, b], "01T01:03:20"),
-            Step::Run(time("01T01:01:00"))
+            JobAction::Run(time("01T01:01:00"))
         );
     }
 
     proptest! {
-        /// Whatever the clock does, no due time is run twice, and each run is for a due time of the schedule.
+        /// No due time is run twice, and each run is for a due time of the schedule, even if the clock jumps.
         #[test]
-        fn outlook_with_a_jumping_clock_repeats_no_due_time(
+        fn decide_with_a_jumping_clock_repeats_no_due_time(
             minutes in prop::collection::vec(-90..200_i64, 1..60),
             cron in prop::sample::select(&["*/7 * * * *", "0 * * * *", "30 2 * * *"][..]),
         ) {
-            let specs = [spec("a", cron, Missed::Once, &[])];
+            let specs = [spec("a", cron, MissedRunPolicy::Once, &[])];
             let schedule = specs[0].schedule.clone().unwrap();
             let mut now = time("10T00:00:00");
             let mut done: Vec<DateTime<Utc>> = Vec::new();
@@ -354,7 +360,7 @@ mod tests {
                 let mut state = state("a", None);
                 state.since = time("09T00:00:00");
                 state.latest = done.iter().copied().filter(|at| *at <= now).max();
-                if let Step::Run(at) = outlook(&specs, &[state], now).steps.remove(0).1 {
+                if let JobAction::Run(at) = decide(&specs, &[state], now).actions.remove(0).1 {
                     prop_assert!(at <= now);
                     prop_assert_eq!(schedule.latest_at(at), Some(at));
                     prop_assert!(!done.contains(&at), "{} comes twice", at);

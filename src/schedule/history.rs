@@ -9,7 +9,7 @@ use crate::store::{JobEnd, JobHolder, JobRun, JobState, OrganisationStore, RunSt
 
 /// The history of runs. [`OrganisationStore`] documents each operation.
 #[async_trait]
-pub trait History: Send + Sync {
+pub trait RunHistory: Send + Sync {
     /// Records the schedule of a job.
     async fn set_schedule(
         &self,
@@ -20,9 +20,9 @@ pub trait History: Send + Sync {
     /// Returns the state of all jobs.
     async fn states(&self, now: DateTime<Utc>) -> Result<Vec<JobState>, StoreError>;
     /// Returns the runs that are not over.
-    async fn open(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError>;
+    async fn open_runs(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError>;
     /// Returns the run of a job that is not over.
-    async fn running(&self, job: &str) -> Result<Option<JobRun>, StoreError>;
+    async fn running_run(&self, job: &str) -> Result<Option<JobRun>, StoreError>;
     /// Claims a run.
     async fn claim(
         &self,
@@ -57,9 +57,14 @@ pub trait History: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
     /// Records a heartbeat.
-    async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError>;
+    async fn record_heartbeat(
+        &self,
+        run: Uuid,
+        holder: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
     /// Records that a run is retried: the number of the attempt, and the number of failures.
-    async fn again(
+    async fn record_retry(
         &self,
         run: Uuid,
         holder: Uuid,
@@ -68,13 +73,13 @@ pub trait History: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
     /// Ends a run.
-    async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError>;
+    async fn record_end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError>;
     /// Deletes old runs.
-    async fn forget(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+    async fn delete_before(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
 }
 
 #[async_trait]
-impl History for OrganisationStore {
+impl RunHistory for OrganisationStore {
     async fn set_schedule(
         &self,
         job: &str,
@@ -88,11 +93,11 @@ impl History for OrganisationStore {
         self.job_states(now).await
     }
 
-    async fn open(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError> {
+    async fn open_runs(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError> {
         self.open_job_runs(now).await
     }
 
-    async fn running(&self, job: &str) -> Result<Option<JobRun>, StoreError> {
+    async fn running_run(&self, job: &str) -> Result<Option<JobRun>, StoreError> {
         self.running_job(job).await
     }
 
@@ -136,14 +141,19 @@ impl History for OrganisationStore {
         why: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        self.give_up_job_run(run, status, why, now).await
+        self.abandon_job_run(run, status, why, now).await
     }
 
-    async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError> {
-        self.renew_job_run(run, holder, now).await
+    async fn record_heartbeat(
+        &self,
+        run: Uuid,
+        holder: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.record_job_heartbeat(run, holder, now).await
     }
 
-    async fn again(
+    async fn record_retry(
         &self,
         run: Uuid,
         holder: Uuid,
@@ -151,14 +161,14 @@ impl History for OrganisationStore {
         error: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        self.try_job_run_again(run, holder, tried, error, now).await
+        self.record_job_retry(run, holder, tried, error, now).await
     }
 
-    async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError> {
+    async fn record_end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError> {
         self.end_job_run(run, holder, end).await
     }
 
-    async fn forget(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.forget_job_runs(before).await
+    async fn delete_before(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.delete_old_job_runs(before).await
     }
 }

@@ -32,7 +32,7 @@ pub struct JobContext {
     pub scheduled_for: DateTime<Utc>,
     /// A signal that the run should end soon. A job that supports it ends after the current step and returns
     /// [`JobFailure::Stopped`]; any other job is dropped after a grace period.
-    pub stop: Stop,
+    pub stop: StopSignal,
 }
 
 /// The outcome of a successful run.
@@ -65,24 +65,24 @@ pub enum JobFailure {
 
 impl JobFailure {
     /// Returns a failure caused by `error`.
-    pub fn because(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn from_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
     }
 }
 
 /// The receiver of a stop request. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub struct StopSignal {
     requested: watch::Receiver<bool>,
 }
 
 /// The sender of a stop request: once, to all receivers.
 #[derive(Debug, Clone)]
-pub struct Stopper {
+pub struct StopSender {
     request: watch::Sender<bool>,
 }
 
-impl Default for Stopper {
+impl Default for StopSender {
     fn default() -> Self {
         Self {
             request: watch::Sender::new(false),
@@ -90,21 +90,21 @@ impl Default for Stopper {
     }
 }
 
-impl Stopper {
+impl StopSender {
     /// Requests a stop.
     pub fn stop(&self) {
         self.request.send_replace(true);
     }
 
     /// Returns a receiver of the request.
-    pub fn stop_of(&self) -> Stop {
-        Stop {
+    pub fn subscribe(&self) -> StopSignal {
+        StopSignal {
             requested: self.request.subscribe(),
         }
     }
 }
 
-impl Stop {
+impl StopSignal {
     /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         *self.requested.borrow()

@@ -5,7 +5,7 @@
 //! | `due` | decides what is due, from the declared jobs and their history; no I/O |
 //! | `job` | defines a job and its outcomes |
 //! | `history` | the interface to the store in which runs are recorded and claimed |
-//! | `work` | executes one claimed run: its lease, attempts, timeout and end |
+//! | `worker` | executes one claimed run: its lease, attempts, timeout and end |
 //! | `daemon` | runs due jobs, and takes over runs of dead processes |
 //! | `once` | runs one job on request |
 //! | `webhook` | reports failures |
@@ -25,12 +25,12 @@ mod history;
 mod job;
 mod once;
 mod webhook;
-mod work;
+mod worker;
 
-pub use daemon::{Pace, Scheduler};
-pub use due::{Outlook, Step, outlook};
-pub use history::History;
-pub use job::{Job, JobContext, JobFailure, JobOutcome, Jobs, Stop, Stopper};
-pub use once::{Once, run_once};
+pub use daemon::{CheckIntervals, Scheduler};
+pub use due::{JobAction, ScheduleDecision, decide};
+pub use history::RunHistory;
+pub use job::{Job, JobContext, JobFailure, JobOutcome, Jobs, StopSender, StopSignal};
+pub use once::{RunOnceOutcome, run_once};
 pub use webhook::{Webhook, WebhookError};
-pub use work::{Cause, HEARTBEAT, LEASE, Worker};
+pub use worker::{FailureCause, HEARTBEAT_INTERVAL, LEASE_TIMEOUT, Worker};

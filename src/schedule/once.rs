@@ -1,15 +1,15 @@
 //! Runs one job on request: by cron, systemd, Kubernetes or a person.
 
-use super::job::{JobOutcome, Stop};
-use super::work::{Cause, HEARTBEAT, LEASE, Worker};
+use super::job::{JobOutcome, StopSignal};
+use super::worker::{FailureCause, HEARTBEAT_INTERVAL, LEASE_TIMEOUT, Worker};
 use crate::model::JobSpec;
 use crate::store::{JobRun, RunStatus, StoreError};
 
 /// The result of a run on request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Once {
+pub enum RunOnceOutcome {
     /// The job ran.
-    Ran {
+    Completed {
         /// The final status.
         status: RunStatus,
         /// The outcome.
@@ -17,16 +17,20 @@ pub enum Once {
         /// The error, if the run failed.
         error: Option<String>,
         /// The cause of the failure, if the run failed.
-        cause: Cause,
+        cause: FailureCause,
     },
     /// The job is running in another process.
-    Elsewhere(Box<JobRun>),
+    AlreadyRunning(Box<JobRun>),
     /// Another process has taken over the run.
-    Lost,
+    TakenOver,
 }
 
 /// Runs the job now, unless it is already running. A run whose process died is detected within 30 seconds.
-pub async fn run_once(worker: &Worker, spec: &JobSpec, stop: Stop) -> Result<Once, StoreError> {
+pub async fn run_once(
+    worker: &Worker,
+    spec: &JobSpec,
+    stop: StopSignal,
+) -> Result<RunOnceOutcome, StoreError> {
     let history = &*worker.history;
     loop {
         let now = worker.clock.now();
@@ -34,34 +38,34 @@ pub async fn run_once(worker: &Worker, spec: &JobSpec, stop: Stop) -> Result<Onc
             .claim(&spec.name, now, true, &worker.holder, now)
             .await?
         {
-            return Ok(match worker.work(spec, run, stop).await {
-                Some(worked) => Once::Ran {
+            return Ok(match worker.execute(spec, run, stop).await {
+                Some(worked) => RunOnceOutcome::Completed {
                     status: worked.status,
                     outcome: worked.outcome,
                     error: worked.error,
                     cause: worked.cause,
                 },
-                None => Once::Lost,
+                None => RunOnceOutcome::TakenOver,
             });
         }
-        let Some(other) = history.running(&spec.name).await? else {
+        let Some(other) = history.running_run(&spec.name).await? else {
             // The other run has just ended.
             continue;
         };
         let since = worker.clock.elapsed();
-        while worker.clock.elapsed() - since < LEASE {
+        while worker.clock.elapsed() - since < LEASE_TIMEOUT {
             tokio::select! {
-                () = worker.clock.sleep(HEARTBEAT / 5) => {}
-                () = stop.wait() => return Ok(Once::Elsewhere(Box::new(other))),
+                () = worker.clock.sleep(HEARTBEAT_INTERVAL / 5) => {}
+                () = stop.wait() => return Ok(RunOnceOutcome::AlreadyRunning(Box::new(other))),
             }
-            match history.running(&spec.name).await? {
-                Some(run) if run.id == other.id && run.beats == other.beats => {}
-                Some(run) => return Ok(Once::Elsewhere(Box::new(run))),
+            match history.running_run(&spec.name).await? {
+                Some(run) if run.id == other.id && run.heartbeats == other.heartbeats => {}
+                Some(run) => return Ok(RunOnceOutcome::AlreadyRunning(Box::new(run))),
                 None => break,
             }
         }
-        if let Some(run) = history.running(&spec.name).await?
-            && (run.id, run.beats) == (other.id, other.beats)
+        if let Some(run) = history.running_run(&spec.name).await?
+            && (run.id, run.heartbeats) == (other.id, other.heartbeats)
         {
             // The holder is dead. If the run is for a due time, the schedule resumes it.
             let why = "its process ended while it ran";

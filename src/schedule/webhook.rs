@@ -14,11 +14,11 @@ use crate::model::JobSpec;
 use crate::store::{JobEnd, JobRun};
 
 /// The timeout of one call.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of calls for one report.
-const TRIES: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 /// The wait before the second call; before the n-th call it is n - 1 times as long.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// The HTTP client cannot be created.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ impl Webhook {
     /// Returns a webhook with this URL.
     pub fn new(url: WebhookUrl) -> Result<Self, WebhookError> {
         let client = Client::builder()
-            .timeout(TIMEOUT)
+            .timeout(CALL_TIMEOUT)
             // The message is for this address only.
             .redirect(Policy::none())
             .user_agent(concat!("plantlake/", env!("CARGO_PKG_VERSION")))
@@ -45,7 +45,7 @@ impl Webhook {
     }
 
     /// Reports how a run ended.
-    pub async fn tell(&self, spec: &JobSpec, run: &JobRun, end: &JobEnd) {
+    pub async fn report_failure(&self, spec: &JobSpec, run: &JobRun, end: &JobEnd) {
         let body = json!({
             "event": "job.failed",
             "job": spec.name,
@@ -60,17 +60,17 @@ impl Webhook {
             "started_at": run.started_at,
             "ended_at": end.at,
         });
-        for number in 1..=TRIES {
+        for number in 1..=MAX_ATTEMPTS {
             let told = self.post(body.to_string()).await;
-            METRICS.jobs.told(told.is_ok());
+            METRICS.jobs.count_webhook_call(told.is_ok());
             match told {
                 Ok(()) => return,
                 Err(why) => {
-                    tracing::error!(job = %spec.name, "cannot call the webhook, attempt {number} of {TRIES}: {why}")
+                    tracing::error!(job = %spec.name, "cannot call the webhook, attempt {number} of {MAX_ATTEMPTS}: {why}")
                 }
             }
-            if number < TRIES {
-                tokio::time::sleep(PAUSE * number).await;
+            if number < MAX_ATTEMPTS {
+                tokio::time::sleep(RETRY_WAIT * number).await;
             }
         }
     }
@@ -78,7 +78,7 @@ impl Webhook {
     async fn post(&self, body: String) -> Result<(), String> {
         let request = self
             .client
-            .post(self.url.reveal())
+            .post(self.url.expose())
             .header(CONTENT_TYPE, "application/json");
         let answer = request.body(body).send().await;
         // The error's text would contain the URL.

@@ -35,7 +35,7 @@ fn sentences(known: &Specifications, is_new: &dyn Fn(&str) -> bool) -> Vec<Strin
     }
     let unit = known.unit.as_deref();
     if let Some(unit) = unit {
-        found.push(format!("measures in {}", named(unit)));
+        found.push(format!("measures in {}", unit_with_symbol(unit)));
     }
     let words = unit.map_or("", unit_words);
     match (known.range_low, known.range_high) {
@@ -75,7 +75,7 @@ fn sentence(key: &str, value: &Value, is_new: &dyn Fn(&str) -> bool) -> Option<S
 }
 
 /// Returns the name of a unit with its symbol, because users search for both.
-fn named(unit: &str) -> String {
+fn unit_with_symbol(unit: &str) -> String {
     match unit_words(unit) {
         words if words == unit => words.to_owned(),
         words => format!("{words} ({unit})"),
@@ -83,7 +83,7 @@ fn named(unit: &str) -> String {
 }
 
 fn unit_words(unit: &str) -> &str {
-    Unit::named(unit).map_or(unit, |unit| unit.words)
+    Unit::from_name(unit).map_or(unit, |unit| unit.words)
 }
 
 #[cfg(test)]

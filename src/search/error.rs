@@ -1,6 +1,6 @@
 //! Errors of searches and of the index.
 
-use super::handover::HandoverFailed;
+use super::handover::HandoverError;
 use super::index::IndexError;
 use super::models::ModelError;
 
@@ -31,7 +31,7 @@ pub enum SearchError {
     Model(#[from] ModelError),
     /// The process that owns the index failed.
     #[error(transparent)]
-    Handover(#[from] HandoverFailed),
+    Handover(#[from] HandoverError),
     /// There is no index yet.
     #[error("there is no search index yet: {0}")]
     NotReady(String),

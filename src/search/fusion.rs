@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::model::AssetId;
 
 /// The rank constant; the value of the paper. A larger one reduces the weight of the first ranks.
-const K: f64 = 60.0;
+const RANK_CONSTANT: f64 = 60.0;
 
 /// Merges two rankings by reciprocal rank fusion (Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion outperforms
 /// Condorcet*, SIGIR 2009). The score of an asset is the sum of 1 / (60 + its rank) over the lists that contain it.
@@ -14,7 +14,7 @@ pub(super) fn fuse(lists: [&[(AssetId, f32)]; 2]) -> Vec<(AssetId, f64)> {
     let mut scores: HashMap<AssetId, f64> = HashMap::new();
     for list in lists {
         for (rank, (id, _)) in (1_u32..).zip(list) {
-            *scores.entry(*id).or_default() += 1.0 / (K + f64::from(rank));
+            *scores.entry(*id).or_default() += 1.0 / (RANK_CONSTANT + f64::from(rank));
         }
     }
     let mut fused: Vec<_> = scores.into_iter().collect();

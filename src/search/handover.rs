@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::error::SearchError;
 use super::indexing::{IndexProgress, IndexReport};
-use super::searcher::{Ask, Found, LONGEST_QUERY, RankedBy, Search};
-use crate::catalog::{LiveState, Visible};
+use super::searcher::{MAX_QUERY_CHARS, RankingMethod, Search, SearchRequest, SearchResult};
+use crate::catalog::{LiveState, VisibleAssets};
 
 /// The maximum length of a request in bytes.
-const LONGEST: u64 = 8 * LONGEST_QUERY as u64;
+const MAX_REQUEST_BYTES: u64 = 8 * MAX_QUERY_CHARS as u64;
 
 /// A request to the process that owns the index.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub enum Request {
         /// The maximum number of results.
         limit: usize,
         /// The requested ranking.
-        by: Option<RankedBy>,
+        by: Option<RankingMethod>,
     },
 }
 
@@ -59,7 +59,7 @@ pub enum Outcome {
     /// The search is complete.
     Found {
         /// The results, best first.
-        found: Vec<Found>,
+        found: Vec<SearchResult>,
         /// Whether the index has embeddings to rank by.
         has_meanings: bool,
     },
@@ -68,27 +68,27 @@ pub enum Outcome {
 /// The error for a request that the other process rejected or did not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("the process that owns the search index ({folder}) failed: {problem}")]
-pub struct HandoverFailed {
+pub struct HandoverError {
     folder: String,
     problem: String,
 }
 
-fn socket(folder: &Path) -> PathBuf {
+fn socket_path(folder: &Path) -> PathBuf {
     folder.join("socket")
 }
 
 /// Sends a request to the process that owns the index in `folder`; none if no process accepts the connection.
-pub async fn hand_over(
+pub async fn send_request(
     folder: &Path,
     request: &Request,
     progress: &(dyn Fn(IndexProgress) + Send + Sync),
-) -> Option<Result<Outcome, HandoverFailed>> {
-    let stream = UnixStream::connect(socket(folder)).await.ok()?;
-    let failed = |problem: String| HandoverFailed {
+) -> Option<Result<Outcome, HandoverError>> {
+    let stream = UnixStream::connect(socket_path(folder)).await.ok()?;
+    let failed = |problem: String| HandoverError {
         folder: folder.display().to_string(),
         problem,
     };
-    let told = talk(stream, request, progress).await;
+    let told = exchange(stream, request, progress).await;
     Some(match told {
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(problem)) => Err(failed(problem)),
@@ -96,13 +96,13 @@ pub async fn hand_over(
     })
 }
 
-async fn talk(
+async fn exchange(
     stream: UnixStream,
     request: &Request,
     progress: &(dyn Fn(IndexProgress) + Send + Sync),
 ) -> std::io::Result<Result<Outcome, String>> {
     let (reader, mut writer) = stream.into_split();
-    send(&mut writer, request).await?;
+    write_line(&mut writer, request).await?;
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
@@ -116,14 +116,14 @@ async fn talk(
     ))
 }
 
-async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, line: &T) -> std::io::Result<()> {
+async fn write_line<T: Serialize>(writer: &mut OwnedWriteHalf, line: &T) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     writer.write_all(&text).await
 }
 
 /// Accepts requests for `search`, whose index is in `folder`, for as long as the future is polled.
-pub(super) async fn take_requests(
+pub(super) async fn serve_requests(
     search: &Search,
     folder: &Path,
     catalog: &watch::Receiver<LiveState>,
@@ -133,7 +133,7 @@ pub(super) async fn take_requests(
         Err(error) => {
             tracing::warn!(
                 "cannot accept requests of `plantlake search` and `plantlake index` at {}: {error}",
-                socket(folder).display()
+                socket_path(folder).display()
             );
             return;
         }
@@ -144,7 +144,7 @@ pub(super) async fn take_requests(
             connected = listener.accept() => match connected {
                 Ok((stream, _)) => {
                     let (reader, writer) = stream.into_split();
-                    working.spawn(answer(search.clone(), catalog.clone(), reader, writer));
+                    working.spawn(serve_connection(search.clone(), catalog.clone(), reader, writer));
                 }
                 Err(error) => {
                     tracing::debug!("cannot accept a request of another process: {error}");
@@ -158,7 +158,7 @@ pub(super) async fn take_requests(
 
 async fn listen(folder: &Path) -> std::io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
-    let path = socket(folder);
+    let path = socket_path(folder);
     tokio::fs::create_dir_all(folder).await?;
     if UnixStream::connect(&path).await.is_ok() {
         return Err(std::io::Error::other("another server accepts them"));
@@ -173,14 +173,14 @@ async fn listen(folder: &Path) -> std::io::Result<UnixListener> {
     UnixListener::bind(&path)
 }
 
-async fn answer(
+async fn serve_connection(
     search: Search,
     catalog: watch::Receiver<LiveState>,
     reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
 ) {
     let mut line = String::new();
-    let mut reader = BufReader::new(reader.take(LONGEST));
+    let mut reader = BufReader::new(reader.take(MAX_REQUEST_BYTES));
     if reader.read_line(&mut line).await.is_err() {
         return;
     }
@@ -190,7 +190,7 @@ async fn answer(
             let problem =
                 format!("invalid request ({error}); it may come from another version of plantlake");
             // The client may have disconnected.
-            let _ = send(&mut writer, &Line::Failed(problem)).await;
+            let _ = write_line(&mut writer, &Line::Failed(problem)).await;
             return;
         }
     };
@@ -199,14 +199,14 @@ async fn answer(
         let _ = teller.send(now);
     };
     let snapshot = Arc::clone(&catalog.borrow().snapshot);
-    let work = carry_out(&search, &snapshot, request, &progress);
+    let work = execute(&search, &snapshot, request, &progress);
     tokio::pin!(work);
     let last = loop {
         tokio::select! {
             biased;
             Some(now) = told.recv() => {
                 // The client has disconnected: the work ends, and completed batches remain.
-                if send(&mut writer, &Line::Progress(now)).await.is_err() {
+                if write_line(&mut writer, &Line::Progress(now)).await.is_err() {
                     return;
                 }
             }
@@ -216,10 +216,10 @@ async fn answer(
             },
         }
     };
-    let _ = send(&mut writer, &last).await;
+    let _ = write_line(&mut writer, &last).await;
 }
 
-async fn carry_out(
+async fn execute(
     search: &Search,
     snapshot: &Arc<crate::catalog::Snapshot>,
     request: Request,
@@ -231,14 +231,14 @@ async fn carry_out(
             Ok(Outcome::Indexed(report))
         }
         Request::Search { text, limit, by } => {
-            let ask = Ask {
+            let ask = SearchRequest {
                 text,
                 limit,
-                granted: Arc::new(Visible::All),
+                granted: Arc::new(VisibleAssets::All),
                 by,
             };
             let found = search.search(&ask, snapshot).await?;
-            let has_meanings = search.has_meanings();
+            let has_meanings = search.has_embeddings();
             Ok(Outcome::Found {
                 found,
                 has_meanings,

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
+use super::bm25;
 use super::describe::{self, describe};
 use super::error::SearchError;
-use super::index::{Point, Stored, VectorIndex};
+use super::index::{Point, StoredPoint, VectorIndex};
 use super::models::{BiEncoder, ModelError};
-use super::searcher::{ModelRuns, Ready};
-use super::words;
+use super::searcher::{ModelRunner, ReadyCollection};
 use crate::catalog::Snapshot;
 use crate::model::AssetId;
 
 /// The number of assets that are written to the index at once.
-const BATCH: usize = 256;
+const BATCH_SIZE: usize = 256;
 /// The number of changes above which a pass optimises the index.
-const MANY: usize = 1_000;
+const OPTIMISE_THRESHOLD: usize = 1_000;
 
 /// The progress of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,42 +65,43 @@ pub struct IndexReport {
 /// model.
 pub(super) fn collection_name(model: Option<&str>) -> String {
     let model = model.map_or("words", |hash| hash.get(..16).unwrap_or(hash));
-    format!("{}{model}", forms())
+    format!("{}{model}", version_prefix())
 }
 
-fn forms() -> String {
-    format!("t{}w{}-", describe::VERSION, words::VERSION)
+fn version_prefix() -> String {
+    format!("t{}w{}-", describe::VERSION, bm25::VERSION)
 }
 
 /// Whether a collection has descriptions and words of the current versions.
-fn has_these_words(collection: &str) -> bool {
-    collection.starts_with(&forms())
+fn has_current_versions(collection: &str) -> bool {
+    collection.starts_with(&version_prefix())
 }
 
 /// A pass of indexing.
-pub(super) struct Pass<'a> {
+pub(super) struct IndexPass<'a> {
     pub index: &'a dyn VectorIndex,
-    pub runs: &'a ModelRuns,
+    pub runs: &'a ModelRunner,
     /// The model; none to index words only.
-    pub model: Option<Model>,
+    pub model: Option<PassModel>,
     pub snapshot: &'a Snapshot,
     /// Whether to index all assets again.
     pub full: bool,
     /// Called with the progress.
     pub progress: &'a (dyn Fn(IndexProgress) + Send + Sync),
     /// Called when a collection can be searched.
-    pub ready: &'a (dyn Fn(Ready) + Send + Sync),
+    pub ready: &'a (dyn Fn(ReadyCollection) + Send + Sync),
 }
 
 /// Loads a model, or returns the loaded one. Blocks.
-pub(super) type Load = Arc<dyn Fn() -> Result<Option<Arc<BiEncoder>>, ModelError> + Send + Sync>;
+pub(super) type ModelLoader =
+    Arc<dyn Fn() -> Result<Option<Arc<BiEncoder>>, ModelError> + Send + Sync>;
 
 /// The model of a pass.
-pub(super) struct Model {
+pub(super) struct PassModel {
     /// The SHA-256 of the model's weights.
     pub fingerprint: String,
     /// Loads the model; called when the first text is embedded.
-    pub load: Load,
+    pub load: ModelLoader,
     pub dimensions: usize,
 }
 
@@ -111,18 +112,18 @@ struct Change {
     text: String,
     hash: u64,
     /// Whether the index has an embedding of the asset, even if it is outdated.
-    had_meaning: bool,
+    had_embedding: bool,
 }
 
-impl Pass<'_> {
+impl IndexPass<'_> {
     /// Updates the index.
     pub async fn run(self) -> Result<IndexReport, SearchError> {
-        let in_force = self.index.in_force().await?;
-        let serving = in_force.filter(|serving| has_these_words(serving));
+        let in_force = self.index.active_collection().await?;
+        let serving = in_force.filter(|serving| has_current_versions(serving));
         let name = self.collection(serving.as_deref());
         let dimensions = self.model.as_ref().map(|model| model.dimensions);
         self.index.create(&name, dimensions).await?;
-        let stored = self.index.stored(&name).await?;
+        let stored = self.index.stored_points(&name).await?;
         let (changes, gone) = self.differences(&stored);
         if !gone.is_empty() {
             self.index.remove(&name, &gone).await?;
@@ -130,40 +131,43 @@ impl Pass<'_> {
         let serves = serving.as_deref() == Some(&*name);
         if let Some(serving) = &serving {
             // Embeddings of another model are unusable here. Up to 1% of assets without an embedding is tolerated.
-            let without = changes.iter().filter(|change| !change.had_meaning).count();
+            let without = changes
+                .iter()
+                .filter(|change| !change.had_embedding)
+                .count();
             let is_whole = serves && without * 100 <= self.snapshot.catalog().assets.len();
-            (self.ready)(self.ready_with(serving, is_whole));
+            (self.ready)(self.to_ready_collection(serving, is_whole));
         }
         if self.model.is_none() || serving.is_none() {
-            self.put_words(&name, &changes).await?;
+            self.index_words(&name, &changes).await?;
         } else if serves {
             // Assets without an embedding become searchable by words while the embeddings are computed.
             let new: Vec<Change> = changes
                 .iter()
-                .filter(|change| !change.had_meaning)
+                .filter(|change| !change.had_embedding)
                 .cloned()
                 .collect();
-            if new.len() > BATCH {
-                self.put_words(&name, &new).await?;
+            if new.len() > BATCH_SIZE {
+                self.index_words(&name, &new).await?;
             }
         }
         if serving.is_none() {
-            self.index.put_in_force(&name).await?;
-            (self.ready)(self.ready_with(&name, false));
+            self.index.activate(&name).await?;
+            (self.ready)(self.to_ready_collection(&name, false));
         }
-        self.put_meanings(&name, &changes).await?;
-        if !serves || changes.len() > MANY {
+        self.index_embeddings(&name, &changes).await?;
+        if !serves || changes.len() > OPTIMISE_THRESHOLD {
             (self.progress)(IndexProgress {
                 stage: IndexStage::Settling,
                 done: 0,
                 total: changes.len(),
             });
-            self.index.settle(&name).await?;
+            self.index.optimise(&name).await?;
         }
         if !serves && serving.is_some() {
-            self.index.put_in_force(&name).await?;
+            self.index.activate(&name).await?;
         }
-        (self.ready)(self.ready_with(&name, true));
+        (self.ready)(self.to_ready_collection(&name, true));
         Ok(IndexReport {
             collection: name,
             assets: self.snapshot.catalog().assets.len(),
@@ -182,17 +186,17 @@ impl Pass<'_> {
         }
     }
 
-    fn ready_with(&self, collection: &str, has_meanings: bool) -> Ready {
+    fn to_ready_collection(&self, collection: &str, has_meanings: bool) -> ReadyCollection {
         let model = self.model.as_ref().filter(|_| has_meanings);
-        Ready {
+        ReadyCollection {
             collection: collection.to_owned(),
             model: model.map(|model| model.fingerprint.clone()),
         }
     }
 
     /// Returns the assets to index and the ids to remove.
-    fn differences(&self, stored: &[Stored]) -> (Vec<Change>, Vec<AssetId>) {
-        let known: HashMap<AssetId, &Stored> =
+    fn differences(&self, stored: &[StoredPoint]) -> (Vec<Change>, Vec<AssetId>) {
+        let known: HashMap<AssetId, &StoredPoint> =
             stored.iter().map(|stored| (stored.id, stored)).collect();
         let needs_meaning = self.model.is_some();
         let mut changes = Vec::new();
@@ -200,7 +204,7 @@ impl Pass<'_> {
             let text = describe(asset);
             let hash = XxHash64::oneshot(0, text.as_bytes());
             let stored = known.get(&asset.id);
-            let had_meaning = stored.is_some_and(|stored| stored.has_meaning);
+            let had_meaning = stored.is_some_and(|stored| stored.has_embedding);
             let is_current =
                 stored.is_some_and(|stored| stored.hash == hash) && (had_meaning || !needs_meaning);
             if self.full || !is_current {
@@ -208,7 +212,7 @@ impl Pass<'_> {
                     id: asset.id,
                     text,
                     hash,
-                    had_meaning,
+                    had_embedding: had_meaning,
                 });
             }
         }
@@ -218,14 +222,14 @@ impl Pass<'_> {
     }
 
     /// Indexes words. An interrupted pass may already have indexed some of them; repeating that is cheap.
-    async fn put_words(&self, name: &str, changes: &[Change]) -> Result<(), SearchError> {
+    async fn index_words(&self, name: &str, changes: &[Change]) -> Result<(), SearchError> {
         self.in_batches(IndexStage::Words, name, changes, |batch| async move {
             Ok(vec![None; batch.len()])
         })
         .await
     }
 
-    async fn put_meanings(&self, name: &str, changes: &[Change]) -> Result<(), SearchError> {
+    async fn index_embeddings(&self, name: &str, changes: &[Change]) -> Result<(), SearchError> {
         let Some(model) = &self.model else {
             return Ok(());
         };
@@ -233,7 +237,7 @@ impl Pass<'_> {
             let load = Arc::clone(&model.load);
             let texts: Vec<String> = batch.iter().map(|change| change.text.clone()).collect();
             let meanings = self.runs.run(move |stop| {
-                let encoder = load()?.ok_or(ModelError::Stopped)?;
+                let encoder = load()?.ok_or(ModelError::Cancelled)?;
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
                 encoder.embed(&texts, stop)
             });
@@ -252,12 +256,12 @@ impl Pass<'_> {
         let total = changes.len();
         let mut done = 0;
         (self.progress)(IndexProgress { stage, done, total });
-        for batch in changes.chunks(BATCH) {
+        for batch in changes.chunks(BATCH_SIZE) {
             let meanings = meanings(batch).await?;
             let points = batch.iter().zip(meanings).map(|(change, meaning)| Point {
                 id: change.id,
-                meaning,
-                words: words::of_text(&change.text),
+                embedding: meaning,
+                words: bm25::text_vector(&change.text),
                 hash: change.hash,
             });
             self.index.put(name, points.collect()).await?;

@@ -7,11 +7,13 @@
 //! | `fusion` | the fusion of two rankings |
 //! | `handover` | requests from other processes on this machine |
 //! | `describe` | the description of an asset |
-//! | `words` | the tokens of a text, weighted for BM25 |
+//! | `bm25` | the tokens of a text, weighted for BM25 |
 //! | `models/` | the models: their files, download and execution |
 //! | `index/` | the vector index: in this process or in a Qdrant server |
-//! | `stop` | the cancellation of blocking work |
+//! | `cancellation` | the cancellation of blocking work |
 
+mod bm25;
+mod cancellation;
 mod describe;
 mod error;
 mod fusion;
@@ -20,12 +22,12 @@ pub mod index;
 mod indexing;
 pub mod models;
 mod searcher;
-mod stop;
 #[cfg(test)]
 mod tests;
-mod words;
 
+pub use cancellation::{CancelOnDrop, CancellationFlag};
 pub use error::SearchError;
 pub use indexing::{IndexProgress, IndexReport, IndexStage};
-pub use searcher::{Ask, Found, LONGEST_QUERY, MOST_RESULTS, RankedBy, Search, check_text};
-pub use stop::{Stop, StopOnDrop};
+pub use searcher::{
+    MAX_QUERY_CHARS, MAX_RESULTS, RankingMethod, Search, SearchRequest, SearchResult, check_text,
+};

@@ -10,46 +10,46 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::bm25;
+use super::cancellation::{CancelOnDrop, CancellationFlag};
 use super::describe::describe;
 use super::error::SearchError;
 use super::fusion::fuse;
-use super::handover::{Outcome, Request, hand_over, take_requests};
-use super::index::{Hits, IndexError, Lookup, Sparse, VectorIndex};
-use super::indexing::{IndexProgress, IndexReport, Model, Pass};
+use super::handover::{Outcome, Request, send_request, serve_requests};
+use super::index::{Hits, IndexError, IndexQuery, VectorIndex, WordVector};
+use super::indexing::{IndexPass, IndexProgress, IndexReport, PassModel};
 use super::models::{BiEncoder, CrossEncoder, ModelError, Models};
-use super::stop::{Stop, StopOnDrop};
-use super::words;
-use crate::catalog::{LiveState, Snapshot, Visible};
+use crate::catalog::{LiveState, Snapshot, VisibleAssets};
 use crate::model::AssetId;
 
 /// The maximum number of results of a search.
-pub const MOST_RESULTS: usize = 1_000;
+pub const MAX_RESULTS: usize = 1_000;
 /// The maximum length of a query in characters. Models read about 250 words of it.
-pub const LONGEST_QUERY: usize = 10_000;
+pub const MAX_QUERY_CHARS: usize = 10_000;
 
 /// The minimum length of each list, because fusion needs more candidates than results.
-const CANDIDATES: usize = 100;
+const MIN_CANDIDATES: usize = 100;
 /// The number of results that the cross-encoder re-ranks; each takes milliseconds.
-const READ_AGAIN: usize = 20;
+const RERANKED_RESULTS: usize = 20;
 /// The number of cached query embeddings.
-const REMEMBERED: usize = 1_000;
+const CACHED_QUERY_EMBEDDINGS: usize = 1_000;
 
 /// A search request.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct SearchRequest {
     /// The query in natural language.
     pub text: String,
     /// The maximum number of results.
     pub limit: usize,
     /// The assets that the user may read.
-    pub granted: Arc<Visible>,
+    pub granted: Arc<VisibleAssets>,
     /// The requested ranking; none for the best available one.
-    pub by: Option<RankedBy>,
+    pub by: Option<RankingMethod>,
 }
 
 /// A search result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Found {
+pub struct SearchResult {
     /// The asset.
     pub id: AssetId,
     /// The score of the ranking in `ranked_by`: the cross-encoder's logit, a sum of reciprocal ranks, a cosine, or
@@ -60,13 +60,13 @@ pub struct Found {
     /// The rank, starting at 1.
     pub rank: usize,
     /// The ranking that determined the rank.
-    pub ranked_by: RankedBy,
+    pub ranked_by: RankingMethod,
 }
 
 /// A ranking method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum RankedBy {
+pub enum RankingMethod {
     /// The cross-encoder, which reads query and description together.
     CrossEncoder,
     /// The fused lists of the bi-encoder and of BM25.
@@ -77,7 +77,7 @@ pub enum RankedBy {
     Bm25,
 }
 
-impl RankedBy {
+impl RankingMethod {
     /// All methods, best first.
     pub const ALL: [Self; 4] = [
         Self::CrossEncoder,
@@ -99,7 +99,7 @@ impl RankedBy {
 
 /// A collection that can be searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ready {
+pub(super) struct ReadyCollection {
     pub collection: String,
     /// The model of the collection's embeddings, if they are complete.
     pub model: Option<String>,
@@ -107,22 +107,22 @@ pub(super) struct Ready {
 
 /// Runs models on blocking threads, one at a time because each run uses all cores.
 #[derive(Debug)]
-pub(super) struct ModelRuns {
-    turns: Arc<Semaphore>,
+pub(super) struct ModelRunner {
+    permits: Arc<Semaphore>,
     runtime: Handle,
 }
 
-impl ModelRuns {
+impl ModelRunner {
     /// Runs `work` after the runs before it. If the future is dropped, `work` is asked to stop; the next run starts
     /// after it has ended.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Stop) -> Result<T, ModelError> + Send + 'static,
+        work: impl FnOnce(&CancellationFlag) -> Result<T, ModelError> + Send + 'static,
     ) -> Result<T, SearchError> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = Arc::clone(&self.permits).acquire_owned().await;
         let turn = turn.map_err(|_| SearchError::Ended)?;
-        let stop = Stop::default();
-        let _guard = StopOnDrop(stop.clone());
+        let stop = CancellationFlag::default();
+        let _guard = CancelOnDrop(stop.clone());
         let ran = self.runtime.spawn_blocking(move || {
             let _turn = turn;
             work(&stop)
@@ -138,7 +138,7 @@ enum State {
     Unknown,
     /// The last pass failed before the index was searchable.
     Failed(String),
-    Ready(Ready),
+    Ready(ReadyCollection),
 }
 
 /// A handle to the search and its index. Cheap to clone; the index and the models are opened at their first use.
@@ -151,33 +151,33 @@ pub struct Search {
 struct Shared {
     models: Models,
     index: Arc<dyn VectorIndex>,
-    runs: ModelRuns,
+    runs: ModelRunner,
     state: watch::Sender<State>,
     /// Held during a pass, so that passes do not overlap.
-    passes: Mutex<()>,
+    pass_lock: Mutex<()>,
     /// Whether a search waits for the embeddings, too; set if no other task computes them.
-    waits_for_meanings: bool,
+    waits_for_embeddings: bool,
     /// Embeddings of queries, by model and text.
-    remembered: Cache<(String, String), Arc<Vec<f32>>>,
+    query_embeddings: Cache<(String, String), Arc<Vec<f32>>>,
 }
 
 impl Search {
-    /// Creates a search with `models` over `index`. With `waits_for_meanings`, the first search waits until all
+    /// Creates a search with `models` over `index`. With `waits_for_embeddings`, the first search waits until all
     /// assets are embedded; without, only until their words are indexed. Must be called in a Tokio runtime, which
     /// then runs the work.
-    pub fn new(models: Models, index: Arc<dyn VectorIndex>, waits_for_meanings: bool) -> Self {
+    pub fn new(models: Models, index: Arc<dyn VectorIndex>, waits_for_embeddings: bool) -> Self {
         Self {
             shared: Arc::new(Shared {
                 models,
                 index,
-                runs: ModelRuns {
-                    turns: Arc::new(Semaphore::new(1)),
+                runs: ModelRunner {
+                    permits: Arc::new(Semaphore::new(1)),
                     runtime: Handle::current(),
                 },
                 state: watch::Sender::new(State::Unknown),
-                passes: Mutex::new(()),
-                waits_for_meanings,
-                remembered: Cache::new(REMEMBERED),
+                pass_lock: Mutex::new(()),
+                waits_for_embeddings,
+                query_embeddings: Cache::new(CACHED_QUERY_EMBEDDINGS),
             }),
         }
     }
@@ -189,20 +189,22 @@ impl Search {
         full: bool,
         progress: &(dyn Fn(IndexProgress) + Send + Sync),
     ) -> Result<IndexReport, SearchError> {
-        let _one = self.shared.passes.lock().await;
-        self.index_alone(snapshot, full, progress).await
+        let _one = self.shared.pass_lock.lock().await;
+        self.index_locked(snapshot, full, progress).await
     }
 
     /// Updates the index like [`Self::index`], unless another pass has made it searchable in the meantime.
-    async fn index_first(&self, snapshot: &Snapshot) -> Result<(), SearchError> {
-        let _one = self.shared.passes.lock().await;
+    async fn index_if_unsearchable(&self, snapshot: &Snapshot) -> Result<(), SearchError> {
+        let _one = self.shared.pass_lock.lock().await;
         if matches!(*self.shared.state.borrow(), State::Ready(_)) {
             return Ok(());
         }
-        self.index_alone(snapshot, false, &|_| {}).await.map(|_| ())
+        self.index_locked(snapshot, false, &|_| {})
+            .await
+            .map(|_| ())
     }
 
-    async fn index_alone(
+    async fn index_locked(
         &self,
         snapshot: &Snapshot,
         full: bool,
@@ -229,12 +231,12 @@ impl Search {
 
     async fn pass(
         &self,
-        model: Option<Model>,
+        model: Option<PassModel>,
         snapshot: &Snapshot,
         full: bool,
         progress: &(dyn Fn(IndexProgress) + Send + Sync),
     ) -> Result<IndexReport, SearchError> {
-        let pass = Pass {
+        let pass = IndexPass {
             index: &*self.shared.index,
             runs: &self.shared.runs,
             model,
@@ -249,7 +251,7 @@ impl Search {
     }
 
     /// Returns the bi-encoder for a pass. A damaged one is logged and treated as missing.
-    async fn model(&self) -> Option<Model> {
+    async fn model(&self) -> Option<PassModel> {
         let models = self.shared.models.clone();
         let looked = self
             .shared
@@ -267,7 +269,7 @@ impl Search {
             Err(_) => return None,
         };
         let models = self.shared.models.clone();
-        Some(Model {
+        Some(PassModel {
             fingerprint: identity.fingerprint,
             dimensions: identity.dimensions,
             load: Arc::new(move || models.bi_encoder()),
@@ -280,7 +282,7 @@ impl Search {
     pub async fn follow(&self, catalog: watch::Receiver<LiveState>, requests: Option<&Path>) {
         let others = async {
             if let Some(folder) = requests {
-                take_requests(self, folder, &catalog).await;
+                serve_requests(self, folder, &catalog).await;
             }
         };
         tokio::join!(self.follow_catalog(catalog.clone()), others);
@@ -289,7 +291,7 @@ impl Search {
     async fn follow_catalog(&self, mut catalog: watch::Receiver<LiveState>) {
         use std::time::Duration;
         /// The interval of checks for new models and of retries after a failure.
-        const AGAIN: Duration = Duration::from_secs(30);
+        const RETRY_INTERVAL: Duration = Duration::from_secs(30);
         let mut known: Option<(u64, Option<String>)> = None;
         let mut is_failing = false;
         loop {
@@ -317,7 +319,7 @@ impl Search {
                     Err(_) => {}
                 }
             }
-            let changed = tokio::time::timeout(AGAIN, catalog.changed()).await;
+            let changed = tokio::time::timeout(RETRY_INTERVAL, catalog.changed()).await;
             if matches!(changed, Ok(Err(_))) {
                 return;
             }
@@ -325,7 +327,7 @@ impl Search {
     }
 
     /// Returns the searchable collection, after a first pass if there is none yet.
-    async fn ready(&self, snapshot: &Arc<Snapshot>) -> Result<Ready, SearchError> {
+    async fn ready(&self, snapshot: &Arc<Snapshot>) -> Result<ReadyCollection, SearchError> {
         if let State::Ready(ready) = &*self.shared.state.borrow() {
             return Ok(ready.clone());
         }
@@ -336,8 +338,8 @@ impl Search {
             .shared
             .runs
             .runtime
-            .spawn(async move { search.index_first(&snapshot).await });
-        if self.shared.waits_for_meanings {
+            .spawn(async move { search.index_if_unsearchable(&snapshot).await });
+        if self.shared.waits_for_embeddings {
             (&mut pass).await.map_err(|_| SearchError::Ended)??;
         } else {
             tokio::select! {
@@ -353,22 +355,22 @@ impl Search {
     }
 
     /// Whether the searched collection has embeddings.
-    pub fn has_meanings(&self) -> bool {
+    pub fn has_embeddings(&self) -> bool {
         matches!(&*self.shared.state.borrow(), State::Ready(ready) if ready.model.is_some())
     }
 
     /// Searches the assets of `snapshot` and returns the results, best first. Dropping the future cancels the search.
     pub async fn search(
         &self,
-        ask: &Ask,
+        ask: &SearchRequest,
         snapshot: &Arc<Snapshot>,
-    ) -> Result<Vec<Found>, SearchError> {
-        check(ask)?;
+    ) -> Result<Vec<SearchResult>, SearchError> {
+        check_request(ask)?;
         // The caller's runtime may end before the connections to a Qdrant server do.
         let mut found = JoinSet::new();
         let (search, ask, snapshot) = (self.clone(), ask.clone(), Arc::clone(snapshot));
         found.spawn_on(
-            async move { search.find(&ask, &snapshot).await },
+            async move { search.run_search(&ask, &snapshot).await },
             &self.shared.runs.runtime,
         );
         match found.join_next().await {
@@ -377,23 +379,27 @@ impl Search {
         }
     }
 
-    async fn find(&self, ask: &Ask, snapshot: &Arc<Snapshot>) -> Result<Vec<Found>, SearchError> {
-        if matches!(&*ask.granted, Visible::Only(ids) if ids.is_empty()) {
+    async fn run_search(
+        &self,
+        ask: &SearchRequest,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Vec<SearchResult>, SearchError> {
+        if matches!(&*ask.granted, VisibleAssets::Only(ids) if ids.is_empty()) {
             return Ok(Vec::new());
         }
         let ready = match self.ready(snapshot).await {
             // A search on this machine beside a server, which owns the index.
             Err(SearchError::Index(error @ IndexError::InUse { .. })) => {
-                return self.find_beside(ask, snapshot, error).await;
+                return self.search_in_owner(ask, snapshot, error).await;
             }
             ready => ready?,
         };
-        match self.find_in(&ready, ask, snapshot).await {
+        match self.search_collection(&ready, ask, snapshot).await {
             // Another server with the same index has activated another collection.
             Err(SearchError::Index(IndexError::Missing { .. })) => {
                 self.shared.state.send_replace(State::Unknown);
                 let ready = self.ready(snapshot).await?;
-                self.find_in(&ready, ask, snapshot).await
+                self.search_collection(&ready, ask, snapshot).await
             }
             found => found,
         }
@@ -401,13 +407,14 @@ impl Search {
 
     /// Hands the search over to the process that owns the index, if it accepts requests. Only for users who may read
     /// all assets.
-    async fn find_beside(
+    async fn search_in_owner(
         &self,
-        ask: &Ask,
+        ask: &SearchRequest,
         snapshot: &Snapshot,
         in_use: IndexError,
-    ) -> Result<Vec<Found>, SearchError> {
-        let (IndexError::InUse { folder, .. }, Visible::All) = (&in_use, &*ask.granted) else {
+    ) -> Result<Vec<SearchResult>, SearchError> {
+        let (IndexError::InUse { folder, .. }, VisibleAssets::All) = (&in_use, &*ask.granted)
+        else {
             return Err(in_use.into());
         };
         let request = Request::Search {
@@ -415,7 +422,7 @@ impl Search {
             limit: ask.limit,
             by: ask.by,
         };
-        match hand_over(Path::new(folder), &request, &|_| ()).await {
+        match send_request(Path::new(folder), &request, &|_| ()).await {
             Some(Ok(Outcome::Found { mut found, .. })) => {
                 found.retain(|found| snapshot.asset(found.id).is_some());
                 Ok(found)
@@ -425,33 +432,33 @@ impl Search {
         }
     }
 
-    async fn find_in(
+    async fn search_collection(
         &self,
-        ready: &Ready,
-        ask: &Ask,
+        ready: &ReadyCollection,
+        ask: &SearchRequest,
         snapshot: &Arc<Snapshot>,
-    ) -> Result<Vec<Found>, SearchError> {
-        let meaning = self.meaning(ask, ready).await?;
-        let looks_at_words = ask.by != Some(RankedBy::BiEncoder);
-        let lookup = Lookup {
-            meaning: meaning.as_deref().cloned(),
+    ) -> Result<Vec<SearchResult>, SearchError> {
+        let meaning = self.query_embedding(ask, ready).await?;
+        let looks_at_words = ask.by != Some(RankingMethod::BiEncoder);
+        let lookup = IndexQuery {
+            embedding: meaning.as_deref().cloned(),
             words: match looks_at_words {
-                true => words::of_query(&ask.text),
-                false => Sparse::default(),
+                true => bm25::query_vector(&ask.text),
+                false => WordVector::default(),
             },
             granted: Arc::clone(&ask.granted),
-            limit: ask.limit.max(CANDIDATES),
+            limit: ask.limit.max(MIN_CANDIDATES),
         };
-        let hits = self.shared.index.look_up(&ready.collection, lookup).await?;
+        let hits = self.shared.index.search(&ready.collection, lookup).await?;
         let ranked_by = match (&meaning, looks_at_words) {
-            (None, _) => RankedBy::Bm25,
-            (Some(_), true) => RankedBy::Hybrid,
-            (Some(_), false) => RankedBy::BiEncoder,
+            (None, _) => RankingMethod::Bm25,
+            (Some(_), true) => RankingMethod::Hybrid,
+            (Some(_), false) => RankingMethod::BiEncoder,
         };
-        let mut found = ranked(&hits, ranked_by);
+        let mut found = to_results(&hits, ranked_by);
         // The index may be of an older catalog, and access control does not rely on it.
         found.retain(|found| ask.granted.contains(found.id) && snapshot.asset(found.id).is_some());
-        found = self.read_again(ask, found, snapshot).await?;
+        found = self.rerank(ask, found, snapshot).await?;
         found.truncate(ask.limit);
         for (rank, found) in (1..).zip(&mut found) {
             found.rank = rank;
@@ -464,12 +471,15 @@ impl Search {
     }
 
     /// Returns the embedding of the query, from the model that the index was built with; none if that is unavailable.
-    async fn meaning(
+    async fn query_embedding(
         &self,
-        ask: &Ask,
-        ready: &Ready,
+        ask: &SearchRequest,
+        ready: &ReadyCollection,
     ) -> Result<Option<Arc<Vec<f32>>>, SearchError> {
-        let is_needed = matches!(ask.by, Some(RankedBy::BiEncoder | RankedBy::Hybrid));
+        let is_needed = matches!(
+            ask.by,
+            Some(RankingMethod::BiEncoder | RankingMethod::Hybrid)
+        );
         let lacking = |problem: &str| match (ask.by, is_needed) {
             (Some(by), true) => Err(SearchError::NoModel {
                 ranking: by.text(),
@@ -478,14 +488,14 @@ impl Search {
             }),
             _ => Ok(None),
         };
-        if ask.by == Some(RankedBy::Bm25) {
+        if ask.by == Some(RankingMethod::Bm25) {
             return Ok(None);
         }
         let Some(model) = &ready.model else {
             return lacking("the index has no embeddings, or not all of them yet");
         };
         let key = (model.clone(), ask.text.clone());
-        if let Some(meaning) = self.shared.remembered.get(&key) {
+        if let Some(meaning) = self.shared.query_embeddings.get(&key) {
             return Ok(Some(meaning));
         }
         let (models, text) = (self.shared.models.clone(), ask.text.clone());
@@ -501,7 +511,9 @@ impl Search {
         match embedded.await {
             Ok(Some(meaning)) => {
                 let meaning = Arc::new(meaning);
-                self.shared.remembered.insert(key, Arc::clone(&meaning));
+                self.shared
+                    .query_embeddings
+                    .insert(key, Arc::clone(&meaning));
                 Ok(Some(meaning))
             }
             Ok(None) => lacking("the index was built with another bi-encoder"),
@@ -516,16 +528,16 @@ impl Search {
     }
 
     /// Re-ranks the best results with the cross-encoder, if there is one.
-    async fn read_again(
+    async fn rerank(
         &self,
-        ask: &Ask,
-        mut found: Vec<Found>,
+        ask: &SearchRequest,
+        mut found: Vec<SearchResult>,
         snapshot: &Snapshot,
-    ) -> Result<Vec<Found>, SearchError> {
-        if ask.by.is_some_and(|by| by != RankedBy::CrossEncoder) {
+    ) -> Result<Vec<SearchResult>, SearchError> {
+        if ask.by.is_some_and(|by| by != RankingMethod::CrossEncoder) {
             return Ok(found);
         }
-        let best = found.iter().take(READ_AGAIN);
+        let best = found.iter().take(RERANKED_RESULTS);
         let texts: Vec<String> = best
             .filter_map(|found| snapshot.asset(found.id).map(describe))
             .collect();
@@ -541,7 +553,7 @@ impl Search {
             Ok(Some(scores)) => {
                 for (found, score) in found.iter_mut().zip(&scores) {
                     found.score = f64::from(*score);
-                    found.ranked_by = RankedBy::CrossEncoder;
+                    found.ranked_by = RankingMethod::CrossEncoder;
                 }
                 let read = scores.len().min(found.len());
                 // The sort is stable: results with equal scores keep their order.
@@ -570,25 +582,25 @@ impl Search {
     /// Sets the similarity of each result, including those that were found by words only.
     async fn add_similarities(
         &self,
-        ready: &Ready,
+        ready: &ReadyCollection,
         meaning: Arc<Vec<f32>>,
         hits: &Hits,
-        found: &mut [Found],
+        found: &mut [SearchResult],
     ) -> Result<(), SearchError> {
         let mut known: std::collections::HashMap<AssetId, f32> =
-            hits.by_meaning.iter().copied().collect();
+            hits.by_embedding.iter().copied().collect();
         let mut others: Vec<AssetId> = found.iter().map(|found| found.id).collect();
         others.retain(|id| !known.contains_key(id));
         others.sort_unstable();
         if !others.is_empty() {
-            let lookup = Lookup {
-                meaning: Some(meaning.to_vec()),
-                words: Sparse::default(),
+            let lookup = IndexQuery {
+                embedding: Some(meaning.to_vec()),
+                words: WordVector::default(),
                 limit: others.len(),
-                granted: Arc::new(Visible::Only(others)),
+                granted: Arc::new(VisibleAssets::Only(others)),
             };
-            let hits = self.shared.index.look_up(&ready.collection, lookup).await?;
-            known.extend(hits.by_meaning);
+            let hits = self.shared.index.search(&ready.collection, lookup).await?;
+            known.extend(hits.by_embedding);
         }
         for found in found {
             found.similarity = known.get(&found.id).copied();
@@ -597,10 +609,10 @@ impl Search {
     }
 }
 
-fn check(ask: &Ask) -> Result<(), SearchError> {
-    if !(1..=MOST_RESULTS).contains(&ask.limit) {
+fn check_request(ask: &SearchRequest) -> Result<(), SearchError> {
+    if !(1..=MAX_RESULTS).contains(&ask.limit) {
         let asked = ask.limit;
-        let problem = format!("the limit must be between 1 and {MOST_RESULTS}, not {asked}");
+        let problem = format!("the limit must be between 1 and {MAX_RESULTS}, not {asked}");
         return Err(SearchError::Input(problem));
     }
     check_text(&ask.text)
@@ -610,8 +622,8 @@ fn check(ask: &Ask) -> Result<(), SearchError> {
 pub fn check_text(text: &str) -> Result<(), SearchError> {
     let problem = if text.trim().is_empty() {
         "the text to search for is empty".to_owned()
-    } else if text.chars().count() > LONGEST_QUERY {
-        format!("the text to search for is longer than {LONGEST_QUERY} characters")
+    } else if text.chars().count() > MAX_QUERY_CHARS {
+        format!("the text to search for is longer than {MAX_QUERY_CHARS} characters")
     } else {
         return Ok(());
     };
@@ -619,18 +631,20 @@ pub fn check_text(text: &str) -> Result<(), SearchError> {
 }
 
 /// Returns the ranking of the hits by one method.
-fn ranked(hits: &Hits, by: RankedBy) -> Vec<Found> {
+fn to_results(hits: &Hits, by: RankingMethod) -> Vec<SearchResult> {
     let alone = |list: &[(AssetId, f32)]| {
         list.iter()
             .map(|(id, score)| (*id, f64::from(*score)))
             .collect()
     };
     let list: Vec<(AssetId, f64)> = match by {
-        RankedBy::Bm25 => alone(&hits.by_words),
-        RankedBy::BiEncoder => alone(&hits.by_meaning),
-        RankedBy::Hybrid | RankedBy::CrossEncoder => fuse([&hits.by_meaning, &hits.by_words]),
+        RankingMethod::Bm25 => alone(&hits.by_words),
+        RankingMethod::BiEncoder => alone(&hits.by_embedding),
+        RankingMethod::Hybrid | RankingMethod::CrossEncoder => {
+            fuse([&hits.by_embedding, &hits.by_words])
+        }
     };
-    let found = list.into_iter().map(|(id, score)| Found {
+    let found = list.into_iter().map(|(id, score)| SearchResult {
         id,
         score,
         similarity: None,

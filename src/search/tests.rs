@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use proptest::prelude::*;
 
-use super::index::{Hits, IndexError, Lookup, Point, Stored, VectorIndex};
+use super::index::{Hits, IndexError, IndexQuery, Point, StoredPoint, VectorIndex};
 use super::models::{ModelSettings, Models};
 use super::*;
-use crate::catalog::{Asset, Catalog, Snapshot, Specifications, Visible};
+use crate::catalog::{Asset, Catalog, Snapshot, Specifications, VisibleAssets};
 use crate::model::AssetId;
 
 /// An index in memory. It fails after a given number of changes, as if the process had been killed.
@@ -44,7 +44,7 @@ impl MapIndex {
 
 #[async_trait]
 impl VectorIndex for MapIndex {
-    async fn in_force(&self) -> Result<Option<String>, IndexError> {
+    async fn active_collection(&self) -> Result<Option<String>, IndexError> {
         Ok(self.in_force.lock().unwrap().clone())
     }
 
@@ -55,11 +55,11 @@ impl VectorIndex for MapIndex {
         Ok(())
     }
 
-    async fn stored(&self, collection: &str) -> Result<Vec<Stored>, IndexError> {
-        let stored = |point: &Point| Stored {
+    async fn stored_points(&self, collection: &str) -> Result<Vec<StoredPoint>, IndexError> {
+        let stored = |point: &Point| StoredPoint {
             id: point.id,
             hash: point.hash,
-            has_meaning: point.meaning.is_some(),
+            has_embedding: point.embedding.is_some(),
         };
         Ok(self.points(collection).values().map(stored).collect())
     }
@@ -80,11 +80,11 @@ impl VectorIndex for MapIndex {
         Ok(())
     }
 
-    async fn settle(&self, _: &str) -> Result<(), IndexError> {
+    async fn optimise(&self, _: &str) -> Result<(), IndexError> {
         self.change()
     }
 
-    async fn put_in_force(&self, collection: &str) -> Result<(), IndexError> {
+    async fn activate(&self, collection: &str) -> Result<(), IndexError> {
         self.change()?;
         *self.in_force.lock().unwrap() = Some(collection.to_owned());
         let mut collections = self.collections.lock().unwrap();
@@ -92,7 +92,7 @@ impl VectorIndex for MapIndex {
         Ok(())
     }
 
-    async fn look_up(&self, collection: &str, lookup: Lookup) -> Result<Hits, IndexError> {
+    async fn search(&self, collection: &str, lookup: IndexQuery) -> Result<Hits, IndexError> {
         let points = self.points(collection);
         let granted: Vec<_> = points
             .values()
@@ -122,7 +122,7 @@ impl VectorIndex for MapIndex {
         by_words.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
         by_words.truncate(lookup.limit);
         Ok(Hits {
-            by_meaning: Vec::new(),
+            by_embedding: Vec::new(),
             by_words,
         })
     }
@@ -160,8 +160,8 @@ fn search_in(index: &Arc<MapIndex>) -> Search {
     Search::new(models, Arc::clone(index) as _, true)
 }
 
-fn ask(text: &str, granted: Visible) -> Ask {
-    Ask {
+fn ask(text: &str, granted: VisibleAssets) -> SearchRequest {
+    SearchRequest {
         text: text.to_owned(),
         limit: 10,
         granted: Arc::new(granted),
@@ -189,7 +189,7 @@ async fn search_without_model_ranks_by_bm25() {
         (3, "feed tank"),
     ]));
     let found = search
-        .search(&ask("feed of the tanks", Visible::All), &plant)
+        .search(&ask("feed of the tanks", VisibleAssets::All), &plant)
         .await
         .unwrap();
     let order: Vec<_> = found
@@ -198,13 +198,16 @@ async fn search_without_model_ranks_by_bm25() {
         .collect();
     assert_eq!(
         order,
-        [(id(3), 1, RankedBy::Bm25), (id(1), 2, RankedBy::Bm25)]
+        [
+            (id(3), 1, RankingMethod::Bm25),
+            (id(1), 2, RankingMethod::Bm25)
+        ]
     );
     assert!(found.iter().all(|found| found.similarity.is_none()));
-    assert!(!search.has_meanings());
+    assert!(!search.has_embeddings());
 
     let some = search
-        .search(&ask("feed", Visible::Only(vec![id(1)])), &plant)
+        .search(&ask("feed", VisibleAssets::Only(vec![id(1)])), &plant)
         .await
         .unwrap();
     assert_eq!(
@@ -212,21 +215,21 @@ async fn search_without_model_ranks_by_bm25() {
         [id(1)]
     );
     let none = search
-        .search(&ask("feed", Visible::Only(Vec::new())), &plant)
+        .search(&ask("feed", VisibleAssets::Only(Vec::new())), &plant)
         .await
         .unwrap();
     assert!(none.is_empty());
 
-    let by = Ask {
-        by: Some(RankedBy::Hybrid),
-        ..ask("feed", Visible::All)
+    let by = SearchRequest {
+        by: Some(RankingMethod::Hybrid),
+        ..ask("feed", VisibleAssets::All)
     };
     let error = search.search(&by, &plant).await.unwrap_err().to_string();
     assert!(error.contains("models fetch"), "{error}");
-    for (text, limit) in [("", 1), (" ", 1), ("x", 0), ("x", MOST_RESULTS + 1)] {
-        let wrong = Ask {
+    for (text, limit) in [("", 1), (" ", 1), ("x", 0), ("x", MAX_RESULTS + 1)] {
+        let wrong = SearchRequest {
             limit,
-            ..ask(text, Visible::All)
+            ..ask(text, VisibleAssets::All)
         };
         let error = search.search(&wrong, &plant).await.unwrap_err();
         assert!(matches!(error, SearchError::Input(_)), "{error}");
@@ -239,14 +242,14 @@ async fn search_after_failed_index_build_succeeds_on_retry() {
     let search = search_in(&index);
     let plant = snapshot(&names([(1, "feed pump")]));
     let error = search
-        .search(&ask("feed", Visible::All), &plant)
+        .search(&ask("feed", VisibleAssets::All), &plant)
         .await
         .unwrap_err();
     assert!(error.to_string().contains("it was killed"), "{error}");
     index.left.store(usize::MAX, Ordering::Relaxed);
     assert_eq!(
         search
-            .search(&ask("feed", Visible::All), &plant)
+            .search(&ask("feed", VisibleAssets::All), &plant)
             .await
             .unwrap()
             .len(),
@@ -279,7 +282,7 @@ proptest! {
                 let known: HashSet<AssetId> = assets.keys().map(|number| id(*number)).collect();
                 assert_eq!(points.keys().copied().collect::<HashSet<_>>(), known);
                 for (number, name) in &assets {
-                    let words = words::of_text(&format!("{name}: pump."));
+                    let words = bm25::text_vector(&format!("{name}: pump."));
                     assert_eq!(points[&id(*number)].words, words);
                 }
                 let again = search_in(&index).index(&plant, false, &|_| {}).await.unwrap();

@@ -23,19 +23,19 @@ pub(super) struct EquipmentTemplate {
     pub letters: &'static str,
     pub kind: &'static str,
     pub description: &'static str,
-    pub facts: &'static [(&'static str, Fact)],
+    pub specifications: &'static [(&'static str, SpecificationValue)],
     /// The sensors, the most informative one first: a small plant has only that one.
     pub sensors: &'static [SensorTemplate],
 }
 
 /// A specification of a piece of equipment.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fact {
+pub(super) enum SpecificationValue {
     Text(&'static str),
     /// A number that is the same for every piece.
     Number(f64),
     /// A number that varies from piece to piece by up to a third, rounded to three significant digits.
-    About(f64),
+    Varied(f64),
 }
 
 /// A measured quantity and its behaviour. Values are in `unit`.
@@ -44,7 +44,7 @@ pub(super) struct SensorTemplate {
     /// The letters of its tag (ISA 5.1): `TT` for a temperature transmitter.
     pub letters: &'static str,
     pub kind: &'static str,
-    pub what: &'static str,
+    pub quantity: &'static str,
     pub unit: &'static str,
     pub low: f64,
     pub high: f64,
@@ -53,11 +53,11 @@ pub(super) struct SensorTemplate {
     /// The usual value.
     pub normal: f64,
     /// The amplitude of the daily cycle.
-    pub swing: f64,
+    pub daily_amplitude: f64,
     /// The standard deviation of its noise.
     pub noise: f64,
     /// The time constant of the autocorrelation of the noise, in seconds.
-    pub memory_s: f64,
+    pub noise_time_constant_s: f64,
     pub behaviour: Behaviour,
 }
 
@@ -81,20 +81,20 @@ const fn continuous(
     SensorTemplate {
         letters,
         kind,
-        what,
+        quantity: what,
         unit,
         low: 0.0,
         high: 100.0,
         steps_per_unit: 10.0,
         normal: 50.0,
-        swing: 0.0,
+        daily_amplitude: 0.0,
         noise: 1.0,
-        memory_s: 60.0,
+        noise_time_constant_s: 60.0,
         behaviour: Behaviour::Continuous,
     }
 }
 
-/// In °C. `swing` is the amplitude of the daily cycle.
+/// A temperature in °C. `swing` is the amplitude of the daily cycle.
 pub(super) const fn temperature(
     what: &'static str,
     low: f64,
@@ -106,57 +106,57 @@ pub(super) const fn temperature(
         low,
         high,
         normal,
-        swing,
+        daily_amplitude: swing,
         noise: (high - low) / 200.0,
-        memory_s: 900.0,
+        noise_time_constant_s: 900.0,
         ..continuous("TT", "temperature sensor", what, "°C")
     }
 }
 
-/// In bar above atmospheric pressure.
+/// A pressure in bar above atmospheric pressure.
 pub(super) const fn pressure(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high,
         normal,
         steps_per_unit: 100.0,
-        swing: normal / 100.0,
+        daily_amplitude: normal / 100.0,
         noise: normal / 80.0,
-        memory_s: 120.0,
+        noise_time_constant_s: 120.0,
         ..continuous("PT", "pressure sensor", what, "bar")
     }
 }
 
-/// In mbar across a bed, a column or a filter.
+/// A pressure drop in mbar across a bed, a column or a filter.
 pub(super) const fn pressure_drop(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high,
         normal,
         noise: normal / 30.0,
-        swing: normal / 50.0,
+        daily_amplitude: normal / 50.0,
         ..continuous("PDT", "differential pressure sensor", what, "mbar")
     }
 }
 
-/// In m³/h.
+/// A flow in m³/h.
 pub(super) const fn flow(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high,
         normal,
         steps_per_unit: 100.0,
-        swing: normal / 40.0,
+        daily_amplitude: normal / 40.0,
         noise: normal / 50.0,
-        memory_s: 45.0,
+        noise_time_constant_s: 45.0,
         ..continuous("FT", "flow sensor", what, "m³/h")
     }
 }
 
-/// In percent of the vessel's height.
+/// A level in percent of the vessel's height.
 pub(super) const fn level(what: &'static str, normal: f64, noise: f64) -> SensorTemplate {
     SensorTemplate {
         normal,
         noise,
-        swing: noise / 2.0,
-        memory_s: 14_400.0,
+        daily_amplitude: noise / 2.0,
+        noise_time_constant_s: 14_400.0,
         ..continuous("LT", "level sensor", what, "%")
     }
 }
@@ -166,33 +166,33 @@ pub(super) const fn acidity(what: &'static str, normal: f64) -> SensorTemplate {
         high: 14.0,
         normal,
         steps_per_unit: 100.0,
-        swing: 0.08,
+        daily_amplitude: 0.08,
         noise: 0.12,
-        memory_s: 1_200.0,
+        noise_time_constant_s: 1_200.0,
         ..continuous("AT", "pH sensor", what, "pH")
     }
 }
 
-/// In mm/s, root mean square.
+/// A vibration in mm/s, root mean square.
 pub(super) const fn vibration(what: &'static str, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high: 20.0,
         normal,
         steps_per_unit: 100.0,
-        swing: normal / 30.0,
+        daily_amplitude: normal / 30.0,
         noise: normal / 8.0,
-        memory_s: 20.0,
+        noise_time_constant_s: 20.0,
         ..continuous("VT", "vibration sensor", what, "mm/s")
     }
 }
 
-/// In percent open.
+/// A position in percent open.
 pub(super) const fn position(what: &'static str, normal: f64) -> SensorTemplate {
     SensorTemplate {
         normal,
-        swing: 1.5,
+        daily_amplitude: 1.5,
         noise: 2.5,
-        memory_s: 240.0,
+        noise_time_constant_s: 240.0,
         ..continuous("ZT", "valve position sensor", what, "%")
     }
 }
@@ -207,14 +207,14 @@ pub(super) const fn open_or_closed(what: &'static str) -> SensorTemplate {
     }
 }
 
-/// In percent by mass, from a chromatograph that measures every 15 minutes.
+/// A composition in percent by mass, from a chromatograph that measures every 15 minutes.
 pub(super) const fn composition(what: &'static str, normal: f64) -> SensorTemplate {
     SensorTemplate {
         normal,
         steps_per_unit: 100.0,
         noise: 0.4,
-        swing: 0.2,
-        memory_s: 7_200.0,
+        daily_amplitude: 0.2,
+        noise_time_constant_s: 7_200.0,
         behaviour: Behaviour::Held(900.0),
         ..continuous("AT", "composition analyser", what, "% w/w")
     }
@@ -226,7 +226,7 @@ pub(super) const fn speed(what: &'static str, high: f64, normal: f64) -> SensorT
         normal,
         steps_per_unit: 1.0,
         noise: normal / 300.0,
-        swing: normal / 400.0,
+        daily_amplitude: normal / 400.0,
         ..continuous("ST", "speed sensor", what, "rpm")
     }
 }
@@ -236,12 +236,12 @@ pub(super) const fn power(what: &'static str, high: f64, normal: f64) -> SensorT
         high,
         normal,
         noise: normal / 60.0,
-        swing: normal / 50.0,
+        daily_amplitude: normal / 50.0,
         ..continuous("JT", "power meter", what, "kW")
     }
 }
 
-use Fact::{About, Number, Text};
+use SpecificationValue::{Number, Text, Varied};
 
 pub(super) const fn pump(
     description: &'static str,
@@ -251,10 +251,10 @@ pub(super) const fn pump(
         letters: "P",
         kind: "centrifugal pump",
         description,
-        facts: &[
-            ("rated_flow_m3_per_h", About(45.0)),
-            ("rated_head_m", About(62.0)),
-            ("motor_power_kw", About(18.5)),
+        specifications: &[
+            ("rated_flow_m3_per_h", Varied(45.0)),
+            ("rated_head_m", Varied(62.0)),
+            ("motor_power_kw", Varied(18.5)),
             ("rated_speed_rpm", Number(2_950.0)),
             ("material", Text("CF8M stainless steel")),
             ("seal", Text("double mechanical seal")),
@@ -271,9 +271,9 @@ pub(super) const fn exchanger(
         letters: "E",
         kind: "shell and tube heat exchanger",
         description,
-        facts: &[
-            ("area_m2", About(85.0)),
-            ("duty_kw", About(1_400.0)),
+        specifications: &[
+            ("area_m2", Varied(85.0)),
+            ("duty_kw", Varied(1_400.0)),
             ("design_pressure_bar", Number(16.0)),
             ("design_temperature_c", Number(300.0)),
             (
@@ -293,8 +293,8 @@ pub(super) const fn tank(
         letters: "T",
         kind: "storage tank",
         description,
-        facts: &[
-            ("volume_m3", About(400.0)),
+        specifications: &[
+            ("volume_m3", Varied(400.0)),
             ("design_pressure_bar", Number(0.1)),
             ("design_temperature_c", Number(80.0)),
             ("material", Text("304L stainless steel")),
@@ -312,8 +312,8 @@ pub(super) const fn drum(
         letters: "V",
         kind: "pressure vessel",
         description,
-        facts: &[
-            ("volume_m3", About(12.0)),
+        specifications: &[
+            ("volume_m3", Varied(12.0)),
             ("design_pressure_bar", Number(60.0)),
             ("design_temperature_c", Number(200.0)),
             ("material", Text("P355GH carbon steel")),
@@ -330,9 +330,9 @@ pub(super) const fn control_valve(
         letters: "FV",
         kind: "control valve",
         description,
-        facts: &[
+        specifications: &[
             ("size_mm", Number(80.0)),
-            ("flow_coefficient_kv", About(63.0)),
+            ("flow_coefficient_kv", Varied(63.0)),
             ("fails", Text("closed")),
             ("characteristic", Text("equal percentage")),
             ("material", Text("316 stainless steel")),
@@ -349,7 +349,7 @@ pub(super) const fn block_valve(
         letters: "XV",
         kind: "on/off ball valve",
         description,
-        facts: &[
+        specifications: &[
             ("size_mm", Number(100.0)),
             ("fails", Text("closed")),
             ("material", Text("316 stainless steel")),

@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use super::equipment::Behaviour;
 use super::plan::{Schedule, Shape};
 use super::plant::Sensor;
-use super::random::{generator, scatter};
+use super::random::{generator, mix_bits};
 
 /// The number of faults per thousand sensors, and its increase per day: even a single day has some.
-const FAULTS_OF_THOUSAND: u64 = 700;
-const FAULTS_OF_THOUSAND_A_DAY: u64 = 40;
+const FAULTS_PER_THOUSAND: u64 = 700;
+const FAULTS_PER_THOUSAND_AND_DAY: u64 = 40;
 /// The number of sensors with a jittering clock, out of ten.
-const JITTERING_OF_TEN: u64 = 3;
+const JITTERING_PER_TEN: u64 = 3;
 /// The maximum jitter, in milliseconds.
-const MOST_JITTER_MS: i64 = 50;
+const MAX_JITTER_MS: i64 = 50;
 /// The maximum number of spikes in one fault.
-const MOST_SPIKES: u64 = 20;
+const MAX_SPIKES: u64 = 20;
 
 /// The kind of a fault.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ pub(super) struct Ticks {
 
 /// One line of `ground_truth.json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Truth<'a> {
+pub(super) struct GroundTruthEntry<'a> {
     asset: String,
     tag: &'a str,
     kind: &'static str,
@@ -75,10 +75,10 @@ pub(super) struct Truth<'a> {
 impl Ticks {
     pub fn new(sensor: &Sensor, schedule: &Schedule) -> Self {
         let jitters = schedule.shape == Shape::Realistic
-            && generator(sensor.key, "clock").u64(..10) < JITTERING_OF_TEN;
+            && generator(sensor.key, "clock").u64(..10) < JITTERING_PER_TEN;
         // At most a quarter of the interval, so that readings stay in order.
         let widest = if jitters {
-            MOST_JITTER_MS.min(schedule.interval_us / 4_000)
+            MAX_JITTER_MS.min(schedule.interval_us / 4_000)
         } else {
             0
         };
@@ -87,24 +87,24 @@ impl Ticks {
             end_us: schedule.end_us(),
             interval_us: schedule.interval_us,
             jitter_ms: widest as u64,
-            key: scatter(sensor.key),
+            key: mix_bits(sensor.key),
         }
     }
 
     /// Returns the nominal time of a tick, in microseconds since the epoch.
-    pub fn due(&self, tick: u64) -> i64 {
+    pub fn nominal_us(&self, tick: u64) -> i64 {
         self.start_us + tick as i64 * self.interval_us
     }
 
     /// Returns the time of its reading: at or after the nominal time, and before the end of the simulation.
     #[inline]
-    pub fn taken(&self, tick: u64) -> i64 {
-        let due = self.due(tick);
+    pub fn reading_us(&self, tick: u64) -> i64 {
+        let due = self.nominal_us(tick);
         if self.jitter_ms == 0 {
             return due;
         }
         // It is derived from the tick instead of a generator, so that the ground truth can compute it for any tick.
-        let late_ms = ((scatter(self.key ^ tick) >> 32) * (self.jitter_ms + 1)) >> 32;
+        let late_ms = ((mix_bits(self.key ^ tick) >> 32) * (self.jitter_ms + 1)) >> 32;
         (due + late_ms as i64 * 1_000).min((self.end_us - 1_000).max(due))
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fa
     }
     let mut rng = generator(sensor.key, "faults");
     let ticks = schedule.ticks();
-    let of_thousand = FAULTS_OF_THOUSAND + FAULTS_OF_THOUSAND_A_DAY * u64::from(schedule.days);
+    let of_thousand = FAULTS_PER_THOUSAND + FAULTS_PER_THOUSAND_AND_DAY * u64::from(schedule.days);
     let before = |index: usize| (index as u64 * of_thousand).div_ceil(1_000);
     let wanted = before(index + 1) - before(index);
     // Each fault has its own slot, with room for readings before and after it.
@@ -126,7 +126,7 @@ pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fa
     for number in 0..count {
         let (slot, slot_end) = (ticks * number / count, ticks * (number + 1) / count);
         // The kinds alternate from fault to fault and from sensor to sensor, so that a small plant has all of them.
-        let turn = scatter(schedule.seed) % 8 + before(index) + number;
+        let turn = mix_bits(schedule.seed) % 8 + before(index) + number;
         let (shortest_s, longest_s) = match (turn % 8, stepped) {
             (1, false) => (6.0 * 3_600.0, 48.0 * 3_600.0),
             (5, false) => (600.0, 14_400.0),
@@ -147,7 +147,7 @@ pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fa
                 offset: sign() * span * (0.06 + 0.1 * rng.f64()),
             },
             (2, false) => {
-                let many = (1 + rng.u64(..MOST_SPIKES)).min(length);
+                let many = (1 + rng.u64(..MAX_SPIKES)).min(length);
                 let mut at: Vec<_> = (0..many)
                     .map(|_| (first + rng.u64(..length), span * (0.3 + 0.4 * rng.f64())))
                     .collect();
@@ -208,7 +208,7 @@ impl Fault {
     }
 
     /// Returns its line in the ground truth.
-    pub fn truth<'a>(&self, sensor: &'a Sensor, ticks: &Ticks) -> Truth<'a> {
+    pub fn ground_truth<'a>(&self, sensor: &'a Sensor, ticks: &Ticks) -> GroundTruthEntry<'a> {
         let readings = self.ticks();
         let detail = match &self.kind {
             FaultKind::Drift { offset } => {
@@ -216,7 +216,7 @@ impl Fault {
             }
             FaultKind::Spikes { at } => json!({
                 "readings": at.len(),
-                "times": at.iter().map(|spike| text(ticks.taken(spike.0))).collect::<Vec<_>>(),
+                "times": at.iter().map(|spike| text(ticks.reading_us(spike.0))).collect::<Vec<_>>(),
             }),
             FaultKind::LateFile => json!({ "readings": readings, "file": late_file(&sensor.tag) }),
             FaultKind::Repeated { late, revised } => json!({
@@ -227,8 +227,11 @@ impl Fault {
             _ => json!({ "readings": readings }),
         };
         // A jittering reading is never before its nominal time, so the nominal times are bounds.
-        let (start, end) = (text(ticks.due(self.first)), text(ticks.due(self.end)));
-        Truth {
+        let (start, end) = (
+            text(ticks.nominal_us(self.first)),
+            text(ticks.nominal_us(self.end)),
+        );
+        GroundTruthEntry {
             asset: sensor.id.to_string(),
             tag: &sensor.tag,
             kind: self.name(),
@@ -327,10 +330,10 @@ mod tests {
             for sensor in &plant::build(12, 3).sensors {
                 let ticks = Ticks::new(sensor, &schedule);
                 for tick in (0..schedule.ticks().min(5_000)).chain([schedule.ticks() - 1]) {
-                    let taken = ticks.taken(tick);
+                    let taken = ticks.reading_us(tick);
                     assert!(
-                        taken >= ticks.due(tick)
-                            && taken < ticks.due(tick + 1)
+                        taken >= ticks.nominal_us(tick)
+                            && taken < ticks.nominal_us(tick + 1)
                             && taken < schedule.end_us()
                     );
                 }

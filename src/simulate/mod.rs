@@ -45,9 +45,9 @@ use plant::Sensor;
 use upload::Upload;
 
 /// The number of files that are generated in parallel beyond one per processor, since some wait for the disk.
-const FILES_IN_WAITING: usize = 2;
+const EXTRA_PARALLEL_FILES: usize = 2;
 
-/// Why a simulation failed.
+/// The reason for which a simulation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// The plan is invalid.
@@ -194,7 +194,7 @@ pub async fn simulate(
     let former_catalog = CatalogManifest::inspect(catalog, &catalog_files)?;
     let former = LakeManifest::inspect(lake).await?;
 
-    let outline = Outline::of(&plant.sensors, &schedule);
+    let outline = Outline::new(&plant.sensors, &schedule);
     let mut known = former.map(|former| former.files).unwrap_or_default();
     let unwanted: Vec<_> = known
         .keys()
@@ -256,7 +256,7 @@ struct Outline {
 }
 
 impl Outline {
-    fn of(sensors: &[Sensor], schedule: &Schedule) -> Self {
+    fn new(sensors: &[Sensor], schedule: &Schedule) -> Self {
         let mut outline = Self::default();
         let unwritten = LakeFile {
             readings: 0,
@@ -264,7 +264,7 @@ impl Outline {
         };
         for (index, sensor) in sensors.iter().enumerate() {
             let faults = faults::plan(sensor, index, schedule);
-            outline.rows += raw::rows_planned(schedule, &faults);
+            outline.rows += raw::planned_rows(schedule, &faults);
             outline.files.insert(main_file(&sensor.tag), unwritten);
             if faults.iter().any(faults::Fault::is_late) {
                 outline.files.insert(late_file(&sensor.tag), unwritten);
@@ -284,11 +284,11 @@ fn write_catalog(
     former: Option<CatalogManifest>,
 ) -> Result<(), SimulateError> {
     let manifest = CatalogManifest::new(schedule, files);
-    manifest.or(former).file()?.write(folder)?;
+    manifest.merge(former).to_file()?.write(folder)?;
     for file in files {
         file.write(folder)?;
     }
-    manifest.file()?.write(folder)?;
+    manifest.to_file()?.write(folder)?;
     Ok(())
 }
 
@@ -311,7 +311,8 @@ async fn write_ground_truth(
         for fault in faults::plan(sensor, index, schedule) {
             text.extend_from_slice(if first { b"\n" } else { b",\n" });
             first = false;
-            serde_json::to_writer(&mut text, &fault.truth(sensor, &ticks)).map_err(failed)?;
+            serde_json::to_writer(&mut text, &fault.ground_truth(sensor, &ticks))
+                .map_err(failed)?;
         }
         if text.len() >= ENOUGH {
             upload.put(std::mem::take(&mut text).into()).await?;
@@ -329,7 +330,7 @@ async fn write_raw(
     lake: &Store,
     rows: u64,
     progress: impl Fn(Progress) + Send + Sync,
-) -> Result<Vec<raw::Written>, SimulateError> {
+) -> Result<Vec<raw::WrittenFile>, SimulateError> {
     let (made, done) = (AtomicU64::new(0), AtomicUsize::new(0));
     let tell = || {
         progress(Progress {
@@ -341,8 +342,9 @@ async fn write_raw(
     };
     let (made, done, tell) = (&made, &done, &tell);
     tell();
-    let at_a_time = std::thread::available_parallelism().map_or(1, usize::from) + FILES_IN_WAITING;
-    let written: Vec<Vec<raw::Written>> = futures::stream::iter(sensors.iter().enumerate())
+    let at_a_time =
+        std::thread::available_parallelism().map_or(1, usize::from) + EXTRA_PARALLEL_FILES;
+    let written: Vec<Vec<raw::WrittenFile>> = futures::stream::iter(sensors.iter().enumerate())
         .map(|(index, sensor)| async move {
             let count = |rows| {
                 made.fetch_add(rows, Ordering::Relaxed);

@@ -27,7 +27,7 @@ const RAW: &str = "raw";
 /// The format version of both manifests.
 const FORMAT: u32 = 1;
 
-/// Why the simulator refuses to write.
+/// The reason for which the simulator refuses to write.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnershipError {
     /// A file exists that no simulation wrote.
@@ -113,7 +113,7 @@ impl LakeManifest {
     /// Reads the manifest, if it exists.
     pub async fn read(lake: &Store) -> Result<Option<Self>, SimulateError> {
         let refused = |source| OwnershipError::Manifest {
-            file: named(lake, MANIFEST_FILE),
+            file: display_path(lake, MANIFEST_FILE),
             option: "--lake",
             source,
         };
@@ -135,7 +135,7 @@ impl LakeManifest {
     /// Reads the manifest, if it exists, and fails if the lake contains other raw files.
     pub async fn inspect(lake: &Store) -> Result<Option<Self>, SimulateError> {
         let manifest = Self::read(lake).await?;
-        let named = |file: &str| named(lake, file);
+        let named = |file: &str| display_path(lake, file);
         let objects = lake.objects();
         if manifest.is_none() && exists(&*objects, GROUND_TRUTH_FILE).await? {
             return Err(OwnershipError::Foreign {
@@ -189,7 +189,7 @@ impl LakeManifest {
 }
 
 /// Returns the location of a file in the lake, for messages.
-fn named(lake: &Store, file: &str) -> String {
+fn display_path(lake: &Store, file: &str) -> String {
     format!("{}/{file}", lake.to_string().trim_end_matches('/'))
 }
 
@@ -292,7 +292,7 @@ impl CatalogManifest {
     }
 
     /// Returns this manifest, which also allows the contents that `former` allows.
-    pub fn or(&self, former: Option<Self>) -> Self {
+    pub fn merge(&self, former: Option<Self>) -> Self {
         let mut both = self.clone();
         for (name, known) in former.map(|former| former.files).unwrap_or_default() {
             both.files.entry(name).or_default().extend(known);
@@ -301,7 +301,7 @@ impl CatalogManifest {
     }
 
     /// Returns the manifest as a file of the catalog.
-    pub fn file(&self) -> Result<CatalogFile, SimulateError> {
+    pub fn to_file(&self) -> Result<CatalogFile, SimulateError> {
         let bytes = serde_json::to_vec_pretty(self).map_err(|source| SimulateError::Manifest {
             file: MANIFEST_FILE,
             source,

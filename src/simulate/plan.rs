@@ -9,9 +9,9 @@ use crate::clock;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
 /// The maximum number of assets with readings in one simulation; the catalog is generated in memory.
-const MOST_ASSETS: usize = 100_000;
+const MAX_ASSETS: usize = 100_000;
 /// The maximum number of readings in one simulation: about five terabytes.
-const MOST_READINGS: u128 = 1_000_000_000_000;
+const MAX_READINGS: u128 = 1_000_000_000_000;
 
 /// The shape of the readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +41,11 @@ pub struct Plan {
     pub shape: Shape,
 }
 
-/// Why a plan is invalid.
+/// The reason for which a plan is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The number of assets is 0 or too large.
-    #[error("cannot simulate {0} assets; use 1 to {MOST_ASSETS} (several lakes can hold more)")]
+    #[error("cannot simulate {0} assets; use 1 to {MAX_ASSETS} (several lakes can hold more)")]
     Assets(usize),
     /// The number of days is 0.
     #[error("cannot simulate 0 days; use at least 1")]
@@ -81,7 +81,7 @@ pub enum PlanError {
     },
     /// There are more than 10^12 readings.
     #[error(
-        "cannot simulate {0} readings: the limit is {MOST_READINGS}; use fewer assets or days, or a longer interval"
+        "cannot simulate {0} readings: the limit is {MAX_READINGS}; use fewer assets or days, or a longer interval"
     )]
     Readings(u128),
 }
@@ -130,7 +130,7 @@ pub struct Schedule {
 impl Plan {
     /// Validates the plan and fixes its start.
     pub fn schedule(&self) -> Result<Schedule, PlanError> {
-        if !(1..=MOST_ASSETS).contains(&self.assets) {
+        if !(1..=MAX_ASSETS).contains(&self.assets) {
             return Err(PlanError::Assets(self.assets));
         }
         if self.days == 0 {
@@ -163,7 +163,7 @@ impl Plan {
             shape: self.shape,
         };
         let readings = u128::from(schedule.ticks()) * self.assets as u128;
-        if readings > MOST_READINGS {
+        if readings > MAX_READINGS {
             return Err(PlanError::Readings(readings));
         }
         Ok(schedule)

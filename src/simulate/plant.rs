@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::equipment::{Behaviour, EquipmentTemplate, Fact, SensorTemplate};
+use super::equipment::{Behaviour, EquipmentTemplate, SensorTemplate, SpecificationValue};
 use super::random::{asset_id, generator, key};
 use super::units::UNITS;
 use crate::catalog::{
@@ -29,7 +29,7 @@ const SITES: &[&str] = &[
 ];
 
 /// The number of assets with readings per unit in a small plant, which determines how many different units it has.
-const FEW_PER_UNIT: usize = 5;
+const SMALL_PLANT_SENSORS_PER_UNIT: usize = 5;
 
 /// A sensor with readings.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub(super) fn build(count: usize, seed: u64) -> Plant {
             .max()
             .unwrap_or(0)
     ];
-    for (_, equipment) in pieces(units) {
+    for (_, equipment) in equipment_of(units) {
         for slot in ranks.iter_mut().take(equipment.sensors.len()) {
             *slot += 1;
         }
@@ -84,7 +84,7 @@ pub(super) fn build(count: usize, seed: u64) -> Plant {
             catalog: Catalog::default(),
         },
     };
-    builder.sites(units, &mut ranks);
+    builder.add_sites(units, &mut ranks);
     builder.plant
 }
 
@@ -97,7 +97,9 @@ fn units_for(count: usize) -> usize {
             .map(|e| e.sensors.len())
             .sum::<usize>()
     };
-    let variety = count.div_ceil(FEW_PER_UNIT).min(UNITS.len());
+    let variety = count
+        .div_ceil(SMALL_PLANT_SENSORS_PER_UNIT)
+        .min(UNITS.len());
     let (mut units, mut places) = (0, 0);
     while places < count || units < variety {
         places += room(units);
@@ -107,7 +109,7 @@ fn units_for(count: usize) -> usize {
 }
 
 /// Returns every piece of equipment of the first `units` units, with the index of its unit.
-fn pieces(units: usize) -> impl Iterator<Item = (usize, &'static EquipmentTemplate)> {
+fn equipment_of(units: usize) -> impl Iterator<Item = (usize, &'static EquipmentTemplate)> {
     (0..units).flat_map(|unit| {
         UNITS[unit % UNITS.len()]
             .equipment
@@ -122,7 +124,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn sites(&mut self, units: usize, ranks: &mut [usize]) {
+    fn add_sites(&mut self, units: usize, ranks: &mut [usize]) {
         for site in 0..units.div_ceil(UNITS.len()) {
             let round = site / SITES.len();
             let mut name = format!("{} Works", SITES[site % SITES.len()]);
@@ -133,16 +135,23 @@ impl Builder {
                 "description",
                 Value::from("chemical works that makes fatty alcohols from natural acids"),
             )];
-            let id = self.asset(NodeKind::Site, &name, &name, "site", &name, facts(about));
+            let id = self.add_asset(
+                NodeKind::Site,
+                &name,
+                &name,
+                "site",
+                &name,
+                to_specifications(about),
+            );
             let mut upstream = None;
             for unit in site * UNITS.len()..units.min((site + 1) * UNITS.len()) {
-                upstream = Some(self.unit(unit, &name, id, upstream, ranks));
+                upstream = Some(self.add_unit(unit, &name, id, upstream, ranks));
             }
         }
     }
 
     /// Adds a unit to a site; returns the equipment at its outlet.
-    fn unit(
+    fn add_unit(
         &mut self,
         index: usize,
         site: &str,
@@ -158,33 +167,33 @@ impl Builder {
             ("description", Value::from(template.description)),
             ("area", Value::from(area)),
         ];
-        let id = self.asset(
+        let id = self.add_asset(
             NodeKind::Unit,
             &name,
             &name,
             "process unit",
             &location,
-            facts(about),
+            to_specifications(about),
         );
-        self.edge(id, site_id, Relation::PartOf);
+        self.add_edge(id, site_id, Relation::PartOf);
         let mut tags = Tags {
             area,
             used: BTreeMap::new(),
         };
         let mut made = Vec::with_capacity(template.equipment.len());
         for equipment in template.equipment {
-            made.push(self.equipment(equipment, &location, id, &mut tags, ranks));
+            made.push(self.add_equipment(equipment, &location, id, &mut tags, ranks));
         }
         for &(from, to) in template.flows {
-            self.edge(made[from], made[to], Relation::FlowsTo);
+            self.add_edge(made[from], made[to], Relation::FlowsTo);
         }
         if let Some(upstream) = upstream {
-            self.edge(upstream, made[template.inlet], Relation::FlowsTo);
+            self.add_edge(upstream, made[template.inlet], Relation::FlowsTo);
         }
         made[template.outlet]
     }
 
-    fn equipment(
+    fn add_equipment(
         &mut self,
         template: &'static EquipmentTemplate,
         location: &str,
@@ -194,19 +203,20 @@ impl Builder {
     ) -> AssetId {
         let tag = tags.next(template.letters);
         let mut rng = generator(key(self.seed, &tag), "equipment");
-        let mut specifications = facts([("description", Value::from(template.description))]);
-        for &(name, fact) in template.facts {
+        let mut specifications =
+            to_specifications([("description", Value::from(template.description))]);
+        for &(name, fact) in template.specifications {
             let value = match fact {
-                Fact::Text(text) => Value::from(text),
-                Fact::Number(number) => Value::from(number),
-                Fact::About(number) => Value::from(about(number, rng.f64())),
+                SpecificationValue::Text(text) => Value::from(text),
+                SpecificationValue::Number(number) => Value::from(number),
+                SpecificationValue::Varied(number) => Value::from(vary(number, rng.f64())),
             };
             specifications.other.insert(name.to_owned(), value);
         }
         specifications.tag = Some(tag.clone());
         let place = format!("{location} / {tag}");
         let name = format!("{tag} {}", template.description);
-        let id = self.asset(
+        let id = self.add_asset(
             NodeKind::Equipment,
             &tag,
             &name,
@@ -214,7 +224,7 @@ impl Builder {
             &place,
             specifications,
         );
-        self.edge(id, unit, Relation::PartOf);
+        self.add_edge(id, unit, Relation::PartOf);
         for (rank, sensor) in template.sensors.iter().enumerate() {
             // The tag is used up even if the sensor is left out, so that a larger plant only adds assets.
             let sensor_tag = tags.next(sensor.letters);
@@ -222,16 +232,16 @@ impl Builder {
                 ranks[rank] -= 1;
                 let name = format!(
                     "{sensor_tag} {} {tag} {}",
-                    short(template.kind),
-                    sensor.what
+                    last_word(template.kind),
+                    sensor.quantity
                 );
-                self.sensor(sensor, sensor_tag, &name, &place, id);
+                self.add_sensor(sensor, sensor_tag, &name, &place, id);
             }
         }
         id
     }
 
-    fn sensor(
+    fn add_sensor(
         &mut self,
         template: &'static SensorTemplate,
         tag: String,
@@ -249,9 +259,9 @@ impl Builder {
                 Behaviour::Continuous => Interpolation::Linear,
                 Behaviour::TwoState | Behaviour::Held(_) => Interpolation::Stepped,
             }),
-            other: BTreeMap::from([("measures".to_owned(), Value::from(template.what))]),
+            other: BTreeMap::from([("measures".to_owned(), Value::from(template.quantity))]),
         };
-        let id = self.asset(
+        let id = self.add_asset(
             NodeKind::Sensor,
             &tag,
             name,
@@ -259,7 +269,7 @@ impl Builder {
             location,
             specifications,
         );
-        self.edge(id, equipment, Relation::Measures);
+        self.add_edge(id, equipment, Relation::Measures);
         self.plant.sensors.push(Sensor {
             id,
             key: key(self.seed, &tag),
@@ -269,7 +279,7 @@ impl Builder {
     }
 
     /// Adds an asset and its node. `tag` identifies it in the plant.
-    fn asset(
+    fn add_asset(
         &mut self,
         level: NodeKind,
         tag: &str,
@@ -294,7 +304,7 @@ impl Builder {
         id
     }
 
-    fn edge(&mut self, source: AssetId, target: AssetId, relation: Relation) {
+    fn add_edge(&mut self, source: AssetId, target: AssetId, relation: Relation) {
         let Graph { edges, .. } = &mut self.plant.catalog.graph;
         edges.push(Edge {
             source,
@@ -318,7 +328,7 @@ impl Tags {
     }
 }
 
-fn facts<const N: usize>(entries: [(&str, Value); N]) -> Specifications {
+fn to_specifications<const N: usize>(entries: [(&str, Value); N]) -> Specifications {
     let other = entries
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
@@ -330,14 +340,14 @@ fn facts<const N: usize>(entries: [(&str, Value); N]) -> Specifications {
 }
 
 /// Returns `number` varied by up to a third, rounded to three significant digits.
-fn about(number: f64, chance: f64) -> f64 {
+fn vary(number: f64, chance: f64) -> f64 {
     let varied = number * (2.0 + 2.0 * chance) / 3.0;
     let digits = 10_f64.powi(2 - varied.log10().floor() as i32);
     (varied * digits).round() / digits
 }
 
 /// Returns the last word of a kind: `reactor` for `stirred tank reactor`.
-fn short(kind: &str) -> &str {
+fn last_word(kind: &str) -> &str {
     kind.rsplit(' ').next().unwrap_or(kind)
 }
 

@@ -6,7 +6,7 @@ use uuid::Builder;
 use crate::model::AssetId;
 
 /// Mixes the bits of `x` with the finaliser of splitmix64: similar inputs give unrelated outputs.
-pub(super) const fn scatter(x: u64) -> u64 {
+pub(super) const fn mix_bits(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -26,12 +26,12 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
 /// The key is derived from the name instead of a counter, so that objects that a small and a large plant of one seed
 /// share have the same id in both.
 pub(super) fn key(seed: u64, name: &str) -> u64 {
-    scatter(scatter(seed) ^ fingerprint(name.as_bytes()))
+    mix_bits(mix_bits(seed) ^ fingerprint(name.as_bytes()))
 }
 
 /// Returns the id for `key`, a UUID of version 4.
 pub(super) fn asset_id(key: u64) -> AssetId {
-    let (high, low) = (scatter(key ^ 1), scatter(key ^ 2));
+    let (high, low) = (mix_bits(key ^ 1), mix_bits(key ^ 2));
     let bytes = ((u128::from(high) << 64) | u128::from(low)).to_be_bytes();
     Builder::from_random_bytes(bytes).into_uuid().into()
 }
@@ -39,7 +39,7 @@ pub(super) fn asset_id(key: u64) -> AssetId {
 /// Returns a generator for one purpose of the object with `key`; the generators of different purposes are
 /// independent.
 pub(super) fn generator(key: u64, purpose: &str) -> Rng {
-    Rng::with_seed(scatter(key ^ fingerprint(purpose.as_bytes())))
+    Rng::with_seed(mix_bits(key ^ fingerprint(purpose.as_bytes())))
 }
 
 /// Returns an approximately normal number with mean 0 and standard deviation 1, within ±3.5: the sum of four uniform

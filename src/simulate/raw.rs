@@ -31,11 +31,11 @@ use crate::lake::Store;
 /// The number of rows in a row group: enough for good encoding, and the maximum that is buffered of a file.
 const ROW_GROUP: usize = 262_144;
 /// The number of rows that are generated between two writes to the store: a few milliseconds of work.
-const BURST: usize = 98_304;
+const ROWS_PER_WRITE: usize = 98_304;
 
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct WrittenFile {
     /// The path, relative to the lake.
     pub file: String,
     pub readings: u64,
@@ -44,7 +44,7 @@ pub(super) struct Written {
 }
 
 /// Returns the number of rows that a sensor's files will have together.
-pub(super) fn rows_planned(schedule: &Schedule, faults: &[Fault]) -> u64 {
+pub(super) fn planned_rows(schedule: &Schedule, faults: &[Fault]) -> u64 {
     schedule
         .ticks()
         .saturating_add_signed(faults.iter().map(Fault::extra_rows).sum())
@@ -57,16 +57,16 @@ pub(super) async fn write(
     schedule: &Schedule,
     lake: &Store,
     written: impl Fn(u64),
-) -> Result<Vec<Written>, SimulateError> {
+) -> Result<Vec<WrittenFile>, SimulateError> {
     let faults = faults::plan(sensor, index, schedule);
     let late = faults.iter().any(Fault::is_late);
     let id = sensor.id.to_string();
     let readings = Readings::new(sensor, Ticks::new(sensor, schedule), faults, schedule);
-    let mut maker = Maker {
+    let mut maker = SensorEncoder {
         readings,
-        main: FileMaker::new(&id, main_file(&sensor.tag))?,
+        main: FileEncoder::new(&id, main_file(&sensor.tag))?,
         late: late
-            .then(|| FileMaker::new(&id, late_file(&sensor.tag)))
+            .then(|| FileEncoder::new(&id, late_file(&sensor.tag)))
             .transpose()?,
     };
     let upload = |file: String| Upload::new(lake.objects(), Path::from(file));
@@ -76,7 +76,7 @@ pub(super) async fn write(
         // Generating is CPU-bound, so it runs on a blocking thread.
         let burst;
         (maker, burst) = tokio::task::spawn_blocking(move || {
-            let burst = maker.burst();
+            let burst = maker.encode_next();
             (maker, burst)
         })
         .await
@@ -87,12 +87,12 @@ pub(super) async fn write(
         if let Some(upload) = &mut late_upload {
             upload.put(burst.late).await?;
         }
-        if !burst.more {
+        if !burst.has_more {
             break;
         }
     }
     let bytes = main_upload.finish().await?;
-    let mut files = vec![Written {
+    let mut files = vec![WrittenFile {
         file: maker.main.file,
         readings: maker.main.rows,
         bytes,
@@ -101,7 +101,7 @@ pub(super) async fn write(
     // After the main file: the later file wins where both have a reading.
     if let (Some(upload), Some(late)) = (late_upload, maker.late) {
         let bytes = upload.finish().await?;
-        files.push(Written {
+        files.push(WrittenFile {
             file: late.file,
             readings: late.rows,
             bytes,
@@ -112,24 +112,24 @@ pub(super) async fn write(
 }
 
 /// Generates the bytes of a sensor's files.
-struct Maker {
+struct SensorEncoder {
     readings: Readings,
-    main: FileMaker,
-    late: Option<FileMaker>,
+    main: FileEncoder,
+    late: Option<FileEncoder>,
 }
 
 /// Bytes to be appended to the files.
-struct Burst {
+struct EncodedBytes {
     main: Bytes,
     late: Bytes,
     rows: u64,
-    more: bool,
+    has_more: bool,
 }
 
-impl Maker {
-    fn burst(&mut self) -> Result<Burst, SimulateError> {
+impl SensorEncoder {
+    fn encode_next(&mut self) -> Result<EncodedBytes, SimulateError> {
         let (mut rows, mut more) = (0, true);
-        while more && rows < BURST {
+        while more && rows < ROWS_PER_WRITE {
             let (mut main, mut late) = (Rows::default(), Rows::default());
             more = self.readings.next_chunk(&mut main, &mut late);
             rows += main.len() + late.len();
@@ -142,18 +142,18 @@ impl Maker {
         let late = self
             .late
             .as_mut()
-            .map_or(Ok(Bytes::new()), |file| file.take(last))?;
-        Ok(Burst {
-            main: self.main.take(last)?,
+            .map_or(Ok(Bytes::new()), |file| file.take_bytes(last))?;
+        Ok(EncodedBytes {
+            main: self.main.take_bytes(last)?,
             late,
             rows: rows as u64,
-            more,
+            has_more: more,
         })
     }
 }
 
 /// Generates the bytes of one file.
-struct FileMaker {
+struct FileEncoder {
     writer: ArrowWriter<Vec<u8>>,
     schema: SchemaRef,
     id: ArrayRef,
@@ -161,7 +161,7 @@ struct FileMaker {
     rows: u64,
 }
 
-impl FileMaker {
+impl FileEncoder {
     fn new(id: &str, file: String) -> Result<Self, SimulateError> {
         // In Arrow the id is a dictionary with one entry, so that it is not copied for each row. The file does not
         // contain the Arrow schema (`skip_arrow_metadata`), so readers see an ordinary string.
@@ -236,7 +236,7 @@ impl FileMaker {
     }
 
     /// Returns the bytes that were generated since the previous call; all remaining bytes if it is the `last` call.
-    fn take(&mut self, last: bool) -> Result<Bytes, SimulateError> {
+    fn take_bytes(&mut self, last: bool) -> Result<Bytes, SimulateError> {
         if last {
             self.writer
                 .finish()

@@ -6,7 +6,7 @@ use super::plant::Sensor;
 use super::signal::Signal;
 
 /// The number of ticks per chunk, small enough for the processor's cache.
-const CHUNK: u64 = 16_384;
+const TICKS_PER_CHUNK: u64 = 16_384;
 
 /// Rows that wait to be written, in the order of the file.
 #[derive(Debug, Default)]
@@ -69,12 +69,12 @@ impl Readings {
 
     /// Appends the rows of the next chunk of ticks; returns whether there are more.
     pub fn next_chunk(&mut self, main: &mut Rows, late: &mut Rows) -> bool {
-        let (start, end) = (self.next, self.end.min(self.next + CHUNK));
+        let (start, end) = (self.next, self.end.min(self.next + TICKS_PER_CHUNK));
         self.values.resize((end - start) as usize, 0.0);
         self.signal.fill(start, &mut self.values);
         self.timestamps.clear();
         self.timestamps
-            .extend((start..end).map(|tick| self.ticks.taken(tick)));
+            .extend((start..end).map(|tick| self.ticks.reading_us(tick)));
         let mut at = start;
         while let Some(fault) = self
             .faults
@@ -88,7 +88,7 @@ impl Readings {
                 self.frozen = self.values[(first - start) as usize];
             }
             let faulty = (first - start) as usize..(until - start) as usize;
-            lay(
+            append_faulty(
                 fault,
                 first,
                 &self.timestamps[faulty.clone()],
@@ -116,7 +116,7 @@ impl Readings {
     clippy::too_many_arguments,
     reason = "borrows parts of `Readings` separately"
 )]
-fn lay(
+fn append_faulty(
     fault: &Fault,
     first: u64,
     timestamps: &[i64],
@@ -131,7 +131,7 @@ fn lay(
         FaultKind::Drift { offset } => {
             let slope = offset / fault.ticks() as f64;
             for (gone, (timestamp, value)) in (first - fault.first + 1..).zip(readings) {
-                main.push(timestamp, signal.shown(value + slope * gone as f64));
+                main.push(timestamp, signal.quantised(value + slope * gone as f64));
             }
         }
         FaultKind::FlatLine => readings.for_each(|(timestamp, _)| main.push(timestamp, frozen)),
@@ -142,7 +142,7 @@ fn lay(
                 .peekable();
             for (tick, (timestamp, value)) in (first..).zip(readings) {
                 match spikes.next_if(|spike| spike.0 == tick) {
-                    Some(&(_, off)) => main.push(timestamp, signal.spiked(value, off)),
+                    Some(&(_, off)) => main.push(timestamp, signal.with_spike(value, off)),
                     None => main.push(timestamp, value),
                 }
             }
@@ -162,7 +162,7 @@ fn lay(
                 main.push(
                     timestamp,
                     if *revised {
-                        signal.neighbour(value)
+                        signal.adjacent_step(value)
                     } else {
                         value
                     },
@@ -178,7 +178,7 @@ fn lay(
                 late.push(
                     timestamp,
                     if *revised {
-                        signal.neighbour(value)
+                        signal.adjacent_step(value)
                     } else {
                         value
                     },

@@ -10,13 +10,13 @@ use super::random::{gauss, generator};
 
 const DAY_S: f64 = 86_400.0;
 /// The mean time between changes of the set point, in seconds.
-const BETWEEN_SET_POINTS_S: f64 = 12.0 * 3_600.0;
+const MEAN_SET_POINT_INTERVAL_S: f64 = 12.0 * 3_600.0;
 /// The time constant of the approach to a new set point, in seconds.
-const TO_SET_POINT_S: f64 = 300.0;
+const SET_POINT_TIME_CONSTANT_S: f64 = 300.0;
 /// The mean time that a valve stays open or closed, in seconds.
-const BETWEEN_STATES_S: f64 = 5.0 * 3_600.0;
+const MEAN_STATE_DURATION_S: f64 = 5.0 * 3_600.0;
 /// The maximum deviation of a set point from the normal value, as a fraction of the range.
-const SET_POINT_SPREAD: f64 = 0.04;
+const MAX_SET_POINT_DEVIATION: f64 = 0.04;
 
 /// Generates the values of one sensor, tick by tick.
 #[derive(Debug)]
@@ -32,12 +32,12 @@ pub(super) struct Signal {
     phase_s: f64,
     /// The coefficients of the autoregressive noise: the weight of the previous value, and that of the new random
     /// number.
-    keeps: f64,
-    adds: f64,
+    noise_weight: f64,
+    innovation_weight: f64,
     noise: f64,
     /// The set point, and the value that the process has reached.
     set_point: f64,
-    reached: f64,
+    process_value: f64,
     approach: f64,
     next_change: u64,
     /// The value that a stepped sensor shows until the tick `held_until`.
@@ -53,7 +53,7 @@ impl Signal {
         // Two sensors of a kind are similar, but not equal.
         let normal = (template.normal + span * 0.03 * (rng.f64() - 0.5))
             .clamp(template.low + span * 0.02, template.high - span * 0.02);
-        let keeps = (-interval_s / template.memory_s).exp();
+        let keeps = (-interval_s / template.noise_time_constant_s).exp();
         let mut signal = Self {
             template,
             shape: schedule.shape,
@@ -62,18 +62,18 @@ impl Signal {
             normal,
             // The maximum is usually in the afternoon.
             phase_s: (8.0 + 2.0 * rng.f64()) * 3_600.0,
-            keeps,
-            adds: template.noise * (1.0 - keeps * keeps).sqrt(),
+            noise_weight: keeps,
+            innovation_weight: template.noise * (1.0 - keeps * keeps).sqrt(),
             noise: template.noise * gauss(&mut rng),
             set_point: normal,
-            reached: normal,
-            approach: 1.0 - (-interval_s / TO_SET_POINT_S).exp(),
+            process_value: normal,
+            approach: 1.0 - (-interval_s / SET_POINT_TIME_CONSTANT_S).exp(),
             next_change: 0,
             held: template.high,
             held_until: 0,
             rng,
         };
-        signal.next_change = signal.ticks_until(BETWEEN_SET_POINTS_S);
+        signal.next_change = signal.ticks_until(MEAN_SET_POINT_INTERVAL_S);
         signal
     }
 
@@ -85,7 +85,7 @@ impl Signal {
             (Shape::Realistic, Behaviour::Continuous) => {
                 self.fill_process(first, out);
                 for value in out {
-                    *value = self.shown(*value);
+                    *value = self.quantised(*value);
                 }
             }
             (Shape::Realistic, Behaviour::Held(seconds)) => {
@@ -97,22 +97,22 @@ impl Signal {
 
     /// Returns the value that the sensor shows for `value`: within its range, and a multiple of its resolution.
     #[inline]
-    pub fn shown(&self, value: f64) -> f64 {
+    pub fn quantised(&self, value: f64) -> f64 {
         let value = value.clamp(self.template.low, self.template.high);
-        to_step(value, self.template.steps_per_unit)
+        round_to_step(value, self.template.steps_per_unit)
     }
 
     /// Returns `value` with a spike of `off`, which points away from the nearer end of the range so that it is always
     /// visible.
-    pub fn spiked(&self, value: f64, off: f64) -> f64 {
+    pub fn with_spike(&self, value: f64, off: f64) -> f64 {
         let up = value < (self.template.low + self.template.high) / 2.0;
-        self.shown(if up { value + off } else { value - off })
+        self.quantised(if up { value + off } else { value - off })
     }
 
     /// Returns the value one step of the resolution away from `value`.
-    pub fn neighbour(&self, value: f64) -> f64 {
+    pub fn adjacent_step(&self, value: f64) -> f64 {
         let step = 1.0 / self.template.steps_per_unit;
-        self.shown(if value + step <= self.template.high {
+        self.quantised(if value + step <= self.template.high {
             value + step
         } else {
             value - step
@@ -135,18 +135,18 @@ impl Signal {
             if tick >= self.next_change {
                 let span = self.template.high - self.template.low;
                 self.set_point =
-                    self.normal + span * SET_POINT_SPREAD * (2.0 * self.rng.f64() - 1.0);
-                self.next_change = tick + self.ticks_until(BETWEEN_SET_POINTS_S);
+                    self.normal + span * MAX_SET_POINT_DEVIATION * (2.0 * self.rng.f64() - 1.0);
+                self.next_change = tick + self.ticks_until(MEAN_SET_POINT_INTERVAL_S);
             }
             let until = (self.next_change - first).min(out.len() as u64) as usize;
             // Local variables let the loop keep them in registers.
-            let (mut reached, mut noise) = (self.reached, self.noise);
+            let (mut reached, mut noise) = (self.process_value, self.noise);
             for value in &mut out[done..until] {
                 reached += self.approach * (self.set_point - reached);
-                noise = noise * self.keeps + self.adds * gauss(&mut self.rng);
+                noise = noise * self.noise_weight + self.innovation_weight * gauss(&mut self.rng);
                 *value = reached + cycle.next() + noise;
             }
-            (self.reached, self.noise) = (reached, noise);
+            (self.process_value, self.noise) = (reached, noise);
             done = until;
         }
     }
@@ -154,7 +154,7 @@ impl Signal {
     fn fill_states(&mut self, first: u64, out: &mut [f64]) {
         for (tick, value) in (first..).zip(out) {
             if tick >= self.held_until {
-                self.held_until = tick + self.ticks_until(BETWEEN_STATES_S);
+                self.held_until = tick + self.ticks_until(MEAN_STATE_DURATION_S);
                 // The first state is random, then the states alternate.
                 let open = if tick == 0 {
                     self.rng.bool()
@@ -176,7 +176,7 @@ impl Signal {
         for (tick, value) in (first..).zip(out) {
             if tick >= self.held_until {
                 self.held_until = tick + every;
-                self.held = self.shown(*value);
+                self.held = self.quantised(*value);
             }
             *value = self.held;
         }
@@ -196,8 +196,8 @@ impl Signal {
         let (sin, cos) = (TAU * second / DAY_S).sin_cos();
         let (turn_sin, turn_cos) = (TAU * self.interval_s / DAY_S).sin_cos();
         Cycle {
-            sin: sin * self.template.swing,
-            cos: cos * self.template.swing,
+            sin: sin * self.template.daily_amplitude,
+            cos: cos * self.template.daily_amplitude,
             turn_sin,
             turn_cos,
         }
@@ -227,7 +227,7 @@ impl Cycle {
 
 /// Rounds to the nearest multiple of `1 / steps_per_unit`: the double that is nearest to the decimal number.
 #[inline]
-fn to_step(value: f64, steps_per_unit: f64) -> f64 {
+fn round_to_step(value: f64, steps_per_unit: f64) -> f64 {
     // Adding and subtracting 1.5 × 2^52 rounds to an integer; `round` would be a call to libm here.
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
     ((value * steps_per_unit + ROUNDER) - ROUNDER) / steps_per_unit
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn to_step_rounds_to_decimal_steps() {
+    fn round_to_step_rounds_to_decimal_steps() {
         for (value, steps, expected) in [
             (0.34, 10.0, 0.3),
             (-7.76, 10.0, -7.8),
             (1.23456, 100.0, 1.23),
             (2.6, 1.0, 3.0),
         ] {
-            assert_eq!(to_step(value, steps), expected);
+            assert_eq!(round_to_step(value, steps), expected);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The units of the plant: their equipment and flows. These are tables that chemical engineers can extend.
 
-use super::equipment::Fact::{About, Number, Text};
+use super::equipment::SpecificationValue::{Number, Text, Varied};
 use super::equipment::{
     EquipmentTemplate, UnitTemplate, acidity, block_valve, composition, control_valve, drum,
     exchanger, flow, level, open_or_closed, position, power, pressure, pressure_drop, pump, speed,
@@ -45,11 +45,11 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "R",
                 kind: "stirred tank reactor",
                 description: "jacketed, agitated reactor vessel for esterification",
-                facts: &[
-                    ("volume_m3", About(16.0)),
+                specifications: &[
+                    ("volume_m3", Varied(16.0)),
                     ("design_pressure_bar", Number(10.0)),
                     ("design_temperature_c", Number(220.0)),
-                    ("agitator_power_kw", About(30.0)),
+                    ("agitator_power_kw", Varied(30.0)),
                     ("material", Text("glass-lined steel")),
                 ],
                 sensors: &[
@@ -101,9 +101,9 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "C",
                 kind: "distillation column",
                 description: "packed vacuum distillation column, 36 theoretical stages",
-                facts: &[
-                    ("height_m", About(28.0)),
-                    ("diameter_m", About(1.8)),
+                specifications: &[
+                    ("height_m", Varied(28.0)),
+                    ("diameter_m", Varied(1.8)),
                     ("stages", Number(36.0)),
                     ("design_pressure_bar", Number(4.0)),
                     ("design_temperature_c", Number(240.0)),
@@ -192,8 +192,8 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "K",
                 kind: "centrifugal compressor",
                 description: "two-stage hydrogen compressor with a variable speed drive",
-                facts: &[
-                    ("rated_power_kw", About(900.0)),
+                specifications: &[
+                    ("rated_power_kw", Varied(900.0)),
                     ("rated_speed_rpm", Number(11_800.0)),
                     ("stages", Number(2.0)),
                     ("design_pressure_bar", Number(80.0)),
@@ -244,8 +244,8 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "F",
                 kind: "fired heater",
                 description: "gas-fired furnace that heats the reactor feed",
-                facts: &[
-                    ("duty_kw", About(3_200.0)),
+                specifications: &[
+                    ("duty_kw", Varied(3_200.0)),
                     ("design_temperature_c", Number(650.0)),
                     ("fuel", Text("natural gas")),
                     ("material", Text("347H stainless steel coils")),
@@ -261,9 +261,9 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "R",
                 kind: "fixed-bed reactor",
                 description: "high-temperature, high-pressure reactor vessel with three beds of copper chromite catalyst",
-                facts: &[
-                    ("volume_m3", About(24.0)),
-                    ("catalyst_mass_kg", About(18_000.0)),
+                specifications: &[
+                    ("volume_m3", Varied(24.0)),
+                    ("catalyst_mass_kg", Varied(18_000.0)),
                     ("design_pressure_bar", Number(80.0)),
                     ("design_temperature_c", Number(420.0)),
                     ("material", Text("2.25Cr-1Mo steel, 347 stainless overlay")),
@@ -328,8 +328,8 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "P",
                 kind: "diaphragm dosing pump",
                 description: "caustic soda dosing pump",
-                facts: &[
-                    ("rated_flow_m3_per_h", About(1.2)),
+                specifications: &[
+                    ("rated_flow_m3_per_h", Varied(1.2)),
                     ("design_pressure_bar", Number(10.0)),
                     ("material", Text("PVDF head, PTFE diaphragm")),
                 ],
@@ -342,8 +342,8 @@ pub(super) const UNITS: &[UnitTemplate] = &[
                 letters: "R",
                 kind: "neutralisation reactor",
                 description: "open, agitated neutralisation basin with two stages",
-                facts: &[
-                    ("volume_m3", About(60.0)),
+                specifications: &[
+                    ("volume_m3", Varied(60.0)),
                     ("design_temperature_c", Number(60.0)),
                     ("material", Text("rubber-lined steel")),
                 ],
@@ -449,7 +449,7 @@ mod tests {
                     "{sensor:?}"
                 );
                 assert!(
-                    sensor.noise > 0.0 && sensor.noise + sensor.swing < span / 4.0,
+                    sensor.noise > 0.0 && sensor.noise + sensor.daily_amplitude < span / 4.0,
                     "{sensor:?}"
                 );
                 // Values are rounded to multiples of the step, which must be a decimal fraction.

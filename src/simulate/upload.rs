@@ -11,10 +11,10 @@ use tokio::io::AsyncWrite;
 
 use super::SimulateError;
 
-/// The part size in bytes. Smaller objects are put at once (S3 requires at least 5 MiB per part).
-const PART: usize = 6 << 20;
+/// The part size in bytes. Smaller objects are uploaded in one request (S3 requires at least 5 MiB per part).
+const PART_BYTES: usize = 6 << 20;
 /// The maximum number of parts of one object in flight; more would only use memory.
-const PARTS_UNDER_WAY: usize = 2;
+const MAX_PARTS_IN_FLIGHT: usize = 2;
 
 /// An upload in progress.
 pub(super) struct Upload {
@@ -25,8 +25,8 @@ pub(super) struct Upload {
 
 impl Upload {
     pub fn new(store: Arc<dyn ObjectStore>, path: Path) -> Self {
-        let writer = BufWriter::with_capacity(store, path.clone(), PART)
-            .with_max_concurrency(PARTS_UNDER_WAY);
+        let writer = BufWriter::with_capacity(store, path.clone(), PART_BYTES)
+            .with_max_concurrency(MAX_PARTS_IN_FLIGHT);
         Self {
             writer,
             path,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::chain::{AuditRow, Chain, ChainKind};
-use super::database::{Change, Executor, Row, values};
+use super::database::{Executor, Row, StoreTransaction, values};
 use super::{Actor, OrganisationStore, StoreError};
 use crate::model::OrganisationId;
 
@@ -79,7 +79,7 @@ impl AuditEntry {
         self.actor.starts_with("operator ")
     }
 
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         let details: String = row.get("details")?;
         Ok(Self {
             id: row.get("id")?,
@@ -114,16 +114,16 @@ pub(super) struct NewAuditEntry<'a> {
 /// Appends an entry to the audit trail and to its organisation's chain. Every entry is added here. The caller's
 /// transaction holds the lock on the row of `access_revision`, so two transactions never wait for each other's chains.
 pub(super) async fn append(
-    change: &mut Change,
+    change: &mut StoreTransaction,
     entry: &NewAuditEntry<'_>,
 ) -> Result<(), StoreError> {
     let mut chain = Chain::lock(change, ChainKind::Audit, entry.organisation).await?;
     let (next_id, add) = match change {
-        Change::Sqlite(_) => (
+        StoreTransaction::Sqlite(_) => (
             include_str!("sql/audit_next_id.sqlite.sql"),
             include_str!("sql/audit_add.sqlite.sql"),
         ),
-        Change::Postgres(_) => (
+        StoreTransaction::Postgres(_) => (
             include_str!("sql/audit_next_id.postgres.sql"),
             include_str!("sql/audit_add.postgres.sql"),
         ),
@@ -163,13 +163,13 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/audit.sql"), values)
             .await?;
-        rows.iter().map(AuditEntry::read).collect()
+        rows.iter().map(AuditEntry::from_row).collect()
     }
 
     /// Adds failed sign-ins to the audit trail. Nobody's access changes.
-    pub async fn note_failed_sign_ins(&self, failed: &[FailedSignIns]) -> Result<(), StoreError> {
+    pub async fn record_failed_sign_ins(&self, failed: &[FailedSignIns]) -> Result<(), StoreError> {
         let actor = Actor(FailedSignIns::ACTOR.to_owned());
-        let mut note = self.note_only(&actor).await?;
+        let mut note = self.begin_audit_only(&actor).await?;
         for one in failed {
             let action = FailedSignIns::ACTION;
             note.write(action, one.organisation, &one.account, one.details())
@@ -179,13 +179,13 @@ impl OrganisationStore {
     }
 
     /// Records an administrative change outside this database, such as a new signing key.
-    pub async fn note(
+    pub async fn record_event(
         &self,
         actor: &Actor,
         action: &'static str,
         subject: &str,
     ) -> Result<(), StoreError> {
-        self.change(actor)
+        self.begin_change(actor)
             .await?
             .commit(action, None, subject, json!({}))
             .await

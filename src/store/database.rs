@@ -21,17 +21,17 @@ use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, SqlSafeStr, Sqlite, Transa
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::postgres::{connect_options, without_alarm};
+use super::postgres::{connect_options, log_slow_statements_at_debug};
 use super::sqlite_file::MigrationLock;
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::model::{Month, micros};
 
 /// The maximum time that a statement waits for a connection, or for another process that writes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum wait for a connection of a caller that retries anyway.
-const BRIEFLY: Duration = Duration::from_secs(3);
+const SHORT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum number of connections of a process.
-const CONNECTIONS: u32 = 8;
+const MAX_CONNECTIONS: u32 = 8;
 
 /// A pool of connections.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub(super) enum Row {
 }
 
 /// A transaction. It is rolled back if dropped without a commit.
-pub(super) enum Change {
+pub(super) enum StoreTransaction {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
@@ -86,10 +86,10 @@ impl Database {
     pub async fn connect(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let connected = match url.kind() {
             DatabaseKind::Sqlite(path) => {
-                super::sqlite_file::prepare(path)?;
+                super::sqlite_file::create_if_missing(path)?;
                 // Two processes that switch a new file to WAL mode at the same time do not wait for each other: one of
                 // them fails.
-                let _alone = MigrationLock::take(path).await?;
+                let _alone = MigrationLock::acquire(path).await?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)
@@ -97,8 +97,9 @@ impl Database {
                     // A committed change survives a power failure.
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
-                    .busy_timeout(PATIENCE);
-                let pool = sqlite_pool(CONNECTIONS).connect_with(without_alarm(options));
+                    .busy_timeout(BUSY_TIMEOUT);
+                let pool = sqlite_pool(MAX_CONNECTIONS)
+                    .connect_with(log_slow_statements_at_debug(options));
                 pool.await.map(Self::Sqlite)
             }
             DatabaseKind::Postgres => {
@@ -106,8 +107,8 @@ impl Database {
                     .map_err(|source| StoreError::unreachable(url, source))?
                     .application_name("plantlake");
                 let pool = PgPoolOptions::new()
-                    .max_connections(CONNECTIONS)
-                    .acquire_timeout(PATIENCE)
+                    .max_connections(MAX_CONNECTIONS)
+                    .acquire_timeout(BUSY_TIMEOUT)
                     .connect_with(options);
                 pool.await.map(Self::Postgres)
             }
@@ -117,7 +118,7 @@ impl Database {
 
     /// Returns a single further connection to the same database, opened on first use. Its user does not hold up those
     /// that share the other connections.
-    pub fn beside(&self) -> Self {
+    pub fn with_own_connection(&self) -> Self {
         match self {
             Self::Sqlite(pool) => {
                 let options = (*pool.connect_options()).clone();
@@ -126,7 +127,7 @@ impl Database {
             Self::Postgres(pool) => {
                 let options = (*pool.connect_options()).clone();
                 let one = PgPoolOptions::new().max_connections(1);
-                let one = one.acquire_timeout(BRIEFLY);
+                let one = one.acquire_timeout(SHORT_ACQUIRE_TIMEOUT);
                 Self::Postgres(one.connect_lazy_with(options))
             }
         }
@@ -141,7 +142,7 @@ impl Database {
     }
 
     /// Begins a read transaction, which sees the database as it is at the transaction's first statement.
-    pub async fn snapshot(&self) -> Result<Change, StoreError> {
+    pub async fn snapshot(&self) -> Result<StoreTransaction, StoreError> {
         let mut snapshot = self.begin().await?;
         if let Self::Postgres(_) = self {
             let alike = include_str!("sql/snapshot.postgres.sql");
@@ -151,10 +152,10 @@ impl Database {
     }
 
     /// Begins a transaction.
-    pub async fn begin(&self) -> Result<Change, StoreError> {
+    pub async fn begin(&self) -> Result<StoreTransaction, StoreError> {
         Ok(match self {
-            Self::Sqlite(pool) => Change::Sqlite(pool.begin().await?),
-            Self::Postgres(pool) => Change::Postgres(pool.begin().await?),
+            Self::Sqlite(pool) => StoreTransaction::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => StoreTransaction::Postgres(pool.begin().await?),
         })
     }
 }
@@ -162,12 +163,12 @@ impl Database {
 fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(BUSY_TIMEOUT)
         // A connection to a file is never lost, and a test takes as long as a small statement.
         .test_before_acquire(false)
 }
 
-impl Change {
+impl StoreTransaction {
     /// Commits the transaction.
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
@@ -179,7 +180,7 @@ impl Change {
 
     /// Passes the rows of a result to `take` one by one, because they may not fit in memory. The statement consists
     /// only of names that the database itself returned and of texts of this program.
-    pub async fn each<E: From<StoreError>>(
+    pub async fn for_each_row<E: From<StoreError>>(
         &mut self,
         sql: String,
         values: &[Value],
@@ -204,7 +205,7 @@ impl Change {
     }
 
     /// Runs a statement that contains names that the database itself returned.
-    pub async fn execute_made(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError> {
+    pub async fn execute_dynamic(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {
             Self::Sqlite(change) => sqlite(sql, values).execute(&mut **change).await.map(drop)?,
@@ -280,7 +281,7 @@ impl Executor for &Database {
     }
 }
 
-impl Executor for Change {
+impl Executor for StoreTransaction {
     async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         Ok(match self {
             Self::Sqlite(change) => {

@@ -31,7 +31,7 @@ pub enum StoreError {
     #[error(
         "the organisation database {url} is of a later version of plantlake (it has step {version}); use that version"
     )]
-    Newer {
+    SchemaTooNew {
         /// The URL, without its password.
         url: String,
         /// The migration step that this version does not know.
@@ -58,7 +58,7 @@ pub enum StoreError {
     },
     /// The content to be restored into a table is not a valid copy of it.
     #[error("cannot restore table {table}: {problem}")]
-    Copy {
+    InvalidCopy {
         /// The table.
         table: String,
         /// The problem found.
@@ -76,7 +76,7 @@ pub enum StoreError {
     },
     /// The name is already in use.
     #[error("{what} {name:?} already exists")]
-    Taken {
+    AlreadyExists {
         /// `an organisation`, `a user`.
         what: &'static str,
         /// The name.
@@ -93,7 +93,7 @@ pub enum StoreError {
         /// The maximum number of users.
         limit: i64,
         /// The users who count towards the limit.
-        holders: Holders,
+        holders: UserAddresses,
     },
     /// The new limit is below the current number of users.
     #[error(
@@ -108,11 +108,11 @@ pub enum StoreError {
         /// The current number of users.
         taken: usize,
         /// The users who count towards the limit.
-        holders: Holders,
+        holders: UserAddresses,
     },
     /// A text is too long to be stored, or has control characters.
     #[error(transparent)]
-    Unfit(#[from] crate::model::UnfitText),
+    InvalidText(#[from] crate::model::InvalidText),
     /// The request is not allowed for this user, key or organisation; the text says why.
     #[error("{0}")]
     Refused(String),
@@ -120,9 +120,9 @@ pub enum StoreError {
 
 /// Users by their addresses. `Display` lists at most 20 of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holders(pub Vec<String>);
+pub struct UserAddresses(pub Vec<String>);
 
-impl fmt::Display for Holders {
+impl fmt::Display for UserAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
         let shown: Vec<&str> = self.0.iter().take(SHOWN).map(String::as_str).collect();

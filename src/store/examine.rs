@@ -15,10 +15,10 @@ use super::postgres::connect_options;
 use crate::config::{DatabaseKind, DatabaseUrl};
 
 /// The maximum duration of an inspection.
-const LOOKING: Duration = Duration::from_secs(5);
-const SENDERS: &str = include_str!("sql/grants_senders.sql");
+const EXAMINE_TIMEOUT: Duration = Duration::from_secs(5);
+const SENDERS_SQL: &str = include_str!("sql/grants_senders.sql");
 /// The table of the applied migration steps.
-const MADE: &str = "_sqlx_migrations";
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 /// Facts about a Postgres server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
                     .await?;
                 let senders = match schema {
                     Some(SCHEMA) => {
-                        sqlx::query_scalar(SENDERS)
+                        sqlx::query_scalar(SENDERS_SQL)
                             .fetch_all(&mut connection)
                             .await?
                     }
@@ -94,7 +94,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
                 let schema = last_step(&mut connection).await;
                 let senders = match schema {
                     Some(SCHEMA) => {
-                        sqlx::query_scalar(SENDERS)
+                        sqlx::query_scalar(SENDERS_SQL)
                             .fetch_all(&mut connection)
                             .await?
                     }
@@ -105,7 +105,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
             }
         }
     };
-    let looked = tokio::time::timeout(LOOKING, looking).await;
+    let looked = tokio::time::timeout(EXAMINE_TIMEOUT, looking).await;
     let looked = looked.unwrap_or_else(|_| {
         let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
         Err(sqlx::Error::Io(silent))
@@ -121,6 +121,9 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
 
 /// Returns the last step applied, if there is one. Before the first, the table of steps does not exist.
 async fn last_step<C: Migrate>(connection: &mut C) -> Option<i64> {
-    let made = connection.list_applied_migrations(MADE).await.ok()?;
+    let made = connection
+        .list_applied_migrations(MIGRATIONS_TABLE)
+        .await
+        .ok()?;
     made.iter().map(|step| step.version).max()
 }

@@ -52,7 +52,7 @@ impl OrganisationStore {
 
     /// Returns the organisations that may write, by name.
     pub async fn writing_organisations(&self) -> Result<Vec<WritingOrganisation>, StoreError> {
-        writing(&mut &self.database).await
+        read_writing_organisations(&mut &self.database).await
     }
 
     /// Returns the names of active organisations that have users who may send readings, but no grant that allows
@@ -92,10 +92,10 @@ impl OrganisationStore {
             TextKind::Grant.check(&rule.value())?;
         }
         let may_write = access == GrantAccess::Write;
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let found = organisations::find(&mut change.change, &organisation.to_string()).await?;
         if may_write {
-            let mut others = writing(&mut change.change).await?;
+            let mut others = read_writing_organisations(&mut change.change).await?;
             others.retain(|other| other.id != organisation);
             check(&others).map_err(StoreError::Refused)?;
         }
@@ -144,7 +144,7 @@ impl OrganisationStore {
         grants: &[Grant],
     ) -> Result<(), StoreError> {
         let sql = include_str!("sql/grant_remove.sql");
-        self.take(actor, organisation, grants, sql, GrantAccess::Read)
+        self.remove_grants(actor, organisation, grants, sql, GrantAccess::Read)
             .await
     }
 
@@ -157,11 +157,11 @@ impl OrganisationStore {
         grants: &[Grant],
     ) -> Result<(), StoreError> {
         let sql = include_str!("sql/grant_read_only.sql");
-        self.take(actor, organisation, grants, sql, GrantAccess::Write)
+        self.remove_grants(actor, organisation, grants, sql, GrantAccess::Write)
             .await
     }
 
-    async fn take(
+    async fn remove_grants(
         &self,
         actor: &Actor,
         organisation: OrganisationId,
@@ -169,7 +169,7 @@ impl OrganisationStore {
         sql: &'static str,
         access: GrantAccess,
     ) -> Result<(), StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let found = organisations::find(&mut change.change, &organisation.to_string()).await?;
         for grant in grants {
             let values = values![organisation, grant.kind(), grant.value()];
@@ -196,10 +196,12 @@ impl OrganisationStore {
 }
 
 fn rule(kind: &str, value: &str) -> Result<Grant, StoreError> {
-    Grant::of(kind, value).map_err(|error| StoreError::damaged("value", &error))
+    Grant::parse(kind, value).map_err(|error| StoreError::damaged("value", &error))
 }
 
-async fn writing(database: &mut impl Executor) -> Result<Vec<WritingOrganisation>, StoreError> {
+async fn read_writing_organisations(
+    database: &mut impl Executor,
+) -> Result<Vec<WritingOrganisation>, StoreError> {
     let rows = database
         .rows(include_str!("sql/grants_writing.sql"), values![])
         .await?;

@@ -81,7 +81,7 @@ pub struct JobRun {
     pub holder: Uuid,
     /// The heartbeat counter of the run.
     #[serde(skip)]
-    pub beats: u64,
+    pub heartbeats: u64,
     /// The holder's host.
     pub host: String,
     /// The holder's process id.
@@ -149,7 +149,7 @@ pub struct JobEnd {
 }
 
 impl JobRun {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         let status: String = row.get("status")?;
         let known = RunStatus::ALL
             .into_iter()
@@ -165,7 +165,7 @@ impl JobRun {
             attempt: row.count("attempt")?,
             failures: row.count("failures")?,
             holder: row.id("holder")?,
-            beats: row.count("beats")?,
+            heartbeats: row.count("beats")?,
             host: row.get("host")?,
             pid: u32::try_from(row.count("pid")?).unwrap_or_default(),
             started_at: row.time("started_at")?,
@@ -183,7 +183,7 @@ impl JobRun {
 }
 
 impl JobState {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             job: row.get("job")?,
             since: row.time("since")?,
@@ -197,7 +197,7 @@ impl JobState {
 }
 
 impl OrganisationStore {
-    /// Records the schedule of a job. If the schedule is new, due times before `now` are not made up for.
+    /// Records the schedule of a job. If the schedule is new, due times before `now` are not run later.
     pub async fn set_job_schedule(
         &self,
         job: &str,
@@ -216,7 +216,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/job_states.sql"), values![now])
             .await?;
-        rows.iter().map(JobState::read).collect()
+        rows.iter().map(JobState::from_row).collect()
     }
 
     /// Returns the runs in progress, and the aborted runs for the last due time of a job, which a process should
@@ -225,7 +225,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs_open.sql"), values![now])
             .await?;
-        rows.iter().map(JobRun::read).collect()
+        rows.iter().map(JobRun::from_row).collect()
     }
 
     /// Claims a run. Returns `None` if a run for this time exists or the job is already running.
@@ -296,7 +296,7 @@ impl OrganisationStore {
         let values = values![
             run.id,
             run.holder,
-            run.beats,
+            run.heartbeats,
             holder.id,
             &holder.host,
             pid,
@@ -316,14 +316,14 @@ impl OrganisationStore {
 
     /// Ends a run that another process started and that is not to be resumed, if it had no heartbeat since `run` was
     /// read; otherwise returns false.
-    pub async fn give_up_job_run(
+    pub async fn abandon_job_run(
         &self,
         run: &JobRun,
         status: RunStatus,
         why: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let values = values![run.id, run.holder, run.beats, status.name(), now, why];
+        let values = values![run.id, run.holder, run.heartbeats, status.name(), now, why];
         let given_up = (&self.database)
             .execute(include_str!("sql/job_run_give_up.sql"), values)
             .await?;
@@ -331,7 +331,7 @@ impl OrganisationStore {
     }
 
     /// Records a heartbeat of the run. Returns false if this holder has lost it.
-    pub async fn renew_job_run(
+    pub async fn record_job_heartbeat(
         &self,
         run: Uuid,
         holder: Uuid,
@@ -345,7 +345,7 @@ impl OrganisationStore {
     }
 
     /// Records that the run failed and is retried. Returns false if this holder has lost it.
-    pub async fn try_job_run_again(
+    pub async fn record_job_retry(
         &self,
         run: Uuid,
         holder: Uuid,
@@ -388,7 +388,7 @@ impl OrganisationStore {
         let row = (&self.database)
             .row(include_str!("sql/job_run.sql"), values![id])
             .await?;
-        row.as_ref().map(JobRun::read).transpose()
+        row.as_ref().map(JobRun::from_row).transpose()
     }
 
     /// Returns the run of this job that is in progress, if there is one.
@@ -396,7 +396,7 @@ impl OrganisationStore {
         let row = (&self.database)
             .row(include_str!("sql/job_running.sql"), values![job])
             .await?;
-        row.as_ref().map(JobRun::read).transpose()
+        row.as_ref().map(JobRun::from_row).transpose()
     }
 
     /// Returns the last runs of one job or of all jobs, the newest first.
@@ -408,7 +408,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs.sql"), values![job, last])
             .await?;
-        rows.iter().map(JobRun::read).collect()
+        rows.iter().map(JobRun::from_row).collect()
     }
 
     /// Returns the last run of each job.
@@ -416,7 +416,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs_last.sql"), values![])
             .await?;
-        rows.iter().map(JobRun::read).collect()
+        rows.iter().map(JobRun::from_row).collect()
     }
 
     /// Returns the last run of each job that succeeded, failed or timed out.
@@ -424,12 +424,12 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs_last_ended.sql"), values![])
             .await?;
-        rows.iter().map(JobRun::read).collect()
+        rows.iter().map(JobRun::from_row).collect()
     }
 
     /// Deletes runs that ended before `before`, except the last scheduled and the last manual run of each job and
     /// status. Returns the number of deleted runs.
-    pub async fn forget_job_runs(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn delete_old_job_runs(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         (&self.database)
             .execute(include_str!("sql/job_runs_forget.sql"), values![before])
             .await

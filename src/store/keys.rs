@@ -56,7 +56,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             id: row.get("id")?,
             user_id: UserId(row.id("user_id")?),
@@ -85,7 +85,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/keys.sql"), values)
             .await?;
-        rows.iter().map(ApiKey::read).collect()
+        rows.iter().map(ApiKey::from_row).collect()
     }
 
     /// Returns the key with this public part.
@@ -93,15 +93,15 @@ impl OrganisationStore {
         let row = (&self.database)
             .row(include_str!("sql/key.sql"), values![id])
             .await?;
-        row.as_ref().map(ApiKey::read).transpose()
+        row.as_ref().map(ApiKey::from_row).transpose()
     }
 
     /// Creates a key.
     pub async fn create_key(&self, actor: &Actor, new: NewKey) -> Result<ApiKey, StoreError> {
         TextKind::KeyName.check(new.name.trim())?;
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let user = users::find_by_id(&mut change.change, new.user).await?;
-        change.check_keys(user.organisation_id).await?;
+        change.check_key_limit(user.organisation_id).await?;
         if new.may_ingest && !user.may_ingest {
             return Err(StoreError::Refused(format!(
                 "{} may not send readings, so a key of that user cannot either; \
@@ -133,14 +133,14 @@ impl OrganisationStore {
         change
             .commit("key.create", Some(user.organisation_id), &new.id, details)
             .await?;
-        self.existing_key(&new.id).await
+        self.require_key(&new.id).await
     }
 
     /// Revokes a key. Returns false if it was already revoked.
     pub async fn revoke_key(&self, actor: &Actor, id: &str) -> Result<bool, StoreError> {
         TextKind::KeyId.check(id)?;
-        let key = self.existing_key(id).await?;
-        let mut change = self.change(actor).await?;
+        let key = self.require_key(id).await?;
+        let mut change = self.begin_change(actor).await?;
         let values = values![id, change.at];
         if change
             .change
@@ -158,14 +158,14 @@ impl OrganisationStore {
     }
 
     /// Records the use of a key. Nobody's access changes.
-    pub async fn note_key_use(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn record_key_use(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         (&self.database)
             .execute(include_str!("sql/key_used.sql"), values![id, at])
             .await?;
         Ok(())
     }
 
-    async fn existing_key(&self, id: &str) -> Result<ApiKey, StoreError> {
+    async fn require_key(&self, id: &str) -> Result<ApiKey, StoreError> {
         self.key(id).await?.ok_or_else(|| StoreError::NotFound {
             what: "key",
             name: id.to_owned(),

@@ -28,7 +28,7 @@ impl LimitsChange {
         *self == Self::default()
     }
 
-    fn of(&self, before: UsageLimits) -> Result<UsageLimits, StoreError> {
+    fn apply_to(&self, before: UsageLimits) -> Result<UsageLimits, StoreError> {
         let refused = |why: String| Err(StoreError::Refused(why));
         if let Some(Some(rate)) = self.requests_per_second
             && !(rate.is_finite() && rate > 0.0)
@@ -57,7 +57,7 @@ impl LimitsChange {
     }
 }
 
-fn read(row: &Row) -> Result<UsageLimits, StoreError> {
+fn limits_from_row(row: &Row) -> Result<UsageLimits, StoreError> {
     Ok(UsageLimits {
         requests_per_second: row.get("requests_per_second")?,
         concurrent_queries: row.optional_count("concurrent_queries")?,
@@ -67,14 +67,14 @@ fn read(row: &Row) -> Result<UsageLimits, StoreError> {
     })
 }
 
-async fn limits_of(
+async fn read_limits(
     database: &mut impl Executor,
     organisation: OrganisationId,
 ) -> Result<UsageLimits, StoreError> {
     let limits = include_str!("sql/organisation_limits.sql");
     let row = database.row(limits, values![organisation]).await?;
     row.as_ref()
-        .map(read)
+        .map(limits_from_row)
         .transpose()
         .map(Option::unwrap_or_default)
 }
@@ -86,9 +86,12 @@ impl OrganisationStore {
     ) -> Result<Vec<(OrganisationId, UsageLimits)>, StoreError> {
         let rows = include_str!("sql/organisation_limits_all.sql");
         let rows = (&self.database).rows(rows, values![]).await?;
-        let rows = rows
-            .iter()
-            .map(|row| Ok((OrganisationId(row.id("organization_id")?), read(row)?)));
+        let rows = rows.iter().map(|row| {
+            Ok((
+                OrganisationId(row.id("organization_id")?),
+                limits_from_row(row)?,
+            ))
+        });
         rows.collect()
     }
 
@@ -97,7 +100,7 @@ impl OrganisationStore {
         &self,
         organisation: OrganisationId,
     ) -> Result<UsageLimits, StoreError> {
-        limits_of(&mut &self.database, organisation).await
+        read_limits(&mut &self.database, organisation).await
     }
 
     /// Changes the limits of an organisation. Returns the limits, and whether they changed.
@@ -107,12 +110,12 @@ impl OrganisationStore {
         organisation: OrganisationId,
         wanted: &LimitsChange,
     ) -> Result<(UsageLimits, bool), StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let name = find(&mut change.change, &organisation.to_string())
             .await?
             .name;
-        let before = limits_of(&mut change.change, organisation).await?;
-        let after = wanted.of(before)?;
+        let before = read_limits(&mut change.change, organisation).await?;
+        let after = wanted.apply_to(before)?;
         if after == before {
             return Ok((before, false));
         }

@@ -81,8 +81,8 @@ pub(super) async fn migrate_to(
         match database {
             Database::Sqlite(pool) => {
                 // sqlx locks Postgres during a migration, but not SQLite.
-                let _lock = MigrationLock::take(pool.connect_options().get_filename()).await?;
-                let before = applied(database).await;
+                let _lock = MigrationLock::acquire(pool.connect_options().get_filename()).await?;
+                let before = last_applied_step(database).await;
                 migrator(|step| step.sqlite).run(pool).await?;
                 Ok(before)
             }
@@ -93,7 +93,7 @@ pub(super) async fn migrate_to(
                 sqlx::query(include_str!("sql/migration_lock.sql"))
                     .execute(&mut connection)
                     .await?;
-                let before = applied(database).await;
+                let before = last_applied_step(database).await;
                 migrator(|step| step.postgres).run(pool).await?;
                 connection.close().await?;
                 Ok(before)
@@ -101,8 +101,8 @@ pub(super) async fn migrate_to(
         }
     };
     let before = made.await.map_err(|failed| match failed {
-        Failed::Store(error) => error,
-        Failed::Step(error) => explain(error, url),
+        MigrationFailure::Store(error) => error,
+        MigrationFailure::Step(error) => explain(error, url),
     })?;
     Ok(Migrated {
         made: wanted()
@@ -114,7 +114,7 @@ pub(super) async fn migrate_to(
 }
 
 /// Returns the last step applied, if there is one.
-async fn applied(database: &Database) -> Option<i64> {
+async fn last_applied_step(database: &Database) -> Option<i64> {
     async fn last<C: Migrate>(connection: &mut C) -> Option<i64> {
         let applied = connection.list_applied_migrations("_sqlx_migrations").await;
         // Before the first step, the table does not exist.
@@ -130,24 +130,24 @@ async fn applied(database: &Database) -> Option<i64> {
     }
 }
 
-enum Failed {
+enum MigrationFailure {
     Store(StoreError),
     Step(MigrateError),
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for MigrationFailure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<sqlx::Error> for Failed {
+impl From<sqlx::Error> for MigrationFailure {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
     }
 }
 
-impl From<MigrateError> for Failed {
+impl From<MigrateError> for MigrationFailure {
     fn from(error: MigrateError) -> Self {
         Self::Step(error)
     }
@@ -156,7 +156,7 @@ impl From<MigrateError> for Failed {
 fn explain(error: MigrateError, url: &DatabaseUrl) -> StoreError {
     let url = url.to_string();
     match error {
-        MigrateError::VersionMissing(version) => StoreError::Newer { url, version },
+        MigrateError::VersionMissing(version) => StoreError::SchemaTooNew { url, version },
         source => StoreError::Migration {
             url,
             source: Box::new(source),

@@ -5,8 +5,8 @@
 //! `access_revision`. Changes are therefore serialised, limits hold across any number of processes, and servers detect
 //! a change by comparing one number.
 
+mod account_limits;
 mod audit;
-mod caps;
 mod chain;
 mod copy;
 mod database;
@@ -31,13 +31,13 @@ mod users;
 
 use chrono::{DateTime, Utc};
 
+pub use account_limits::AccountLimits;
 pub use audit::{AuditEntry, AuditFilter, FailedSignIns};
-pub use caps::AccountCaps;
 pub use chain::{
     ChainEnd, ChainFinding, ChainHead, ChainHeads, ChainKind, ChainVerification, FindingKind,
 };
-pub use copy::{CopyPart, Restoring};
-pub use error::{Holders, StoreError};
+pub use copy::{CopyPart, DatabaseRestore};
+pub use error::{StoreError, UserAddresses};
 pub use examine::{Examination, ServerFacts, examine, server_facts};
 pub use grants::WritingOrganisation;
 pub use jobs::{JobEnd, JobHolder, JobRun, JobState, RunStatus};
@@ -58,13 +58,13 @@ pub use users::{Credential, NewUser, User, UserChange};
 use crate::clock::{self, new_id};
 use crate::config::DatabaseUrl;
 use crate::model::{OrganisationId, TextKind, printable};
-use database::{Change, Database, Executor, values};
+use database::{Database, Executor, StoreTransaction, values};
 
 /// The organisation database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OrganisationStore {
     database: Database,
-    caps: AccountCaps,
+    account_limits: AccountLimits,
 }
 
 /// The author of a change, as recorded in the audit trail: `operator ada on plant7`, `user ada@example.com`.
@@ -92,7 +92,7 @@ impl OrganisationStore {
     pub async fn open(url: &DatabaseUrl) -> Result<(Self, Migrated), StoreError> {
         let database = Database::connect(url).await?;
         let migrated = migrate::migrate(&database, url).await?;
-        Ok((Self::on(database), migrated))
+        Ok((Self::from_database(database), migrated))
     }
 
     /// Connects to a database that is to be filled with a copy of schema version `schema`, and migrates it to exactly
@@ -104,12 +104,15 @@ impl OrganisationStore {
     pub async fn open_at(url: &DatabaseUrl, schema: i64) -> Result<Self, StoreError> {
         let database = Database::connect(url).await?;
         migrate::migrate_to(&database, url, schema).await?;
-        Ok(Self::on(database))
+        Ok(Self::from_database(database))
     }
 
-    fn on(database: Database) -> Self {
-        let caps = AccountCaps::default();
-        Self { database, caps }
+    fn from_database(database: Database) -> Self {
+        let caps = AccountLimits::default();
+        Self {
+            database,
+            account_limits: caps,
+        }
     }
 
     /// Closes all connections. A SQLite database is a single file afterwards.
@@ -119,10 +122,10 @@ impl OrganisationStore {
 
     /// Returns a store for the same database with a connection of its own, which is opened on first use. It is for work
     /// that can wait, because it takes no connection from the shared pool.
-    pub fn beside(&self) -> Self {
+    pub fn with_own_connection(&self) -> Self {
         Self {
-            database: self.database.beside(),
-            caps: self.caps,
+            database: self.database.with_own_connection(),
+            account_limits: self.account_limits,
         }
     }
 
@@ -136,7 +139,7 @@ impl OrganisationStore {
     }
 
     /// Begins a change of access. Waits until no other change is in progress.
-    async fn change(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
+    async fn begin_change(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
         let mut change = self.database.begin().await?;
         change
             .execute(include_str!("sql/revise.sql"), values![])
@@ -146,7 +149,7 @@ impl OrganisationStore {
 
     /// Begins an addition to the audit trail that changes nobody's access. Waits until no change is in progress. The
     /// revision stays the same, so servers reload nothing.
-    async fn note_only(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
+    async fn begin_audit_only(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
         let mut change = self.database.begin().await?;
         change
             .execute(include_str!("sql/access_take.sql"), values![])
@@ -154,22 +157,22 @@ impl OrganisationStore {
         Ok(self.access_change(change, actor))
     }
 
-    fn access_change(&self, change: Change, actor: &Actor) -> AccessChange {
+    fn access_change(&self, change: StoreTransaction, actor: &Actor) -> AccessChange {
         AccessChange {
             change,
             actor: Actor(printable(&actor.0, MAX_ACTOR_CHARS)),
             at: clock::now(),
-            caps: self.caps,
+            caps: self.account_limits,
         }
     }
 }
 
 /// A change of access in progress. It is rolled back if dropped without a commit.
 struct AccessChange {
-    change: Change,
+    change: StoreTransaction,
     actor: Actor,
     at: DateTime<Utc>,
-    caps: AccountCaps,
+    caps: AccountLimits,
 }
 
 impl AccessChange {
@@ -193,7 +196,7 @@ impl AccessChange {
         subject: &str,
         details: serde_json::Value,
     ) -> Result<(), StoreError> {
-        self.check_rate(action, organisation).await?;
+        self.check_change_rate(action, organisation).await?;
         TextKind::AuditSubject.check(subject)?;
         let details = details.to_string();
         if details.len() > MAX_DETAILS_BYTES {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
-use super::{Actor, Holders, OrganisationStore, StoreError, new_id};
+use super::{Actor, OrganisationStore, StoreError, UserAddresses, new_id};
 use crate::model::{OrganisationId, TextKind};
 
 /// The maximum user limit of an organisation.
@@ -64,7 +64,7 @@ pub struct Organisation {
 }
 
 impl Organisation {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             id: OrganisationId(row.id("id")?),
             name: row.get("name")?,
@@ -88,7 +88,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/organisations.sql"), values![])
             .await?;
-        rows.iter().map(Organisation::read).collect()
+        rows.iter().map(Organisation::from_row).collect()
     }
 
     /// Returns the organisation with this name, in any case, or with this id.
@@ -117,7 +117,7 @@ impl OrganisationStore {
         }
         check_limit(new.user_limit)?;
         let id = OrganisationId(new_id());
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let profile = &new.profile;
         let values = values![
             id,
@@ -135,7 +135,7 @@ impl OrganisationStore {
             .await;
         match added {
             Err(error) if error.is_duplicate() => {
-                return Err(StoreError::Taken {
+                return Err(StoreError::AlreadyExists {
                     what: "an organisation",
                     name,
                 });
@@ -157,10 +157,10 @@ impl OrganisationStore {
         limit: i64,
     ) -> Result<Organisation, StoreError> {
         check_limit(limit)?;
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let before = find(&mut change.change, &organisation.to_string()).await?;
         if limit < before.users {
-            let holders = holders(&mut change.change, organisation).await?;
+            let holders = users_towards_limit(&mut change.change, organisation).await?;
             return Err(StoreError::LimitTooLow {
                 organisation: before.name,
                 limit,
@@ -180,14 +180,15 @@ impl OrganisationStore {
         self.organisation(&organisation.to_string()).await
     }
 
-    /// Gives all users and keys of the organisation access again, or takes it away. Returns whether that was a change.
+    /// Activates or deactivates an organisation: all its users and keys get access again, or lose it. Returns whether
+    /// that was a change.
     pub async fn set_organisation_active(
         &self,
         actor: &Actor,
         organisation: OrganisationId,
         active: bool,
     ) -> Result<bool, StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let before = find(&mut change.change, &organisation.to_string()).await?;
         if before.active == active {
             return Ok(false);
@@ -230,7 +231,7 @@ pub(super) async fn find(
         .row(include_str!("sql/organisation.sql"), values)
         .await?
     {
-        Some(row) => Organisation::read(&row),
+        Some(row) => Organisation::from_row(&row),
         None => Err(StoreError::NotFound {
             what: "organisation",
             name: name_or_id.to_owned(),
@@ -240,10 +241,10 @@ pub(super) async fn find(
 }
 
 /// Returns the users who count towards the limit of an organisation.
-pub(super) async fn holders(
+pub(super) async fn users_towards_limit(
     database: &mut impl Executor,
     organisation: OrganisationId,
-) -> Result<Holders, StoreError> {
+) -> Result<UserAddresses, StoreError> {
     let rows = database
         .rows(include_str!("sql/holders.sql"), values![organisation])
         .await?;
@@ -259,5 +260,5 @@ pub(super) async fn holders(
     rows.iter()
         .map(holder)
         .collect::<Result<_, _>>()
-        .map(Holders)
+        .map(UserAddresses)
 }

@@ -14,22 +14,22 @@ pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, sqlx::Erro
     let mut options = PgConnectOptions::from_str(url.with_password())?;
     let says_mode =
         url.with_password().contains("sslmode=") || url.with_password().contains("ssl-mode=");
-    if !says_mode && !is_on_this_machine(&options) {
+    if !says_mode && !is_local(&options) {
         options = options.ssl_mode(PgSslMode::Require);
     }
-    Ok(without_alarm(options))
+    Ok(log_slow_statements_at_debug(options))
 }
 
 /// Logs slow statements at the level debug. A report over a long ledger takes a while, which is no reason for a
 /// warning.
-pub(super) fn without_alarm<O: ConnectOptions>(options: O) -> O {
+pub(super) fn log_slow_statements_at_debug<O: ConnectOptions>(options: O) -> O {
     match "debug".parse() {
         Ok(level) => options.log_slow_statements(level, Duration::from_secs(1)),
         Err(_) => options,
     }
 }
 
-fn is_on_this_machine(options: &PgConnectOptions) -> bool {
+fn is_local(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     options.get_socket().is_some()
         || host.starts_with('/')

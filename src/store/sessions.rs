@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             id: SessionId(row.id("id")?),
             user_id: UserId(row.id("user_id")?),
@@ -75,7 +75,7 @@ impl OrganisationStore {
         let row = (&self.database)
             .row(include_str!("sql/session.sql"), values![id])
             .await?;
-        row.as_ref().map(Session::read).transpose()
+        row.as_ref().map(Session::from_row).transpose()
     }
 
     /// Returns the sessions of one user or of all users that are valid at `now`.
@@ -87,7 +87,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/sessions.sql"), values![user, now])
             .await?;
-        rows.iter().map(Session::read).collect()
+        rows.iter().map(Session::from_row).collect()
     }
 
     /// Revokes a session. Returns false if it was already revoked.
@@ -99,7 +99,7 @@ impl OrganisationStore {
                 command: "session list",
             });
         };
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let values = values![id, change.at];
         if change
             .change
@@ -120,7 +120,7 @@ impl OrganisationStore {
 
     /// Revokes all sessions of a user. Returns their number.
     pub async fn revoke_sessions(&self, actor: &Actor, user: UserId) -> Result<u64, StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let found = users::find_by_id(&mut change.change, user).await?;
         let values = values![user, change.at];
         let ended = change

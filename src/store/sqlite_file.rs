@@ -13,7 +13,7 @@ use super::error::StoreError;
 /// because POSIX locks belong to the process and not to the descriptor. Another process would then take itself for the
 /// last one and remove the write-ahead log while it is in use, which damages the database
 /// (<https://sqlite.org/howtocorrupt.html>, 2.2).
-pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_if_missing(path: &Path) -> Result<(), StoreError> {
     let make = || -> io::Result<()> {
         if let Some(folder) = path
             .parent()
@@ -54,7 +54,7 @@ pub(super) struct MigrationLock {
 
 impl MigrationLock {
     /// Waits until no other process connects to the database at `path` or migrates it, and takes the lock.
-    pub async fn take(path: &Path) -> Result<Self, StoreError> {
+    pub async fn acquire(path: &Path) -> Result<Self, StoreError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".migration-lock");
         let path = PathBuf::from(name);

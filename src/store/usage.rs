@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::chain::{Chain, ChainKind, LedgerRow, Link};
-use super::database::{Change, Executor, Row, Value, values};
+use super::database::{Executor, Row, StoreTransaction, Value, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
@@ -19,7 +19,7 @@ use crate::model::{Month, OrganisationId, UsageRecord};
 const COLUMNS: usize = 24;
 
 /// A record and the month in which it is billed.
-struct Billed<'a> {
+struct BilledRecord<'a> {
     record: &'a UsageRecord,
     billing_month: Month,
     /// The record's place in its organisation's chain.
@@ -28,25 +28,25 @@ struct Billed<'a> {
 
 /// An interner for texts that records have in common.
 #[derive(Default)]
-struct Texts<'a> {
+struct TextInterner<'a> {
     texts: HashMap<&'a str, Arc<str>, RandomState>,
     months: BTreeMap<Month, Arc<str>>,
 }
 
-impl<'a> Texts<'a> {
-    fn shared(&mut self, text: &'a str) -> Arc<str> {
+impl<'a> TextInterner<'a> {
+    fn intern(&mut self, text: &'a str) -> Arc<str> {
         Arc::clone(self.texts.entry(text).or_insert_with(|| text.into()))
     }
 
-    fn of_month(&mut self, month: Month) -> Arc<str> {
+    fn month_text(&mut self, month: Month) -> Arc<str> {
         let text = || month.to_string().into();
         Arc::clone(self.months.entry(month).or_insert_with(text))
     }
 }
 
-impl<'a> Billed<'a> {
+impl<'a> BilledRecord<'a> {
     /// Returns the record as parameters of a statement, in the order of the table's columns.
-    fn values(&self, texts: &mut Texts<'a>) -> [Value; COLUMNS] {
+    fn values(&self, texts: &mut TextInterner<'a>) -> [Value; COLUMNS] {
         let UsageRecord {
             request_id,
             organisation_id,
@@ -74,26 +74,26 @@ impl<'a> Billed<'a> {
             (*request_id).into(),
             (*organisation_id).into(),
             (*user_id).into(),
-            api_key_id.as_deref().map(|id| texts.shared(id)).into(),
+            api_key_id.as_deref().map(|id| texts.intern(id)).into(),
             session_id.map(|session| session.0).into(),
             (*server_id).into(),
-            texts.shared(endpoint).into(),
+            texts.intern(endpoint).into(),
             (sql_fingerprint.as_deref())
-                .map(|fingerprint| texts.shared(fingerprint))
+                .map(|fingerprint| texts.intern(fingerprint))
                 .into(),
             sql_text.clone().into(),
             (*started_at).into(),
             (*ended_at).into(),
-            texts.of_month(self.billing_month).into(),
+            texts.month_text(self.billing_month).into(),
             (*first_byte_microseconds).into(),
             (*duration_microseconds).into(),
             (*rows).into(),
             (*bytes_sent).into(),
             (*bytes_scanned).into(),
-            texts.shared(status).into(),
+            texts.intern(status).into(),
             (*cancelled).into(),
-            texts.shared(client_address).into(),
-            texts.shared(client_agent).into(),
+            texts.intern(client_address).into(),
+            texts.intern(client_agent).into(),
             (*billable).into(),
             self.link.sequence.into(),
             self.link.hash.as_slice().into(),
@@ -102,19 +102,19 @@ impl<'a> Billed<'a> {
 }
 
 /// The numbers of records that one statement adds. Sending a statement takes longer than adding a record.
-const TOGETHER: [usize; 4] = [128, 16, 4, 1];
+const BATCH_SIZES: [usize; 4] = [128, 16, 4, 1];
 
 /// A statement that adds a fixed number of records.
-struct Add {
+struct InsertStatement {
     records: usize,
     /// The text with the parameters `$1`, `$2`, …
     numbered: String,
     /// The text with positional parameters, `?`. SQLite treats `$1` as a name, and looks a name up by a linear search
     /// over all names before it: with some hundreds of parameters, that takes as long as adding the records.
-    in_order: String,
+    positional: String,
 }
 
-impl Add {
+impl InsertStatement {
     fn new(records: usize) -> Self {
         let one = include_str!("sql/usage_add.sql");
         let with = |parameter: &dyn Fn(usize) -> String| {
@@ -135,23 +135,27 @@ impl Add {
         Self {
             records,
             numbered: with(&|number| format!("${number}")),
-            in_order: with(&|_| "?".to_owned()),
+            positional: with(&|_| "?".to_owned()),
         }
     }
 }
 
-static ADD: LazyLock<[Add; 4]> = LazyLock::new(|| TOGETHER.map(Add::new));
+static INSERT_STATEMENTS: LazyLock<[InsertStatement; 4]> =
+    LazyLock::new(|| BATCH_SIZES.map(InsertStatement::new));
 
 /// Adds the records that are not in the ledger yet. Returns their number.
-async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreError> {
+async fn add(
+    change: &mut StoreTransaction,
+    records: &[BilledRecord<'_>],
+) -> Result<u64, StoreError> {
     let mut added = 0;
     let mut rest = records;
     let mut values = Vec::new();
-    let mut texts = Texts::default();
-    for statement in &*ADD {
+    let mut texts = TextInterner::default();
+    for statement in &*INSERT_STATEMENTS {
         let sql = match change {
-            Change::Sqlite(_) => &statement.in_order,
-            Change::Postgres(_) => &statement.numbered,
+            StoreTransaction::Sqlite(_) => &statement.positional,
+            StoreTransaction::Postgres(_) => &statement.numbered,
         };
         while let Some((chunk, others)) = rest.split_at_checked(statement.records) {
             values.clear();
@@ -167,7 +171,7 @@ async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreEr
 
 /// Returns the records that are not in the ledger yet, each once.
 async fn missing<'a>(
-    change: &mut Change,
+    change: &mut StoreTransaction,
     records: &'a [UsageRecord],
 ) -> Result<Vec<&'a UsageRecord>, StoreError> {
     let find = include_str!("sql/usage_find.sql");
@@ -198,7 +202,7 @@ pub struct UsageTotals {
 }
 
 impl UsageTotals {
-    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             requests: row.count("requests")?,
             rows: row.count("rows")?,
@@ -208,7 +212,7 @@ impl UsageTotals {
     }
 
     /// Returns the totals of one billable request.
-    pub fn of(record: &UsageRecord) -> Self {
+    pub fn from_record(record: &UsageRecord) -> Self {
         Self {
             requests: 1,
             rows: record.rows,
@@ -248,7 +252,10 @@ pub struct UsageDemand {
 }
 
 /// Appends records to the chains of their organisations.
-async fn extend_chains(change: &mut Change, billed: &mut [Billed<'_>]) -> Result<(), StoreError> {
+async fn extend_chains(
+    change: &mut StoreTransaction,
+    billed: &mut [BilledRecord<'_>],
+) -> Result<(), StoreError> {
     let mut chains: HashMap<_, Chain> = HashMap::new();
     let mut months: HashMap<Month, String> = HashMap::new();
     for one in billed {
@@ -276,8 +283,13 @@ async fn extend_chains(change: &mut Change, billed: &mut [Billed<'_>]) -> Result
 
 /// Adds `records` to the ledger and its totals. Returns whether all of them were new; if not, the change must not be
 /// committed.
-async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<bool, StoreError> {
-    let ends = records.iter().map(|record| Month::of(record.ended_at));
+async fn add_to_ledger(
+    change: &mut StoreTransaction,
+    records: &[&UsageRecord],
+) -> Result<bool, StoreError> {
+    let ends = records
+        .iter()
+        .map(|record| Month::containing(record.ended_at));
     let Some(first) = ends.min() else {
         return Ok(true);
     };
@@ -289,11 +301,11 @@ async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<
     let mut billed: Vec<_> = records
         .iter()
         .map(|record| {
-            let mut billing_month = Month::of(record.ended_at);
+            let mut billing_month = Month::containing(record.ended_at);
             while months.contains(&(record.organisation_id.0, billing_month)) {
                 billing_month = billing_month.next();
             }
-            Billed {
+            BilledRecord {
                 record,
                 billing_month,
                 link: Link::default(),
@@ -308,7 +320,7 @@ async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<
     for one in billed.iter().filter(|one| one.record.billable) {
         let key = (one.record.organisation_id.0, one.billing_month);
         let total = totals.entry(key).or_default();
-        *total = total.plus(&UsageTotals::of(one.record));
+        *total = total.plus(&UsageTotals::from_record(one.record));
     }
     for ((organisation, month), total) in totals {
         let values = values![
@@ -334,7 +346,7 @@ impl OrganisationStore {
         if self.add_if_missing(&all).await? {
             return Ok(all.len());
         }
-        let mut change = self.take_ledger().await?;
+        let mut change = self.lock_ledger().await?;
         let missing = missing(&mut change, records).await?;
         if !add_to_ledger(&mut change, &missing).await? {
             // The lock on the ledger keeps others from adding records in between.
@@ -346,7 +358,7 @@ impl OrganisationStore {
 
     /// Adds `records` if none of them is in the ledger yet. Returns whether they were added.
     async fn add_if_missing(&self, records: &[&UsageRecord]) -> Result<bool, StoreError> {
-        let mut change = self.take_ledger().await?;
+        let mut change = self.lock_ledger().await?;
         let all_new = add_to_ledger(&mut change, records).await?;
         if all_new {
             change.commit().await?;
@@ -356,7 +368,7 @@ impl OrganisationStore {
 
     /// Locks the ledger: waits until no other transaction adds to it or closes a month, and excludes others until the
     /// end.
-    async fn take_ledger(&self) -> Result<Change, StoreError> {
+    async fn lock_ledger(&self) -> Result<StoreTransaction, StoreError> {
         let mut change = self.database.begin().await?;
         change
             .execute(include_str!("sql/usage_take.sql"), values![])
@@ -375,7 +387,7 @@ impl OrganisationStore {
             .await?;
         let rows = rows.iter().map(|row| {
             let organisation = OrganisationId(row.id("organization_id")?);
-            Ok((organisation, UsageTotals::read(row)?))
+            Ok((organisation, UsageTotals::from_row(row)?))
         });
         rows.collect()
     }
@@ -451,14 +463,14 @@ mod tests {
 
     #[test]
     fn insert_statements_have_a_parameter_per_column_and_record() {
-        for statement in &*ADD {
+        for statement in &*INSERT_STATEMENTS {
             let wanted = statement.records * COLUMNS;
             let last = format!("${wanted})");
             assert_eq!(statement.numbered.matches('$').count(), wanted);
             assert!(statement.numbered.contains(&last), "{last}");
-            assert_eq!(statement.in_order.matches('?').count(), wanted);
-            assert!(!statement.in_order.contains('$'));
+            assert_eq!(statement.positional.matches('?').count(), wanted);
+            assert!(!statement.positional.contains('$'));
         }
-        assert_eq!(TOGETHER.last(), Some(&1), "any remainder can be added");
+        assert_eq!(BATCH_SIZES.last(), Some(&1), "any remainder can be added");
     }
 }

@@ -13,11 +13,11 @@ use super::{LedgerEntry, RecordFilter, StoreError, UsageTotals};
 use crate::model::{Month, OrganisationId, hex, micros};
 
 /// The number of records in memory at a time.
-const PAGE: u32 = 2_000;
+const PAGE_RECORDS: u32 = 2_000;
 
 /// Totals of a month of an organisation, derived from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Derived {
+pub(super) struct DerivedTotals {
     /// The number of records, billable or not.
     pub records: u64,
     /// Totals of billable requests.
@@ -29,16 +29,16 @@ pub(super) struct Derived {
 }
 
 /// Derives the totals and the hash from the ledger's records of the month.
-pub(super) async fn derive(
+pub(super) async fn derive_totals(
     database: &mut impl Executor,
     organisation: OrganisationId,
     month: Month,
-) -> Result<Derived, StoreError> {
+) -> Result<DerivedTotals, StoreError> {
     let filter = RecordFilter::month(organisation, month);
     let mut hash = Context::new(&SHA256);
     let head = ("plantlake usage 1", organisation, month);
     hash.update(&line(&head)?);
-    let mut derived = Derived {
+    let mut derived = DerivedTotals {
         records: 0,
         totals: UsageTotals::default(),
         late_requests: 0,
@@ -46,14 +46,14 @@ pub(super) async fn derive(
     };
     let mut after = None;
     loop {
-        let entries = page(database, &filter, after, PAGE).await?;
+        let entries = page(database, &filter, after, PAGE_RECORDS).await?;
         for entry in &entries {
-            hash.update(&canonical(entry)?);
+            hash.update(&canonical_line(entry)?);
             derived.records += 1;
             let record = &entry.record;
             if record.billable {
-                derived.totals = derived.totals.plus(&UsageTotals::of(record));
-                derived.late_requests += u64::from(Month::of(record.ended_at) != month);
+                derived.totals = derived.totals.plus(&UsageTotals::from_record(record));
+                derived.late_requests += u64::from(Month::containing(record.ended_at) != month);
             }
         }
         after = entries.last().map(LedgerEntry::position);
@@ -65,7 +65,7 @@ pub(super) async fn derive(
     Ok(derived)
 }
 
-fn canonical(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
+fn canonical_line(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
     let record = &entry.record;
     // Tuples are serialisable up to sixteen elements, so two tuples are joined into one array.
     let first = (

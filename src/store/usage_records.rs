@@ -66,7 +66,7 @@ impl LedgerEntry {
         }
     }
 
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             record: UsageRecord {
                 request_id: row.id("request_id")?,
@@ -102,7 +102,7 @@ pub(super) async fn page(
     database: &mut impl Executor,
     filter: &RecordFilter,
     after: Option<LedgerPosition>,
-    most: u32,
+    max_records: u32,
 ) -> Result<Vec<LedgerEntry>, StoreError> {
     // No record precedes the first instant with the smallest id.
     let after = after.unwrap_or(LedgerPosition {
@@ -120,12 +120,12 @@ pub(super) async fn page(
         *filter.ended.end(),
         filter.user,
         filter.with_sql,
-        i64::from(most)
+        i64::from(max_records)
     ];
     let rows = database
         .rows(include_str!("sql/usage_page.sql"), values)
         .await?;
-    rows.iter().map(LedgerEntry::read).collect()
+    rows.iter().map(LedgerEntry::from_row).collect()
 }
 
 impl OrganisationStore {
@@ -134,8 +134,8 @@ impl OrganisationStore {
         &self,
         filter: &RecordFilter,
         after: Option<LedgerPosition>,
-        most: u32,
+        max_records: u32,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
-        page(&mut &self.database, filter, after, most).await
+        page(&mut &self.database, filter, after, max_records).await
     }
 }

@@ -120,7 +120,7 @@ pub struct Adjustment {
 }
 
 impl ReportLine {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             organisation_id: OrganisationId(row.id("organization_id")?),
             organisation: row.get("organization")?,
@@ -144,7 +144,7 @@ impl ReportLine {
     }
 
     /// Returns the sort key of a line. Databases differ in how they order texts; this order is the same for all.
-    fn order(&self) -> impl Ord + use<> {
+    fn sort_key(&self) -> impl Ord + use<> {
         let user = self.user_id.map(|id| id.0).unwrap_or(Uuid::nil());
         (
             (self.organisation.clone(), self.organisation_id, self.month),
@@ -155,7 +155,7 @@ impl ReportLine {
 }
 
 impl Adjustment {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             organisation_id: OrganisationId(row.id("organization_id")?),
             organisation: row.get("organization")?,
@@ -184,9 +184,9 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/usage_report.sql"), values)
             .await?;
-        let lines = rows.iter().map(ReportLine::read);
+        let lines = rows.iter().map(ReportLine::from_row);
         let mut lines = lines.collect::<Result<Vec<_>, _>>()?;
-        lines.sort_by_cached_key(ReportLine::order);
+        lines.sort_by_cached_key(ReportLine::sort_key);
         Ok(lines)
     }
 
@@ -204,7 +204,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/usage_late.sql"), values)
             .await?;
-        let found = rows.iter().map(Adjustment::read);
+        let found = rows.iter().map(Adjustment::from_row);
         let mut found = found.collect::<Result<Vec<_>, _>>()?;
         found.sort_by_cached_key(|late| {
             let organisation = (late.organisation.clone(), late.organisation_id);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
-use super::usage_hash::{Derived, derive};
+use super::usage_hash::{DerivedTotals, derive_totals};
 use super::{AccessChange, Actor, OrganisationStore, StoreError, UsageTotals, clock};
 use crate::model::{Month, OrganisationId};
 
@@ -45,21 +45,21 @@ pub struct Closing {
 }
 
 impl UsageStatement {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             organisation_id: OrganisationId(row.id("organization_id")?),
             organisation: row.get("organization")?,
             month: row.month("billing_month")?,
             closed_at: row.time("closed_at")?,
             closed_by: row.get("closed_by")?,
-            totals: UsageTotals::read(row)?,
+            totals: UsageTotals::from_row(row)?,
             late_requests: row.count("late_requests")?,
             records_hash: row.get("records_hash")?,
         })
     }
 
     /// Whether the statement agrees with the ledger.
-    pub(super) fn is_as(&self, derived: &Derived) -> bool {
+    pub(super) fn matches_ledger(&self, derived: &DerivedTotals) -> bool {
         self.totals == derived.totals
             && self.late_requests == derived.late_requests
             && self.records_hash == derived.hash
@@ -79,7 +79,7 @@ pub(super) async fn statements(
     let rows = database
         .rows(include_str!("sql/usage_statements.sql"), values)
         .await?;
-    let found = rows.iter().map(UsageStatement::read);
+    let found = rows.iter().map(UsageStatement::from_row);
     let mut found = found.collect::<Result<Vec<_>, _>>()?;
     found.sort_by_cached_key(|statement| {
         let organisation = (statement.organisation.clone(), statement.organisation_id);
@@ -123,7 +123,7 @@ impl OrganisationStore {
         month: Month,
         organisation: Option<OrganisationId>,
     ) -> Result<Vec<Closing>, StoreError> {
-        let ahead = self.derived_ahead(month, organisation).await?;
+        let ahead = self.derive_before_lock(month, organisation).await?;
         let mut change = self.access_change(self.database.begin().await?, actor);
         // From here until the end, no other transaction can add to the ledger or close a month.
         change
@@ -169,13 +169,13 @@ impl OrganisationStore {
             // Records are never removed from the ledger: if the counts are equal, the records are the same.
             let derived = match ahead.get(id) {
                 Some(derived) if derived.records == count => derived.clone(),
-                _ => derive(&mut change.change, *id, month).await?,
+                _ => derive_totals(&mut change.change, *id, month).await?,
             };
             let closed = closed
                 .iter()
                 .find(|statement| statement.organisation_id == *id && statement.month == month);
             if let Some(statement) = closed {
-                if !statement.is_as(&derived) {
+                if !statement.matches_ledger(&derived) {
                     return Err(StoreError::Refused(format!(
                         "{month} of {name} is closed, but the ledger no longer matches its statement; \
                          `plantlake usage verify --month {month}` shows the differences"
@@ -196,17 +196,17 @@ impl OrganisationStore {
     }
 
     /// Derives a month while others continue to add to the ledger, because that may take long.
-    async fn derived_ahead(
+    async fn derive_before_lock(
         &self,
         month: Month,
         organisation: Option<OrganisationId>,
-    ) -> Result<HashMap<OrganisationId, Derived>, StoreError> {
+    ) -> Result<HashMap<OrganisationId, DerivedTotals>, StoreError> {
         let mut snapshot = self.database.snapshot().await?;
         let used = months_with_records(&mut snapshot, organisation, month).await?;
         let mut found = HashMap::new();
-        if month < Month::of(clock::now()) {
+        if month < Month::containing(clock::now()) {
             for (id, _) in used.into_iter().filter(|(_, of)| *of == month) {
-                found.insert(id, derive(&mut snapshot, id, month).await?);
+                found.insert(id, derive_totals(&mut snapshot, id, month).await?);
             }
         }
         Ok(found)
@@ -218,7 +218,7 @@ impl AccessChange {
         &mut self,
         organisation: OrganisationId,
         month: Month,
-        derived: &Derived,
+        derived: &DerivedTotals,
     ) -> Result<(), StoreError> {
         let totals = &derived.totals;
         let values = values![
@@ -274,18 +274,18 @@ fn check_order(
     let Some((first, _)) = open.first().copied() else {
         return Ok(());
     };
-    let told: Vec<String> = open
+    let listed: Vec<String> = open
         .iter()
         .take(5)
         .map(|(earlier, name)| format!("{earlier} of {name}"))
         .collect();
-    let more = match open.len().saturating_sub(told.len()) {
+    let more = match open.len().saturating_sub(listed.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     Err(StoreError::Refused(format!(
         "{month} cannot be closed while earlier months with usage are open: {}{more}; \
          close those first, with `plantlake usage close {first}`",
-        told.join(", ")
+        listed.join(", ")
     )))
 }

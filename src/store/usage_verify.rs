@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::database::{Executor, values};
-use super::usage_hash::{Derived, derive};
+use super::usage_hash::{DerivedTotals, derive_totals};
 use super::usage_statements::{months_with_records, statements};
 use super::{OrganisationStore, StoreError, UsageStatement, UsageTotals};
 use crate::model::{Month, OrganisationId};
@@ -49,7 +49,7 @@ pub struct Difference {
 }
 
 /// The values for a month that `usage_totals` and the audit trail store.
-struct Kept {
+struct StoredTotals {
     totals: UsageTotals,
     /// The hash with which the month was closed.
     closed_as: Option<String>,
@@ -90,7 +90,7 @@ impl OrganisationStore {
             if organisation.is_some_and(|meant| meant != id) {
                 continue;
             }
-            let mut kept = Kept {
+            let mut kept = StoredTotals {
                 totals: UsageTotals::default(),
                 closed_as: closed_as(&mut snapshot, id, month).await?,
             };
@@ -98,7 +98,7 @@ impl OrganisationStore {
             for row in &totals {
                 if row.id("organization_id")? == id.0 {
                     is_there = true;
-                    kept.totals = UsageTotals::read(row)?;
+                    kept.totals = UsageTotals::from_row(row)?;
                 }
             }
             let statement = closed
@@ -107,7 +107,7 @@ impl OrganisationStore {
             if !is_there && statement.is_none() {
                 continue;
             }
-            let derived = derive(&mut snapshot, id, month).await?;
+            let derived = derive_totals(&mut snapshot, id, month).await?;
             found.push(Verification {
                 organisation_id: id,
                 organisation: name,
@@ -144,8 +144,8 @@ async fn closed_as(
 }
 
 fn differences(
-    derived: &Derived,
-    kept: &Kept,
+    derived: &DerivedTotals,
+    kept: &StoredTotals,
     statement: Option<&UsageStatement>,
 ) -> Vec<Difference> {
     let mut found = Vec::new();

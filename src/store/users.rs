@@ -81,7 +81,7 @@ pub struct UserChange {
 }
 
 impl User {
-    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &Row) -> Result<Self, StoreError> {
         let role: String = row.get("role")?;
         Ok(Self {
             id: UserId(row.id("id")?),
@@ -89,7 +89,7 @@ impl User {
             organisation: row.get("organization")?,
             email: row.get("email")?,
             name: row.get("name")?,
-            role: Role::of(&role).ok_or_else(|| StoreError::damaged("role", &role))?,
+            role: Role::from_name(&role).ok_or_else(|| StoreError::damaged("role", &role))?,
             may_ingest: row.get("may_ingest")?,
             active: row.get("active")?,
             organisation_active: row.get("organization_active")?,
@@ -108,7 +108,7 @@ impl OrganisationStore {
         let rows = (&self.database)
             .rows(include_str!("sql/users.sql"), values![organisation])
             .await?;
-        rows.iter().map(User::read).collect()
+        rows.iter().map(User::from_row).collect()
     }
 
     /// Returns the user with this address, in any case, or with this id.
@@ -135,7 +135,7 @@ impl OrganisationStore {
         let row = (&self.database)
             .row(include_str!("sql/user.sql"), values)
             .await?;
-        row.as_ref().map(User::read).transpose()
+        row.as_ref().map(User::from_row).transpose()
     }
 
     /// Returns the users with this address, in any case, and their password hashes, the oldest first. A sign-in is
@@ -148,7 +148,7 @@ impl OrganisationStore {
             .await?;
         let read = |row: &Row| {
             Ok(Credential {
-                user: User::read(row)?,
+                user: User::from_row(row)?,
                 password_hash: row.get("password_hash")?,
             })
         };
@@ -158,13 +158,14 @@ impl OrganisationStore {
     /// Creates a user, if the organisation's limit allows it.
     pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, StoreError> {
         TextKind::UserName.check(new.name.trim())?;
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let organisation =
             organisations::find(&mut change.change, &new.organisation.to_string()).await?;
         if organisation.users >= organisation.user_limit {
             return Err(StoreError::LimitReached {
                 limit: organisation.user_limit,
-                holders: organisations::holders(&mut change.change, organisation.id).await?,
+                holders: organisations::users_towards_limit(&mut change.change, organisation.id)
+                    .await?,
                 organisation: organisation.name,
             });
         }
@@ -186,7 +187,7 @@ impl OrganisationStore {
             .await
         {
             Err(error) if error.is_duplicate() => {
-                return Err(StoreError::Taken {
+                return Err(StoreError::AlreadyExists {
                     what: "a user",
                     name: new.email.as_str().to_owned(),
                 });
@@ -212,7 +213,7 @@ impl OrganisationStore {
         user: UserId,
         password_hash: String,
     ) -> Result<(), StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let found = find_by_id(&mut change.change, user).await?;
         if !found.role.has_password() {
             return Err(StoreError::Refused(format!(
@@ -263,7 +264,7 @@ impl OrganisationStore {
         user: UserId,
         wanted: &UserChange,
     ) -> Result<User, StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let before = find_by_id(&mut change.change, user).await?;
         let role = wanted.role.unwrap_or(before.role);
         if role.has_password() != before.role.has_password() {
@@ -302,14 +303,14 @@ impl OrganisationStore {
         self.user(&user.to_string()).await
     }
 
-    /// Gives a user access again, or takes it away and revokes all sessions. Returns whether that was a change.
+    /// Activates a user again, or deactivates the user and revokes all sessions. Returns whether that was a change.
     pub async fn set_user_active(
         &self,
         actor: &Actor,
         user: UserId,
         active: bool,
     ) -> Result<bool, StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let before = find_by_id(&mut change.change, user).await?;
         if before.active == active {
             return Ok(false);
@@ -348,7 +349,7 @@ impl OrganisationStore {
     /// Removes a user and revokes all sessions and keys. The address becomes free, and the user no longer counts
     /// towards the limit. The user's records stay in the ledger and in the audit trail.
     pub async fn remove_user(&self, actor: &Actor, user: UserId) -> Result<(), StoreError> {
-        let mut change = self.change(actor).await?;
+        let mut change = self.begin_change(actor).await?;
         let before = find_by_id(&mut change.change, user).await?;
         change.check_last_admin(&before, "be removed").await?;
         let values = values![user, change.at];
@@ -409,7 +410,7 @@ async fn find(
     let id = email_or_id.trim().parse::<UserId>().ok();
     let values = values![id, email_or_id.trim().to_lowercase(), organisation];
     let rows = database.rows(include_str!("sql/user.sql"), values).await?;
-    let users: Vec<User> = rows.iter().map(User::read).collect::<Result<_, _>>()?;
+    let users: Vec<User> = rows.iter().map(User::from_row).collect::<Result<_, _>>()?;
     match <[User; 1]>::try_from(users) {
         Ok([user]) => Ok(user),
         Err(users) if users.is_empty() => Err(StoreError::NotFound {

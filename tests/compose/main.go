@@ -1,5 +1,5 @@
-// Reads a compose file as the compose tool does (`docker compose config` is made of this library), with all its checks, and
-// prints what it understood as JSON. Variables are those of the environment, COMPOSE_PROFILES included.
+// Parses a compose file with the library that `docker compose config` uses, with all its checks, and prints the result as JSON.
+// Variables come from the environment, including COMPOSE_PROFILES.
 package main
 
 import (

@@ -19,7 +19,9 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use plantlake::lake::Store;
-use plantlake::lake::raw::{ColumnNames, FileFault, RawFormat, Want, list, read, survey};
+use plantlake::lake::raw::{
+    ColumnNames, RawFileError, RawFormat, ReadRequest, list_raw_files, read, survey,
+};
 use plantlake::model::Window;
 use tonic::Status;
 
@@ -214,7 +216,7 @@ fn damage_index(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
     index.damage(random);
     let begins = bytes.len();
     index.write(bytes);
-    // A length that was damaged before is no length to make here.
+    // The length may be damaged already, so the allocation is bounded.
     let length = length.min(1 << 20);
     let longer = i64::try_from((bytes.len() - begins).max(length)).unwrap();
     bytes.resize(begins + usize::try_from(longer).unwrap(), 0);
@@ -253,13 +255,13 @@ pub async fn take(bytes: Vec<u8>) -> Reply {
     }
 }
 
-async fn read_all(bytes: Vec<u8>) -> Result<(), FileFault> {
+async fn read_all(bytes: Vec<u8>) -> Result<(), RawFileError> {
     let store = Store::open("memory://fuzz", &HashMap::new()).unwrap();
     let path = Path::from("a.parquet");
     let objects = store.objects();
     let put = objects.put(&path, PutPayload::from(bytes));
     put.await.unwrap();
-    let file = list(&store).await.unwrap().remove(0);
+    let file = list_raw_files(&store).await.unwrap().remove(0);
     let format = RawFormat {
         columns: ColumnNames {
             id: "id".to_owned(),
@@ -275,7 +277,7 @@ async fn read_all(bytes: Vec<u8>) -> Result<(), FileFault> {
         end: START + 200_000_000_000,
     };
     for window in [Window::ALL, later] {
-        let want = Want {
+        let want = ReadRequest {
             window,
             untimed: false,
             batch_rows: 16_384,

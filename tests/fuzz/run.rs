@@ -12,7 +12,7 @@ use arrow_flight::utils::flight_data_to_batches;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use plantlake::clock::Stopwatch;
-use plantlake::engine::MOST_STACK;
+use plantlake::engine::THREAD_STACK_BYTES;
 
 use crate::coverage::Coverage;
 use crate::input::{Caller, Input, Way};
@@ -55,7 +55,7 @@ pub fn run() {
     let place = Place::make();
     let server = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_stack_size(MOST_STACK)
+        .thread_stack_size(THREAD_STACK_BYTES)
         .build()
         .unwrap();
     watch_panics();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use plantlake::config::{Inputs, Override, load};
-use plantlake::flight::Serving;
+use plantlake::flight::FlightServer;
 use tokio::net::TcpListener;
 
 /// The server's timeouts, far below the time after which a call counts as a hang.
@@ -37,7 +37,7 @@ pub async fn serve(folder: &Path) -> SocketAddr {
     };
     let settings = load(&inputs).unwrap().settings;
     let server = plantlake::app::server(&settings).await.unwrap();
-    let serving = Serving::new(server, None).unwrap();
+    let serving = FlightServer::new(server, None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let never = std::future::pending;

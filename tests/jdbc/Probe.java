@@ -1,22 +1,22 @@
-// The Flight SQL JDBC driver, driven from Python: reads one command a line from standard input, and answers each with
-// lines that end with a line of one dot. Fields are separated by tabs; \t, \n, \r, \\ stand for themselves and \N for null.
+// Runs the Flight SQL JDBC driver for Python tests. Reads one command per line from standard input, and prints its result as
+// lines, followed by a line with a dot. Tabs separate fields; \t, \n, \r and \\ are escapes, and \N is null.
 //
 //   connect URL [NAME=VALUE …]     opens the connection that the next commands use
-//   query SQL                      a Statement
-//   prepare SQL                    a PreparedStatement; the types of its parameters and of its columns
-//   execute [TYPE:VALUE …]         the prepared statement with these parameters (string, long, int, double, bool,
+//   query SQL                      runs a Statement
+//   prepare SQL                    prepares a PreparedStatement, and prints the types of its parameters and columns
+//   execute [TYPE:VALUE …]         runs the prepared statement with these parameters (string, long, int, double, bool,
 //                                  timestamp in UTC, null)
-//   meta METHOD [ARGUMENT …]       a method of DatabaseMetaData; arguments as text, {a,b} for an array of texts
-//   survey                         every method of DatabaseMetaData that has no arguments, and what it answers
-//   cancel SQL                     runs the query, cancels it after a second, and says how that ended, in milliseconds
-//   run SQL                        a Statement of any kind: whether it has rows, and how many it changed
-//   batch SQL, update SQL          what this server refuses
-//   catalog, schema, valid         of the connection
-//   close                          of the connection
+//   meta METHOD [ARGUMENT …]       calls a method of DatabaseMetaData; arguments are texts, {a,b} is an array of texts
+//   survey                         calls every method of DatabaseMetaData without parameters, and prints the results
+//   cancel SQL                     runs the query, cancels it after a second, and prints the outcome and the milliseconds
+//   run SQL                        runs a Statement of any kind, and prints whether it has rows and its update count
+//   batch SQL, update SQL          run statements in ways that this server refuses
+//   catalog, schema, valid         print properties of the connection
+//   close                          closes the connection
 //
-// An answer is `columns` and `types`, then a line for each row; or `value …`; or `error SQLSTATE CODE MESSAGE`.
+// A result is `columns` and `types`, then a line for each row; or `value …`; or `error SQLSTATE CODE MESSAGE`.
 //
-// Run it as a source file: java -cp DRIVER.jar Probe.java
+// To run it as a source file: java -cp DRIVER.jar Probe.java
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -46,87 +46,87 @@ public final class Probe {
   private static PreparedStatement prepared;
 
   public static void main(String[] args) throws Exception {
-    // The driver's own logging goes to standard error; nothing but answers may come here.
+    // The driver logs to standard output by default. Only results may go there, so its log goes to standard error.
     out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
     System.setOut(System.err);
     var in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     for (String line; (line = in.readLine()) != null; ) {
       String[] fields = Arrays.stream(line.split("\t", -1)).map(Probe::unescaped).toArray(String[]::new);
       try {
-        obey(fields[0], Arrays.copyOfRange(fields, 1, fields.length));
+        runCommand(fields[0], Arrays.copyOfRange(fields, 1, fields.length));
       } catch (SQLException error) {
         error.printStackTrace();
-        say("error", error.getSQLState(), error.getErrorCode(), messages(error));
+        printLine("error", error.getSQLState(), error.getErrorCode(), messages(error));
       } catch (InvocationTargetException error) {
-        say("error", null, 0, messages(error.getCause()));
+        printLine("error", null, 0, messages(error.getCause()));
       } catch (Exception | AssertionError error) {
-        say("error", null, 0, messages(error));
+        printLine("error", null, 0, messages(error));
       }
       out.println(".");
       out.flush();
     }
   }
 
-  private static void obey(String command, String[] given) throws Exception {
+  private static void runCommand(String command, String[] texts) throws Exception {
     switch (command) {
-      case "connect" -> connect(given);
+      case "connect" -> connect(texts);
       case "query" -> {
-        try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(given[0])) {
-          show(rows);
+        try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(texts[0])) {
+          printResult(rows);
         }
       }
-      case "prepare" -> prepare(given[0]);
+      case "prepare" -> prepare(texts[0]);
       case "execute" -> {
-        for (int i = 0; i < given.length; i++) {
-          set(i + 1, given[i]);
+        for (int i = 0; i < texts.length; i++) {
+          bind(i + 1, texts[i]);
         }
         try (ResultSet rows = prepared.executeQuery()) {
-          show(rows);
+          printResult(rows);
         }
       }
-      case "meta" -> show(call(given[0], Arrays.copyOfRange(given, 1, given.length)));
+      case "meta" -> printResult(call(texts[0], Arrays.copyOfRange(texts, 1, texts.length)));
       case "survey" -> survey();
-      case "cancel" -> cancel(given[0]);
+      case "cancel" -> cancel(texts[0]);
       case "batch" -> {
         try (Statement statement = connection.createStatement()) {
-          statement.addBatch(given[0]);
-          say("value", Arrays.toString(statement.executeBatch()));
+          statement.addBatch(texts[0]);
+          printLine("value", Arrays.toString(statement.executeBatch()));
         }
       }
       case "run" -> {
         try (Statement statement = connection.createStatement()) {
-          say("value", statement.execute(given[0]), statement.getUpdateCount());
+          printLine("value", statement.execute(texts[0]), statement.getUpdateCount());
         }
       }
       case "update" -> {
         try (Statement statement = connection.createStatement()) {
-          say("value", statement.executeUpdate(given[0]));
+          printLine("value", statement.executeUpdate(texts[0]));
         }
       }
-      case "catalog" -> say("value", connection.getCatalog());
-      case "schema" -> say("value", connection.getSchema());
-      case "valid" -> say("value", connection.isValid(10));
+      case "catalog" -> printLine("value", connection.getCatalog());
+      case "schema" -> printLine("value", connection.getSchema());
+      case "valid" -> printLine("value", connection.isValid(10));
       case "close" -> {
         if (prepared != null) {
           prepared.close();
           prepared = null;
         }
         connection.close();
-        say("value", connection.isClosed());
+        printLine("value", connection.isClosed());
       }
       default -> throw new IllegalArgumentException("unknown command " + command);
     }
   }
 
-  private static void connect(String[] given) throws SQLException {
+  private static void connect(String[] texts) throws SQLException {
     var properties = new Properties();
-    for (int i = 1; i < given.length; i++) {
-      String[] pair = given[i].split("=", 2);
+    for (int i = 1; i < texts.length; i++) {
+      String[] pair = texts[i].split("=", 2);
       properties.setProperty(pair[0], pair[1]);
     }
-    connection = DriverManager.getConnection(given[0], properties);
-    DatabaseMetaData about = connection.getMetaData();
-    say("value", about.getDatabaseProductName(), about.getDatabaseProductVersion(), about.getDriverVersion());
+    connection = DriverManager.getConnection(texts[0], properties);
+    DatabaseMetaData metadata = connection.getMetaData();
+    printLine("value", metadata.getDatabaseProductName(), metadata.getDatabaseProductVersion(), metadata.getDriverVersion());
   }
 
   private static void prepare(String sql) throws SQLException {
@@ -140,38 +140,38 @@ public final class Probe {
     for (int i = 1; i < types.length; i++) {
       types[i] = parameters.getParameterTypeName(i);
     }
-    say(types);
-    head(prepared.getMetaData());
+    printLine(types);
+    printColumns(prepared.getMetaData());
   }
 
-  private static void set(int at, String parameter) throws SQLException {
+  private static void bind(int index, String parameter) throws SQLException {
     String[] pair = parameter.split(":", 2);
     switch (pair[0]) {
-      case "string" -> prepared.setString(at, pair[1]);
-      case "long" -> prepared.setLong(at, Long.parseLong(pair[1]));
-      case "int" -> prepared.setInt(at, Integer.parseInt(pair[1]));
-      case "double" -> prepared.setDouble(at, Double.parseDouble(pair[1]));
-      case "bool" -> prepared.setBoolean(at, Boolean.parseBoolean(pair[1]));
-      case "timestamp" -> prepared.setTimestamp(at, Timestamp.from(Instant.parse(pair[1])));
-      case "null" -> prepared.setNull(at, Types.NULL);
+      case "string" -> prepared.setString(index, pair[1]);
+      case "long" -> prepared.setLong(index, Long.parseLong(pair[1]));
+      case "int" -> prepared.setInt(index, Integer.parseInt(pair[1]));
+      case "double" -> prepared.setDouble(index, Double.parseDouble(pair[1]));
+      case "bool" -> prepared.setBoolean(index, Boolean.parseBoolean(pair[1]));
+      case "timestamp" -> prepared.setTimestamp(index, Timestamp.from(Instant.parse(pair[1])));
+      case "null" -> prepared.setNull(index, Types.NULL);
       default -> throw new IllegalArgumentException("unknown type " + pair[0]);
     }
   }
 
-  /** A method of DatabaseMetaData by its name and as many arguments. */
-  private static Object call(String name, String[] given) throws Exception {
+  /** Calls the method of DatabaseMetaData with this name and number of parameters. */
+  private static Object call(String name, String[] texts) throws Exception {
     for (Method method : DatabaseMetaData.class.getMethods()) {
       Class<?>[] types = method.getParameterTypes();
-      if (!method.getName().equals(name) || types.length != given.length) {
+      if (!method.getName().equals(name) || types.length != texts.length) {
         continue;
       }
-      Object[] arguments = new Object[given.length];
-      for (int i = 0; i < given.length; i++) {
-        arguments[i] = argument(types[i], given[i]);
+      Object[] arguments = new Object[texts.length];
+      for (int i = 0; i < texts.length; i++) {
+        arguments[i] = argument(types[i], texts[i]);
       }
       return method.invoke(connection.getMetaData(), arguments);
     }
-    throw new IllegalArgumentException("no method " + name + " of " + given.length + " arguments");
+    throw new IllegalArgumentException("no method " + name + " with " + texts.length + " parameters");
   }
 
   private static Object argument(Class<?> type, String text) {
@@ -208,11 +208,11 @@ public final class Probe {
           rows.close();
           answer = "rows: " + count;
         }
-        say(method.getName(), "ok", answer);
+        printLine(method.getName(), "ok", answer);
       } catch (InvocationTargetException error) {
-        say(method.getName(), "error", messages(error.getCause()));
+        printLine(method.getName(), "error", messages(error.getCause()));
       } catch (Exception error) {
-        say(method.getName(), "error", messages(error));
+        printLine(method.getName(), "error", messages(error));
       }
     }
   }
@@ -234,57 +234,57 @@ public final class Probe {
         while (rows.next()) {
           count++;
         }
-        say("value", "ended", count);
+        printLine("value", "ended", count);
       } catch (SQLException error) {
-        say("value", "failed", (System.nanoTime() - began) / 1_000_000, messages(error));
+        printLine("value", "failed", (System.nanoTime() - began) / 1_000_000, messages(error));
       }
       canceller.join();
     }
   }
 
-  private static void show(Object answer) throws SQLException {
+  private static void printResult(Object answer) throws SQLException {
     if (!(answer instanceof ResultSet rows)) {
-      say("value", answer);
+      printLine("value", answer);
       return;
     }
-    ResultSetMetaData about = rows.getMetaData();
-    head(about);
-    Object[] values = new Object[about.getColumnCount()];
+    ResultSetMetaData metadata = rows.getMetaData();
+    printColumns(metadata);
+    Object[] values = new Object[metadata.getColumnCount()];
     while (rows.next()) {
       for (int i = 0; i < values.length; i++) {
-        values[i] = value(rows, about, i + 1);
+        values[i] = value(rows, metadata, i + 1);
       }
-      say(values);
+      printLine(values);
     }
     rows.close();
   }
 
-  private static Object value(ResultSet rows, ResultSetMetaData about, int at) throws SQLException {
-    int type = about.getColumnType(at);
+  private static Object value(ResultSet rows, ResultSetMetaData metadata, int index) throws SQLException {
+    int type = metadata.getColumnType(index);
     if (type == Types.TIMESTAMP || type == Types.TIMESTAMP_WITH_TIMEZONE) {
-      Timestamp instant = rows.getTimestamp(at);
+      Timestamp instant = rows.getTimestamp(index);
       return instant == null ? null : instant.toInstant();
     }
-    return rows.getObject(at);
+    return rows.getObject(index);
   }
 
-  private static void head(ResultSetMetaData about) throws SQLException {
-    int count = about == null ? 0 : about.getColumnCount();
+  private static void printColumns(ResultSetMetaData metadata) throws SQLException {
+    int count = metadata == null ? 0 : metadata.getColumnCount();
     Object[] names = new Object[count + 1];
     Object[] types = new Object[count + 1];
     names[0] = "columns";
     types[0] = "types";
     for (int i = 1; i <= count; i++) {
-      names[i] = about.getColumnLabel(i);
-      types[i] = about.getColumnTypeName(i);
+      names[i] = metadata.getColumnLabel(i);
+      types[i] = metadata.getColumnTypeName(i);
     }
-    say(names);
-    say(types);
+    printLine(names);
+    printLine(types);
   }
 
-  private static void say(Object... fields) {
-    String[] texts = Arrays.stream(fields).map(field -> field == null ? "\\N" : escaped(field.toString())).toArray(String[]::new);
-    out.println(String.join("\t", texts));
+  private static void printLine(Object... fields) {
+    var texts = Arrays.stream(fields).map(field -> field == null ? "\\N" : escaped(field.toString()));
+    out.println(String.join("\t", texts.toArray(String[]::new)));
   }
 
   private static String messages(Throwable error) {

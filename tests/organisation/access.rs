@@ -1,11 +1,12 @@
-//! Who is let in, and how access ends: on each kind of database, through the one way in.
+//! Tests of authentication and of the end of access, on both databases, through the same functions that the server
+//! uses.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use plantlake::auth::{
-    Administrator, AuthError, Authenticator, Ended, FreshKey, KeyRing, Order, Party, Passwords,
-    Proof, change_own_password,
+    AccessEnded, AdminCommand, Administrator, AuthError, Authenticator, FreshKey, KeyRing,
+    Passwords, Proof, Requester, change_own_password,
 };
 use plantlake::clock::Stopwatch;
 use plantlake::config::Settings;
@@ -21,7 +22,7 @@ async fn signed_up(fresh: &Fresh) -> (OrganisationStore, Authenticator, User) {
     let acme = organisation(&store, "acme", 9).await;
     let authenticator = Authenticator::open(store.clone(), &fresh.settings.auth).unwrap();
     let passwords = Passwords::new().unwrap();
-    let hash = passwords.hash(Party::Address(None), PASSWORD, None);
+    let hash = passwords.hash(Requester::Address(None), PASSWORD, None);
     let hash = hash.await.unwrap();
     let new = NewUser {
         password_hash: Some(hash),
@@ -53,7 +54,8 @@ fn token_settings(settings: &Settings, lifetime: TimeDelta) -> plantlake::config
     }
 }
 
-/// The reason for which an access ends within ten seconds of `change`, while a server keeps watch.
+/// Returns the reason for which an access ends within ten seconds after `change`, while the background tasks of a
+/// server run.
 async fn end_after(
     authenticator: &Authenticator,
     credential: &str,
@@ -61,14 +63,14 @@ async fn end_after(
 ) -> String {
     let watch = {
         let authenticator = authenticator.clone();
-        tokio::spawn(async move { authenticator.keep_watch().await })
+        tokio::spawn(async move { authenticator.run_background_tasks().await })
     };
     let access = authenticator.authenticate(credential).await.unwrap();
-    // A look that finds no change ends nothing.
+    // A check that finds no change does not end the access.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     access.check().unwrap();
     change.await;
-    let ended = tokio::time::timeout(Duration::from_secs(10), access.ended()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), access.wait_for_end()).await;
     let ended = ended.expect("the access ends within seconds");
     assert!(access.check().is_err());
     watch.abort();
@@ -76,7 +78,7 @@ async fn end_after(
 }
 
 on_both! {
-    async fn a_password_opens_a_session_and_nothing_else_does(fresh) {
+    async fn sign_in_requires_password_of_active_user(fresh) {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         let signed_in = authenticator.sign_in(" ADA@x.y ", PASSWORD, None).await.unwrap();
         let access = authenticator.authenticate(&signed_in.token).await.unwrap();
@@ -91,25 +93,25 @@ on_both! {
             assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{email} {outcome:?}");
         }
         let part_of_a_key = authenticator.sign_in("ada@x.y", "pl_0123456789abcdef_0123", None).await;
-        assert!(matches!(part_of_a_key, Err(AuthError::BrokenKey)), "{part_of_a_key:?}");
+        assert!(matches!(part_of_a_key, Err(AuthError::IncompleteKey)), "{part_of_a_key:?}");
         let whole_key = format!("pl_{}_{}", "0".repeat(16), "0".repeat(64));
         let outcome = authenticator.sign_in("ada@x.y", &whole_key, None).await;
         assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
-        // The right password of one without access says so; a wrong one never does.
+        // The right password of a user without access is answered with the reason, a wrong one never is.
         store.set_user_active(&actor(), ada.id, false).await.unwrap();
         let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;
         assert!(matches!(outcome, Err(AuthError::NoAccess("the user is deactivated"))), "{outcome:?}");
         let outcome = authenticator.sign_in("ada@x.y", "correct horse batterz", None).await;
         assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
         assert!(authenticator.authenticate(&signed_in.token).await.is_err());
-        // A service has no password, whatever the database may say.
-        let hash = Passwords::new().unwrap().hash(Party::Address(None), PASSWORD, None).await.unwrap();
+        // A service user cannot sign in, even if the database has a password hash.
+        let hash = Passwords::new().unwrap().hash(Requester::Address(None), PASSWORD, None).await.unwrap();
         fresh.sql(&format!("UPDATE users SET active = TRUE, role = 'service', password_hash = '{hash}'")).await.unwrap();
         let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;
         assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
     }
 
-    async fn guesses_are_delayed_alike_and_the_right_password_gets_in(fresh) {
+    async fn sign_in_guesses_are_delayed_and_right_password_succeeds(fresh) {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         let mut took = Vec::new();
         for email in ["ada@x.y", "nobody@x.y"] {
@@ -120,15 +122,15 @@ on_both! {
             }
             took.push(began.elapsed());
         }
-        // A quarter of a second, a half, and one.
+        // The delays are a quarter of a second, half a second, and one second.
         for each in &took {
             assert!((1.75..8.0).contains(&each.as_secs_f64()), "{took:?}");
         }
         let began = Stopwatch::start();
         authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-        // All of it is in the trail, that of nobody in no organisation's.
-        authenticator.settle().await;
+        // All failures are in the audit trail; those of an unknown address belong to no organisation.
+        authenticator.flush().await;
         let trail = store.audit(&AuditFilter { organisation: None, last: 99 }).await.unwrap();
         let failed: Vec<_> = trail.iter().filter(|entry| entry.action == "sign-in.fail").collect();
         for (email, organisation) in [("ada@x.y", Some(ada.organisation_id)), ("nobody@x.y", None)] {
@@ -139,11 +141,11 @@ on_both! {
         assert_eq!(failed.len(), 2);
     }
 
-    async fn an_address_in_two_organisations_opens_each_by_its_password(fresh) {
+    async fn sign_in_with_shared_address_selects_organisation_by_password(fresh) {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         let other = organisation(&store, "other", 9).await;
         let administrator = Administrator::operator(store.clone(), Passwords::new().unwrap(), actor());
-        let order = Order::CreateUser {
+        let order = AdminCommand::CreateUser {
             organisation: Some("other".to_owned()),
             email: "ADA@x.y".to_owned(),
             name: String::new(),
@@ -151,7 +153,7 @@ on_both! {
             password: Some("another horse battery".to_owned()),
             may_ingest: false,
         };
-        administrator.carry_out(order).await.unwrap();
+        administrator.run(order).await.unwrap();
         for (password, organisation) in [(PASSWORD, ada.organisation_id), ("another horse battery", other.id)] {
             let signed_in = authenticator.sign_in("ada@x.y", password, None).await.unwrap();
             let access = authenticator.authenticate(&signed_in.token).await.unwrap();
@@ -161,13 +163,13 @@ on_both! {
         let salts = hashes.iter().map(|one| one.password_hash.as_ref().unwrap().split('$').nth(4).unwrap());
         let salts: std::collections::BTreeSet<_> = salts.collect();
         assert_eq!((hashes.len(), salts.len()), (2, 1), "one hash is compared with both");
-        // Who could be meant has to be said.
+        // The address alone is ambiguous, so the error lists the users.
         let error = store.user("ada@x.y").await.unwrap_err().to_string();
         assert!(error.contains("the address of 2 users") && error.contains(&ada.id.to_string()), "{error}");
         assert_eq!(store.user_within("ada@x.y", Some(ada.organisation_id)).await.unwrap().id, ada.id);
     }
 
-    async fn one_changes_the_own_password_for_the_present_one(fresh) {
+    async fn change_own_password_requires_current_password(fresh) {
         let (store, authenticator, _) = signed_up(&fresh).await;
         let signed_in = authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
         let access = authenticator.authenticate(&signed_in.token).await.unwrap();
@@ -175,13 +177,13 @@ on_both! {
         let change = |current, new| change_own_password(&authenticator, &store, principal, None, current, new);
         let wrong = change("a wrong password", "another horse battery").await;
         assert!(matches!(wrong, Err(AuthError::WrongCurrentPassword)), "{wrong:?}");
-        assert!(matches!(change(PASSWORD, "short").await, Err(AuthError::UnfitPassword(_))));
+        assert!(matches!(change(PASSWORD, "short").await, Err(AuthError::UnacceptablePassword(_))));
         change(PASSWORD, "another horse battery").await.unwrap();
         assert!(authenticator.sign_in("ada@x.y", PASSWORD, None).await.is_err());
         authenticator.sign_in("ada@x.y", "another horse battery", None).await.unwrap();
     }
 
-    async fn a_key_opens_what_its_user_may(fresh) {
+    async fn key_grants_permissions_of_its_user(fresh) {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         store.grant(&actor(), ada.organisation_id, &[Grant::All]).await.unwrap();
         for may_ingest in [false, true] {
@@ -189,7 +191,7 @@ on_both! {
             let access = authenticator.authenticate(key.text()).await.unwrap();
             let principal = access.principal();
             assert_eq!((principal.may_ingest, principal.grants.as_slice()), (may_ingest, &[Grant::All][..]));
-            // One character makes another key.
+            // Changing any character makes the key invalid.
             let text = key.text();
             for at in 0..text.len() {
                 let mut changed = text.as_bytes().to_vec();
@@ -201,7 +203,7 @@ on_both! {
             let error = authenticator.authenticate(text).await.unwrap_err().to_string();
             assert_eq!(error, "the API key was revoked");
         }
-        // The permission of the user is over that of the key.
+        // The user's permission limits that of the key.
         let key = key(&store, ada.id, true).await;
         let wanted = UserChange { may_ingest: Some(false), ..UserChange::default() };
         store.change_user(&actor(), ada.id, &wanted).await.unwrap();
@@ -211,7 +213,7 @@ on_both! {
         }
     }
 
-    async fn access_ends_within_seconds_of_its_revocation(fresh) {
+    async fn access_when_revoked_ends_within_seconds(fresh) {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         let signed_in = authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
         let ended = end_after(&authenticator, &signed_in.token, async {
@@ -225,7 +227,7 @@ on_both! {
             store.revoke_grants(&actor(), ada.organisation_id, &[Grant::All]).await.unwrap();
         }).await;
         assert!(ended.contains("permissions were reduced"), "{ended}");
-        // The key is still good, for less.
+        // The key is still valid, with fewer permissions.
         assert!(authenticator.authenticate(key.text()).await.unwrap().principal().grants.is_empty());
         let ended = end_after(&authenticator, key.text(), async {
             store.set_organisation_active(&actor(), ada.organisation_id, false).await.unwrap();
@@ -238,7 +240,7 @@ on_both! {
         assert!(ended.contains("revoked"), "{ended}");
     }
 
-    async fn a_signing_key_that_is_rotated_ends_no_session_and_one_that_is_removed_does(fresh) {
+    async fn sessions_survive_key_rotation_and_end_with_key_removal(fresh) {
         let (_, authenticator, _) = signed_up(&fresh).await;
         let ring = KeyRing::open(&fresh.settings.auth.keys_dir).unwrap();
         let first = ring.list().unwrap().pop().unwrap();
@@ -254,7 +256,7 @@ on_both! {
         authenticator.authenticate(&after.token).await.unwrap();
     }
 
-    async fn a_token_ends_by_itself(fresh) {
+    async fn token_ends_at_its_expiry(fresh) {
         let (store, _, _) = signed_up(&fresh).await;
         let settings = token_settings(&fresh.settings, TimeDelta::seconds(3));
         let authenticator = Authenticator::open(store, &settings).unwrap();
@@ -264,7 +266,7 @@ on_both! {
         assert!(authenticator.authenticate(&signed_in.token).await.is_err());
     }
 
-    async fn an_old_hash_is_renewed_at_sign_in(fresh) {
+    async fn sign_in_with_outdated_hash_renews_it(fresh) {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         let weak = argon2::Params::new(64, 1, 1, None).unwrap();
         let weak = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, weak);
@@ -279,7 +281,7 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_let_in_stays_so_while_the_database_is_away() {
+async fn access_during_database_outage_continues() {
     let fresh = Fresh::new(Kind::Sqlite).await;
     let (store, authenticator, ada) = signed_up(&fresh).await;
     let (known, unknown) = (
@@ -288,7 +290,7 @@ async fn who_was_let_in_stays_so_while_the_database_is_away() {
     );
     let watch = {
         let authenticator = authenticator.clone();
-        tokio::spawn(async move { authenticator.keep_watch().await })
+        tokio::spawn(async move { authenticator.run_background_tasks().await })
     };
     let access = authenticator.authenticate(known.text()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_200)).await;
@@ -296,7 +298,7 @@ async fn who_was_let_in_stays_so_while_the_database_is_away() {
         .sql("ALTER TABLE access_revision RENAME TO away")
         .await
         .unwrap();
-    // Longer than what was looked up counts as fresh.
+    // Longer than the lifetime of a confirmation.
     tokio::time::sleep(Duration::from_millis(4_000)).await;
     access.check().unwrap();
     authenticator.authenticate(known.text()).await.unwrap();
@@ -310,9 +312,12 @@ async fn who_was_let_in_stays_so_while_the_database_is_away() {
         .await
         .unwrap();
     store.revoke_key(&actor(), &known.id).await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(10), access.ended())
+    let ended = tokio::time::timeout(Duration::from_secs(10), access.wait_for_end())
         .await
         .unwrap();
-    assert_eq!(ended, Ended::Over("the API key was revoked".to_owned()));
+    assert_eq!(
+        ended,
+        AccessEnded::CredentialInvalid("the API key was revoked".to_owned())
+    );
     watch.abort();
 }

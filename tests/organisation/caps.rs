@@ -1,23 +1,23 @@
-//! What one organisation or user may have at most, and what its users may do to themselves.
+//! Tests of the limits of an organisation and of a user, and of changes by users to themselves.
 
 use chrono::TimeDelta;
 use plantlake::auth::FreshKey;
 use plantlake::clock::now;
 use plantlake::model::{Grant, Role};
 use plantlake::store::{
-    AccountCaps, Actor, AuditFilter, NewKey, NewOrganisation, NewUser, StoreError, UserChange,
+    AccountLimits, Actor, AuditFilter, NewKey, NewOrganisation, NewUser, StoreError, UserChange,
 };
 
 use crate::conformance::emails;
 use crate::databases::{actor, new_user, on_both, organisation, user};
 
 on_both! {
-    async fn texts_that_are_too_long_are_refused_before_they_are_stored(fresh) {
+    async fn texts_too_long_are_refused(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let ada = user(&store, acme.id, "ada@x.y").await;
         let long = "x".repeat(5 << 20);
-        let is_unfit = |error: StoreError| assert!(matches!(error, StoreError::Unfit(_)), "{error}");
+        let is_unfit = |error: StoreError| assert!(matches!(error, StoreError::InvalidText(_)), "{error}");
         let mut profile = plantlake::store::Profile::default();
         let named = |name: &str, profile| NewOrganisation { name: name.to_owned(), profile, user_limit: 1 };
         is_unfit(store.create_organisation(&actor(), named(&long, profile.clone())).await.unwrap_err());
@@ -42,16 +42,16 @@ on_both! {
         is_unfit(store.revoke_key(&actor(), &long).await.unwrap_err());
         let grant = [Grant::Type(long.clone())];
         is_unfit(store.grant(&actor(), acme.id, &grant).await.unwrap_err());
-        assert!(Grant::of("asset", &long).unwrap_err().to_string().len() < 300);
+        assert!(Grant::parse("asset", &long).unwrap_err().to_string().len() < 300);
         let long_actor = Actor(long);
         store.set_user_active(&long_actor, ada.id, false).await.unwrap();
         let trail = store.audit(&AuditFilter { organisation: None, last: 9 }).await.unwrap();
         assert!(serde_json::to_string(&trail).unwrap().len() < 5_000);
     }
 
-    async fn keys_sessions_and_changes_are_capped(fresh) {
-        let caps = AccountCaps { keys_per_organisation: 2, sessions_per_user: 3, changes_per_day: 4 };
-        let store = fresh.store().await.with_caps(caps);
+    async fn keys_sessions_and_changes_are_limited(fresh) {
+        let caps = AccountLimits { keys_per_organisation: 2, sessions_per_user: 3, changes_per_day: 4 };
+        let store = fresh.store().await.with_account_limits(caps);
         let acme = organisation(&store, "acme", 50).await;
         let ada = user(&store, acme.id, "ada@x.y").await;
         let create = || async {
@@ -72,7 +72,7 @@ on_both! {
         assert!(error.contains("auth.keys_per_organisation"), "{error}");
         store.revoke_key(&actor(), &first.id).await.unwrap();
         create().await.unwrap();
-        // The oldest session makes room, and servers are told to look again.
+        // The oldest session is deleted, and the revision grows, so that servers check again.
         let (start, hour) = (now(), TimeDelta::hours(1));
         let mut sessions = Vec::new();
         let before = store.revision().await.unwrap();
@@ -84,7 +84,7 @@ on_both! {
         for (place, session) in sessions.into_iter().enumerate() {
             assert_eq!(store.session(session).await.unwrap().is_some(), place >= 2, "{place}");
         }
-        // A user's changes are counted, an operator's are not; taking access away is always possible.
+        // Changes by a user are limited, those by an operator are not; removing access is always possible.
         let admin = Actor::user("admin@x.y");
         for place in 0..6 {
             let name = Some(format!("name {place}"));
@@ -98,7 +98,7 @@ on_both! {
         assert!(store.set_user_active(&admin, ada.id, true).await.is_err());
     }
 
-    async fn last_admin_stays_unless_an_operator_decides(fresh) {
+    async fn last_admin_is_removable_by_operators_only(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let admin = |email: &str| NewUser { role: Role::Admin, ..new_user(acme.id, email) };
@@ -116,11 +116,11 @@ on_both! {
             let error = refusal.unwrap_err().to_string();
             assert!(error.contains("the last active admin"), "{error}");
         }
-        // A change that leaves the role is possible, and so is going when there is another.
+        // A change that keeps the role is possible, and so is leaving if there is another admin.
         let renamed = UserChange { name: Some("Ada".to_owned()), role: Some(Role::Admin), ..UserChange::default() };
         store.change_user(&by_ada, ada.id, &renamed).await.unwrap();
         store.set_user_active(&by_ada, bob.id, true).await.unwrap();
-        // Of two admins who remove each other at once, one stays.
+        // If two admins remove each other at the same time, one stays.
         let by_bob = Actor::user("bob@x.y");
         let (one, two) = tokio::join!(store.remove_user(&by_ada, bob.id), store.remove_user(&by_bob, ada.id));
         assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");

@@ -1,4 +1,5 @@
-//! The hash chains over the audit trail and the ledger: whatever is done to a record is found, on each kind of database.
+//! Tests of the hash chains over the audit trail and the ledger, on both databases: every change of a record is
+//! found.
 
 use chrono::{TimeDelta, Utc};
 use plantlake::model::{OrganisationId, UsageRecord, UserId};
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use crate::databases::{Fresh, Kind, actor, on_both, organisation, user};
 
-/// A request that ended in a month that can be closed.
+/// Returns the record of a request that ended in a month that can be closed.
 fn record(organisation: OrganisationId, user: UserId, number: u128) -> UsageRecord {
     let ended = "2024-01-05T00:00:00Z"
         .parse::<chrono::DateTime<Utc>>()
@@ -39,7 +40,7 @@ fn record(organisation: OrganisationId, user: UserId, number: u128) -> UsageReco
     }
 }
 
-/// An organisation and a user.
+/// Creates an organisation and a user.
 async fn acme(store: &OrganisationStore) -> (OrganisationId, UserId) {
     let id = organisation(store, "acme", 9).await.id;
     (id, user(store, id, "ada@acme.example").await.id)
@@ -54,7 +55,7 @@ async fn add(
     assert_eq!(store.add_usage(&records).await.unwrap(), records.len());
 }
 
-/// Lets SQL change what is append-only.
+/// Allows SQL to change the append-only tables.
 async fn unlock(fresh: &Fresh) {
     let unlock = match fresh.kind {
         Kind::Sqlite => {
@@ -76,7 +77,7 @@ async fn verified(
     store.verify_chains(kind, None, head).await.unwrap()
 }
 
-/// What was found in the only chain that has findings: the kinds, and the records or places.
+/// Returns the findings of the only chain that has any: the kinds, and the records or places.
 async fn found(
     store: &OrganisationStore,
     kind: ChainKind,
@@ -96,7 +97,7 @@ fn id(number: u128) -> String {
 }
 
 on_both! {
-    async fn a_record_that_is_changed_inserted_or_removed_is_named(fresh) {
+    async fn verify_names_changed_inserted_and_removed_records(fresh) {
         let store = fresh.store().await;
         let of = acme(&store).await;
         add(&store, of, 1..4).await;
@@ -134,19 +135,19 @@ on_both! {
             fresh.sql(&undo).await.unwrap();
             assert_eq!(found(&store, ChainKind::Ledger, Some(&head)).await, [], "undone: {sql}");
         }
-        // And on from there.
+        // The chain continues.
         add(&store, of, 20..23).await;
         assert_eq!(found(&store, ChainKind::Ledger, Some(&head)).await, []);
     }
 
-    async fn a_cut_tail_and_a_chain_made_anew_are_found_by_an_exported_head(fresh) {
+    async fn verify_with_exported_head_finds_truncation_and_rewrite(fresh) {
         let store = fresh.store().await;
         let of = acme(&store).await;
         add(&store, of, 1..4).await;
         let before = store.chain_heads(None).await.unwrap();
         add(&store, of, 4..7).await;
         let head = store.chain_heads(None).await.unwrap();
-        // As a file.
+        // The head goes through its file format.
         let head = ChainHeads::parse(&serde_json::to_string(&head).unwrap()).unwrap();
         unlock(&fresh).await;
         let end = before.heads.iter().find(|head| head.organisation_id.is_some()).unwrap().ledger.clone();
@@ -158,21 +159,21 @@ on_both! {
         assert_eq!(found(&store, ChainKind::Ledger, None).await, [], "the database alone does not tell");
         assert_eq!(found(&store, ChainKind::Ledger, Some(&before)).await, []);
         assert_eq!(found(&store, ChainKind::Ledger, Some(&head)).await, [(FindingKind::Cut, "4".to_owned())]);
-        // Other records in their place.
+        // Other records take their places.
         add(&store, of, 30..40).await;
         assert_eq!(found(&store, ChainKind::Ledger, Some(&before)).await, []);
         assert_eq!(found(&store, ChainKind::Ledger, Some(&head)).await, [(FindingKind::Rewritten, String::new())]);
-        // Nothing at all is left.
+        // The whole chain is deleted.
         fresh.sql("DELETE FROM api_usage_logs; DELETE FROM record_chains WHERE chain = 'ledger'").await.unwrap();
         assert_eq!(found(&store, ChainKind::Ledger, Some(&head)).await, [(FindingKind::Cut, "1".to_owned())]);
     }
 
-    async fn the_audit_trail_has_a_chain_of_each_organisation_and_one_of_nobody(fresh) {
+    async fn audit_trail_has_one_chain_per_organisation_and_one_without(fresh) {
         let store = fresh.store().await;
         acme(&store).await;
         organisation(&store, "bolt", 2).await;
         for number in 0..4 {
-            store.note(&actor(), "key.create", &format!("k{number}")).await.unwrap();
+            store.record_event(&actor(), "key.create", &format!("k{number}")).await.unwrap();
         }
         let chains = verified(&store, ChainKind::Audit, None).await;
         let told: Vec<_> = chains.iter().map(|chain| (chain.organisation.as_deref(), chain.records, chain.findings.len())).collect();
@@ -185,7 +186,7 @@ on_both! {
         assert_eq!(found(&store, ChainKind::Audit, None).await, [(FindingKind::Removed, "3".to_owned())]);
     }
 
-    async fn many_writers_make_one_chain(fresh) {
+    async fn chain_of_concurrent_writers_does_not_fork(fresh) {
         let store = fresh.store().await;
         let of = acme(&store).await;
         store.set_user_limit(&actor(), of.0, 1_000).await.unwrap();
@@ -196,7 +197,7 @@ on_both! {
                 for batch in 0..8 {
                     let first = 1_000 * (writer + 1) + 10 * batch;
                     add(&store, of, first..first + 5).await;
-                    store.note(&actor(), "key.create", "k").await.unwrap();
+                    store.record_event(&actor(), "key.create", "k").await.unwrap();
                     user(&store, of.0, &format!("u{writer}.{batch}@acme.example")).await;
                     if batch == 3 {
                         store.chain_heads(None).await.unwrap();
@@ -216,18 +217,18 @@ on_both! {
         }
     }
 
-    async fn records_that_are_older_than_the_chain_are_anchored(fresh) {
+    async fn records_older_than_the_chain_are_anchored(fresh) {
         let store = fresh.store().await;
         let of = acme(&store).await;
         add(&store, of, 1..6).await;
         unlock(&fresh).await;
-        // As a database of an earlier version had them.
+        // Restores the state of a database of an earlier version.
         fresh.sql("UPDATE api_usage_logs SET chain_sequence = NULL, chain_hash = NULL; \
             UPDATE api_usage_logs SET billing_month = '2023-12' WHERE bytes_sent = 3 AND request_id <= '00000000-0000-0000-0000-000000000002'; \
             UPDATE audit_trail SET chain_sequence = NULL, chain_hash = NULL; DELETE FROM record_chains").await.unwrap();
         let [chain] = &verified(&store, ChainKind::Ledger, None).await[..] else { panic!() };
         assert_eq!((chain.begun, chain.records, chain.findings.len()), (false, 5, 0));
-        // Either the next record begins it, or whoever asks for its head.
+        // The chain begins with the next record or when its head is read.
         let head = store.chain_heads(None).await.unwrap();
         add(&store, of, 6..9).await;
         organisation(&store, "bolt", 2).await;
@@ -248,7 +249,7 @@ on_both! {
         }
     }
 
-    async fn a_copy_has_the_same_chains(fresh) {
+    async fn copy_has_the_same_chains(fresh) {
         let store = fresh.store().await;
         let of = acme(&store).await;
         add(&store, of, 1..5).await;
@@ -262,7 +263,7 @@ on_both! {
                 Ok::<_, StoreError>(())
             };
             store.copy(take).await.unwrap();
-            let mut restoring = copy.restoring().await.unwrap();
+            let mut restoring = copy.begin_restore().await.unwrap();
             for (table, text) in &parts {
                 restoring.add(table, text).await.unwrap();
             }

@@ -1,4 +1,4 @@
-//! What the organisation database promises, on each kind of database.
+//! Tests of the guarantees of the organisation database, on both databases.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ async fn trail(store: &OrganisationStore) -> Vec<String> {
 }
 
 on_both! {
-    async fn it_is_migrated_once_by_whoever_comes_first(fresh) {
+    async fn open_concurrently_migrates_once(fresh) {
         let opened = (0..8).map(|_| OrganisationStore::open(fresh.url()));
         let opened = futures::future::join_all(opened).await;
         for outcome in opened {
@@ -48,14 +48,14 @@ on_both! {
         }
         let (_, again) = OrganisationStore::open(fresh.url()).await.unwrap();
         assert!(again.made.is_empty());
-        // A database of a later plantlake is left alone.
+        // A database of a later version is not changed.
         fresh.sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                    SELECT 99, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1").await.unwrap();
         let error = OrganisationStore::open(fresh.url()).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { version: 99, .. }), "{error}");
+        assert!(matches!(error, StoreError::SchemaTooNew { version: 99, .. }), "{error}");
     }
 
-    async fn organisations_have_one_name_in_any_case(fresh) {
+    async fn organisation_names_are_unique_in_any_case(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, " Acme Chemicals ", 3).await;
         assert_eq!((acme.name.as_str(), acme.users, acme.active), ("Acme Chemicals", 0, true));
@@ -80,12 +80,12 @@ on_both! {
         assert_eq!(trail(&store).await, ["org.create Acme Chemicals", "org.deactivate Acme Chemicals"]);
     }
 
-    async fn the_limit_holds_when_200_are_made_at_once(fresh) {
+    async fn user_limit_holds_for_concurrent_creations(fresh) {
         let (first, second) = (fresh.store().await, fresh.store().await);
         let acme = organisation(&first, "acme", 17).await;
         let mut tasks = JoinSet::new();
         for i in 0..200 {
-            // Two pools, as two processes have them.
+            // Two pools, like those of two processes.
             let store = if i % 2 == 0 { first.clone() } else { second.clone() };
             let new = new_user(acme.id, &format!("user{i}@acme.example"));
             tasks.spawn(async move { store.create_user(&actor(), new).await });
@@ -107,7 +107,7 @@ on_both! {
         assert_eq!(trail(&first).await.len(), 18);
     }
 
-    async fn removals_and_creations_at_once_never_pass_the_limit(fresh) {
+    async fn user_limit_holds_for_concurrent_creations_and_removals(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 3).await;
         let watch = {
@@ -138,7 +138,7 @@ on_both! {
         assert_eq!(store.organisation("acme").await.unwrap().users, 0);
     }
 
-    async fn a_deactivated_user_keeps_the_place_and_a_removed_one_frees_it(fresh) {
+    async fn deactivated_users_count_towards_limit_and_removed_ones_do_not(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 2).await;
         let ada = user(&store, acme.id, "Ada@acme.example").await;
@@ -154,12 +154,12 @@ on_both! {
         assert_eq!(emails(&store).await, ["bob@acme.example", "cleo@acme.example"]);
         assert!(matches!(store.user("ada@acme.example").await, Err(StoreError::NotFound { .. })));
         assert_eq!(store.user_by_id(ada.id).await.unwrap(), None);
-        // The limit cannot go below what is in use; and what was removed stays in the trail.
+        // The limit cannot be set below the number of users.
         let error = store.set_user_limit(&actor(), acme.id, 1).await.unwrap_err();
         assert!(matches!(error, StoreError::LimitTooLow { taken: 2, .. }), "{error}");
         assert_eq!(store.set_user_limit(&actor(), acme.id, 5).await.unwrap().user_limit, 5);
         assert!(store.set_user_limit(&actor(), acme.id, -1).await.is_err());
-        // The address is free again, and the trail knows both.
+        // The address is free again, and both users are in the audit trail.
         create("ADA@acme.example").await.unwrap();
         let trail = trail(&store).await;
         for entry in ["user.create Ada@acme.example", "user.remove Ada@acme.example", "user.create ADA@acme.example"] {
@@ -173,23 +173,23 @@ on_both! {
         let ada = user(&store, acme.id, "Äda@Acme.example").await;
         for email in ["äda@acme.EXAMPLE", "ÄDA@acme.example"] {
             let error = store.create_user_as(acme.id, email).await.unwrap_err();
-            assert!(matches!(error, StoreError::Taken { .. }), "{error}");
+            assert!(matches!(error, StoreError::AlreadyExists { .. }), "{error}");
         }
         assert_eq!(store.user("ÄDA@ACME.example").await.unwrap(), ada);
         assert_eq!(store.credentials("äda@acme.example").await.unwrap().remove(0).user, ada);
         assert!(store.credentials("bob@acme.example").await.unwrap().is_empty());
         assert!(store.credentials("").await.unwrap().is_empty());
-        // Another organisation has its own, and cannot tell.
+        // Another organisation may have the same address, and learns nothing of the first.
         let there = store.create_user_as(other.id, "äda@acme.example").await.unwrap();
         let users: Vec<_> = store.credentials("äda@acme.example").await.unwrap();
         assert_eq!(users.iter().map(|one| one.user.id).collect::<Vec<_>>(), [ada.id, there.id]);
-        // Of two at once, one is made.
+        // Of several concurrent attempts, one succeeds.
         let twice = (0..20).map(|_| store.create_user_as(acme.id, "twin@acme.example"));
         let made = futures::future::join_all(twice).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(made, 1);
     }
 
-    async fn users_change_within_their_kind(fresh) {
+    async fn change_user_to_service_role_is_refused(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let ada = user(&store, acme.id, "ada@x.y").await;
@@ -203,11 +203,11 @@ on_both! {
         assert!(store.change_user(&actor(), ada.id, &wanted).await.is_err());
     }
 
-    async fn grants_for_writing_are_added_taken_back_and_checked(fresh) {
+    async fn write_grants_are_added_revoked_and_checked(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 3).await;
         let zeta = organisation(&store, "zeta", 3).await;
-        let rules = [Grant::of("type", "pump").unwrap(), Grant::of("type", "tank").unwrap()];
+        let rules = [Grant::parse("type", "pump").unwrap(), Grant::parse("type", "tank").unwrap()];
         let access = async || {
             let grants = store.asset_grants(acme.id).await.unwrap();
             grants.iter().map(|grant| grant.access).collect::<Vec<_>>()
@@ -222,18 +222,18 @@ on_both! {
         store.grant(&actor(), acme.id, &rules).await.unwrap();
         assert_eq!(access().await, [GrantAccess::Read; 2]);
         assert!(store.writing_organisations().await.unwrap().is_empty());
-        // One that is there for reading is raised, once; granting it for reading again lowers nothing.
+        // An existing grant for reading becomes one for writing; granting reading again does not change that.
         assert_eq!(write(acme.id, &rules[..1]).await.unwrap(), rules[..1]);
         assert!(write(acme.id, &rules[..1]).await.unwrap().is_empty());
         assert!(store.grant(&actor(), acme.id, &rules).await.unwrap().is_empty());
         assert_eq!(access().await, [GrantAccess::Write, GrantAccess::Read]);
         let writing = store.writing_organisations().await.unwrap();
         assert_eq!(writing, [WritingOrganisation { id: acme.id, name: "acme".to_owned(), rules: rules[..1].to_vec() }]);
-        // The check sees others, and what it refuses is not done.
+        // The check receives the other organisations, and a refusal changes nothing.
         let refused = write(zeta.id, &rules).await.unwrap_err();
         assert_eq!(refused.to_string(), "acme writes");
         assert!(store.grants(zeta.id).await.unwrap().is_empty());
-        // All must be there, or none is taken.
+        // All grants must exist, or none is changed.
         assert!(store.revoke_writing(&actor(), acme.id, &rules).await.is_err());
         assert_eq!(access().await, [GrantAccess::Write, GrantAccess::Read]);
         store.revoke_writing(&actor(), acme.id, &rules[..1]).await.unwrap();
@@ -244,17 +244,17 @@ on_both! {
         assert_eq!(accesses.collect::<Vec<_>>(), ["write", "write", "read"]);
     }
 
-    async fn grants_are_kept_as_rules(fresh) {
+    async fn grants_are_stored_as_rules(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         assert!(store.grants(acme.id).await.unwrap().is_empty());
-        let grant = |kind, value| Grant::of(kind, value).unwrap();
+        let grant = |kind, value| Grant::parse(kind, value).unwrap();
         let grants = [grant("type", "pump"), grant("location", "Works / Unit 1*"), grant("all", "")];
         assert_eq!(store.grant(&actor(), acme.id, &grants).await.unwrap(), grants);
         assert!(store.grant(&actor(), acme.id, &grants[..1]).await.unwrap().is_empty());
         let kept = store.grants(acme.id).await.unwrap();
         assert!(kept.len() == 3 && grants.iter().all(|grant| kept.contains(grant)), "{kept:?}");
-        // All or nothing is taken away.
+        // All grants are removed or none.
         let wrong = [grants[0].clone(), grant("type", "tank")];
         assert!(store.revoke_grants(&actor(), acme.id, &wrong).await.is_err());
         assert_eq!(store.grants(acme.id).await.unwrap().len(), 3);
@@ -263,7 +263,7 @@ on_both! {
         assert_eq!(trail(&store).await, ["org.create acme", "org.grant acme", "org.revoke acme"]);
     }
 
-    async fn keys_are_made_used_and_revoked(fresh) {
+    async fn keys_are_created_used_and_revoked(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let ada = user(&store, acme.id, "ada@x.y").await;
@@ -289,8 +289,8 @@ on_both! {
         assert!(error.to_string().contains("may not send readings"), "{error}");
         assert!(store.create_key(&actor(), new(false, Some(now()))).await.is_err());
         let at = now();
-        store.note_key_use(&key.id, at).await.unwrap();
-        store.note_key_use(&key.id, at - TimeDelta::hours(1)).await.unwrap();
+        store.record_key_use(&key.id, at).await.unwrap();
+        store.record_key_use(&key.id, at - TimeDelta::hours(1)).await.unwrap();
         let used = store.key(&key.id).await.unwrap().unwrap().last_used_at.unwrap();
         assert_eq!(used.timestamp_micros(), at.timestamp_micros());
         assert!(store.revoke_key(&actor(), &key.id).await.unwrap());
@@ -299,12 +299,12 @@ on_both! {
         let other = store.create_key(&actor(), new(false, None)).await.unwrap();
         assert_eq!(store.keys(Some(acme.id), None).await.unwrap().len(), 2);
         assert_eq!(store.keys(None, Some(ada.id)).await.unwrap().len(), 2);
-        // A removed user's keys end with the user, and stay to be seen.
+        // The keys of a removed user are revoked, and stay in the database.
         store.remove_user(&actor(), ada.id).await.unwrap();
         assert!(store.key(&other.id).await.unwrap().unwrap().revoked_at.is_some());
     }
 
-    async fn sessions_begin_end_and_are_forgotten(fresh) {
+    async fn sessions_begin_end_and_are_deleted(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let ada = user(&store, acme.id, "ada@x.y").await;
@@ -318,27 +318,27 @@ on_both! {
         assert!(store.session(one).await.unwrap().unwrap().revoked_at.is_some());
         assert_eq!(store.revoke_sessions(&actor(), ada.id).await.unwrap(), 2);
         assert!(store.session(two).await.unwrap().unwrap().revoked_at.is_some());
-        // A new password ends them, and so does a deactivation.
+        // A new password or a deactivation ends sessions.
         let four = begin().await.unwrap();
         store.set_password(&actor(), ada.id, "hash".to_owned()).await.unwrap();
         assert!(store.session(four).await.unwrap().unwrap().revoked_at.is_some());
         let five = begin().await.unwrap();
         store.set_user_active(&actor(), ada.id, false).await.unwrap();
         assert!(store.session(five).await.unwrap().unwrap().revoked_at.is_some());
-        // Expired ones are forgotten when others begin.
+        // Expired sessions are deleted when another begins.
         store.begin_session(ada.id, start + hour * 2, start + hour * 3, "").await.unwrap();
         assert_eq!(store.session(three).await.unwrap(), None);
         let last = store.user("ada@x.y").await.unwrap().last_sign_in_at.unwrap();
         assert_eq!(last.timestamp_micros(), (start + hour * 2).timestamp_micros());
     }
 
-    async fn the_revision_grows_with_what_changes_access_only(fresh) {
+    async fn revision_grows_with_changes_of_access_only(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let ada = user(&store, acme.id, "ada@x.y").await;
         let before = store.revision().await.unwrap();
         store.begin_session(ada.id, now(), now() + TimeDelta::hours(1), "").await.unwrap();
-        store.note_key_use("x", now()).await.unwrap();
+        store.record_key_use("x", now()).await.unwrap();
         store.rehash_password(ada.id, "a", "b".to_owned()).await.unwrap();
         assert_eq!(store.revision().await.unwrap(), before);
         store.grant(&actor(), acme.id, &[Grant::All]).await.unwrap();
@@ -348,7 +348,7 @@ on_both! {
         assert!(store.revision().await.unwrap() > granted);
     }
 
-    async fn the_audit_trail_is_append_only(fresh) {
+    async fn audit_trail_is_append_only(fresh) {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 1).await;
         let other = organisation(&store, "other", 1).await;
@@ -369,7 +369,7 @@ on_both! {
             assert!(error.contains("append-only"), "{sql}: {error}");
         }
         assert_eq!(store.audit(&AuditFilter { organisation: None, last: 9 }).await.unwrap(), before);
-        // What failed is not in it; what concerns one organisation can be asked for.
+        // Failed changes have no entry; the entries of one organisation can be selected.
         assert!(store.create_user_as(other.id, "a@b.c").await.is_ok());
         assert!(store.create_user_as(other.id, "b@b.c").await.is_err());
         for (organisation, entries) in [(acme.id, 1), (other.id, 2)] {
@@ -378,7 +378,7 @@ on_both! {
         }
     }
 
-    async fn an_operator_who_goes_away_in_the_middle_changes_nothing(fresh) {
+    async fn create_user_when_cancelled_leaves_no_partial_change(fresh) {
         let store = Arc::new(fresh.store().await);
         let acme = organisation(&store, "acme", 50).await;
         for i in 0..30 {
@@ -388,7 +388,7 @@ on_both! {
             task.abort();
             let _ = task.await;
         }
-        // Who is there is in the trail, and nobody else.
+        // The audit trail has exactly the existing users.
         let users = emails(&store).await;
         let trail = trail(&store).await;
         assert_eq!(trail.len(), users.len() + 1, "{users:?} {trail:?}");
@@ -416,7 +416,7 @@ impl CreateAs for OrganisationStore {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_named_without_its_password() {
+async fn open_error_hides_password() {
     let folder = tempfile::tempdir().unwrap();
     for url in [
         "postgres://me:hush@127.0.0.1:1/db".to_owned(),
@@ -446,9 +446,10 @@ async fn what_cannot_be_opened_is_named_without_its_password() {
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
 }
 
-/// A server opens its database once for its clients and once for its jobs, beside commands of other processes.
+/// A server opens its database once for its clients and once for its jobs, while other processes run commands on
+/// it.
 #[tokio::test]
-async fn a_sqlite_file_that_is_opened_twice_here_is_not_damaged_by_another_process() {
+async fn sqlite_file_opened_twice_survives_other_processes() {
     let fresh = Fresh::new(Kind::Sqlite).await;
     let first = fresh.store().await;
     organisation(&first, "first", 5).await;

@@ -1,10 +1,11 @@
-//! Copies of whole databases that Python's tests cannot make: of an older schema, and into a database that others use.
+//! Tests of copies of whole databases that the Python tests cannot cover: of an older schema, and into a database
+//! in use.
 
 use plantlake::store::{ChainKind, OrganisationStore, SCHEMA, StoreError};
 
 use crate::databases::{Fresh, Kind, actor, on_both, organisation};
 
-/// The parts of a copy.
+/// Returns the parts of a copy.
 async fn copied(store: &OrganisationStore) -> Vec<(String, Vec<u8>)> {
     let mut parts = Vec::new();
     let take = |part: plantlake::store::CopyPart<'_>| {
@@ -16,7 +17,7 @@ async fn copied(store: &OrganisationStore) -> Vec<(String, Vec<u8>)> {
 }
 
 async fn fill(store: &OrganisationStore, parts: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
-    let mut restoring = store.restoring().await?;
+    let mut restoring = store.begin_restore().await?;
     for (table, text) in parts {
         restoring.add(table, text).await?;
     }
@@ -28,7 +29,7 @@ fn tables(parts: &[(String, Vec<u8>)]) -> Vec<&str> {
 }
 
 on_both! {
-    async fn a_copy_of_an_older_schema_is_brought_up_to_date(fresh) {
+    async fn copy_of_older_schema_is_migrated_after_restore(fresh) {
         const OLD: i64 = 2;
         let old = OrganisationStore::open_at(fresh.url(), OLD).await.unwrap();
         let time = "'2023-01-01T00:00:00.000000Z'";
@@ -49,29 +50,29 @@ on_both! {
             assert_eq!((migrated.made[0].as_str(), migrated.version), ("3 jobs", SCHEMA));
             assert_eq!(store.organisations().await.unwrap().len(), 1);
             assert!(tables(&copied(&store).await).contains(&"job_runs"));
-            // What was there is what the chain of the audit trail begins over.
+            // The chain of the audit trail begins over the existing entries.
             organisation(&store, "Bolt", 3).await;
             store.set_user_limit(&actor(), "11111111-1111-7111-8111-111111111111".parse().unwrap(), 4).await.unwrap();
             for chain in store.verify_chains(ChainKind::Audit, None, None).await.unwrap() {
                 assert!(chain.begun && chain.findings.is_empty(), "{chain:?}");
             }
-            // What has a later schema takes none of an older one.
+            // A database with a later schema cannot be opened at an older one.
             let refused = OrganisationStore::open_at(other.url(), OLD).await;
-            assert!(matches!(refused, Err(StoreError::Newer { version: 3.., .. })));
+            assert!(matches!(refused, Err(StoreError::SchemaTooNew { version: 3.., .. })));
         }
     }
 
-    async fn only_one_fills_a_database_and_only_an_empty_one(fresh) {
+    async fn restore_into_used_database_is_refused(fresh) {
         let from = Fresh::new(Kind::Sqlite).await;
         let source = from.store().await;
         organisation(&source, "Acme", 3).await;
         let parts = copied(&source).await;
         let store = fresh.store().await;
-        let mut first = store.restoring().await.unwrap();
+        let mut first = store.begin_restore().await.unwrap();
         for (table, text) in &parts {
             first.add(table, text).await.unwrap();
         }
-        // Nothing of it is there before the commit, and nobody else begins.
+        // Nothing is visible before the commit, and no other restore begins.
         let beside = OrganisationStore::open(fresh.url()).await.unwrap().0;
         assert!(beside.organisations().await.unwrap().is_empty());
         let second = tokio::spawn({
@@ -81,15 +82,15 @@ on_both! {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         first.commit().await.unwrap();
         let refused = second.await.unwrap().unwrap_err();
-        assert!(matches!(refused, StoreError::Copy { .. }), "{refused}");
+        assert!(matches!(refused, StoreError::InvalidCopy { .. }), "{refused}");
         assert_eq!(copied(&beside).await, parts);
-        // One that is given up leaves nothing.
+        // A dropped restore leaves nothing.
         let other = Fresh::new(fresh.kind).await;
         let store = other.store().await;
-        let mut given_up = store.restoring().await.unwrap();
+        let mut given_up = store.begin_restore().await.unwrap();
         given_up.add(&parts[0].0, &parts[0].1).await.unwrap();
         drop(given_up);
         assert!(store.filled_tables().await.unwrap().is_empty());
-        assert!(store.restoring().await.is_ok());
+        assert!(store.begin_restore().await.is_ok());
     }
 }

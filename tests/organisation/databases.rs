@@ -1,4 +1,5 @@
-//! Fresh organisation databases: SQLite files, and databases of a private Postgres that lives as long as this process.
+//! New organisation databases: SQLite files, and databases of a private Postgres server that ends with this
+//! process.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -19,14 +20,14 @@ pub enum Kind {
     Postgres,
 }
 
-/// A database that nobody has used yet.
+/// A new database.
 pub struct Fresh {
     pub settings: Settings,
     pub kind: Kind,
     _folder: tempfile::TempDir,
 }
 
-/// Kept open: the server ends when it closes, with this process at the latest.
+/// A Postgres server. It ends when `_hold` is closed, at the latest at the end of this process.
 struct Postgres {
     url: String,
     _hold: ChildStdin,
@@ -104,7 +105,7 @@ impl Fresh {
         OrganisationStore::open(self.url()).await.unwrap().0
     }
 
-    /// Runs SQL behind plantlake's back.
+    /// Runs SQL on the database, bypassing the store.
     pub async fn sql(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.kind {

@@ -1,4 +1,5 @@
-//! Runs of jobs: each due time once, each job once at a time, and nobody's run is taken who goes on with it.
+//! Tests of runs of jobs: each due time is run once, a job runs once at a time, and an active run is never taken
+//! over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plantlake::clock::new_id;
@@ -31,7 +32,7 @@ fn end(status: RunStatus, minute: i64) -> JobEnd {
 }
 
 on_both! {
-    async fn of_many_that_want_a_run_one_gets_it(fresh) {
+    async fn claim_of_concurrent_processes_succeeds_once(fresh) {
         let stores = [fresh.store().await, fresh.store().await];
         let mut tasks = JoinSet::new();
         for number in 0..40_usize {
@@ -45,24 +46,24 @@ on_both! {
         };
         assert_eq!((run.status, run.attempt, run.scheduled_for), (RunStatus::Running, 1, at(*minute)));
         let store = &stores[0];
-        // Another job is another matter.
+        // Another job is independent of it.
         assert!(store.claim_job_run("b", at(0), false, &holder(), at(5)).await.unwrap().is_some());
         assert!(store.end_job_run(run.id, run.holder, &end(RunStatus::Ok, 6)).await.unwrap());
-        // Its time does not come again, another does.
+        // Its due time cannot be claimed again; another one can.
         assert!(store.claim_job_run("a", at(*minute), false, &holder(), at(7)).await.unwrap().is_none());
         assert!(store.claim_job_run("a", at(1 - minute), false, &holder(), at(7)).await.unwrap().is_some());
     }
 
-    async fn a_run_is_taken_over_by_one_and_only_where_it_stands_still(fresh) {
+    async fn take_over_without_heartbeat_succeeds_once(fresh) {
         let store = fresh.store().await;
         let first = holder();
         let run = store.claim_job_run("a", at(0), false, &first, at(0)).await.unwrap().unwrap();
-        assert!(store.renew_job_run(run.id, first.id, at(1)).await.unwrap());
-        // It was heard of since.
+        assert!(store.record_job_heartbeat(run.id, first.id, at(1)).await.unwrap());
+        // It had a heartbeat since.
         assert!(store.take_over_job_run(&run, &holder(), at(2)).await.unwrap().is_none());
-        assert!(!store.give_up_job_run(&run, RunStatus::Aborted, "gone", at(2)).await.unwrap());
+        assert!(!store.abandon_job_run(&run, RunStatus::Aborted, "gone", at(2)).await.unwrap());
         let seen = store.open_job_runs(at(2)).await.unwrap().remove(0);
-        assert_eq!((seen.beats, seen.renewed_at), (1, at(1)));
+        assert_eq!((seen.heartbeats, seen.renewed_at), (1, at(1)));
         let mut tasks = JoinSet::new();
         for _ in 0..20 {
             let (store, seen) = (store.clone(), seen.clone());
@@ -73,11 +74,11 @@ on_both! {
             panic!("one takes it: {taken:?}");
         };
         assert_eq!((taken.attempt, taken.status, taken.id), (2, RunStatus::Running, run.id));
-        // Who had it, has it no more.
-        assert!(!store.renew_job_run(run.id, first.id, at(4)).await.unwrap());
-        assert!(!store.try_job_run_again(run.id, first.id, (3, 1), "no luck", at(4)).await.unwrap());
+        // The former holder has lost the run.
+        assert!(!store.record_job_heartbeat(run.id, first.id, at(4)).await.unwrap());
+        assert!(!store.record_job_retry(run.id, first.id, (3, 1), "no luck", at(4)).await.unwrap());
         assert!(!store.end_job_run(run.id, first.id, &end(RunStatus::Ok, 4)).await.unwrap());
-        assert!(store.try_job_run_again(run.id, taken.holder, (3, 1), "no luck", at(4)).await.unwrap());
+        assert!(store.record_job_retry(run.id, taken.holder, (3, 1), "no luck", at(4)).await.unwrap());
         assert!(store.end_job_run(run.id, taken.holder, &end(RunStatus::Failed, 5)).await.unwrap());
         assert!(!store.end_job_run(run.id, taken.holder, &end(RunStatus::Ok, 6)).await.unwrap());
         let ended = store.job_run(run.id).await.unwrap().unwrap();
@@ -86,7 +87,7 @@ on_both! {
         assert_eq!(ended.summary, Some(serde_json::json!({"run": 3})));
     }
 
-    async fn an_aborted_run_is_gone_on_with_unless_the_job_runs(fresh) {
+    async fn aborted_run_is_resumed_unless_the_job_runs(fresh) {
         let store = fresh.store().await;
         let first = holder();
         let run = store.claim_job_run("a", at(0), false, &first, at(0)).await.unwrap().unwrap();
@@ -99,14 +100,14 @@ on_both! {
         let taken = store.take_over_job_run(&aborted[0], &holder(), at(4)).await.unwrap().unwrap();
         assert_eq!((taken.attempt, taken.ended_at), (2, None));
         assert_eq!(store.running_job("a").await.unwrap().unwrap().id, run.id);
-        // Once a later time was run for, it is left as it is.
+        // Once a later due time has a run, the aborted run stays aborted.
         assert!(store.end_job_run(run.id, taken.holder, &end(RunStatus::Aborted, 5)).await.unwrap());
         assert!(store.skip_job_run("a", at(6), "missed", &holder(), at(6)).await.unwrap());
         assert!(!store.skip_job_run("a", at(6), "missed", &holder(), at(6)).await.unwrap());
         assert!(store.open_job_runs(at(7)).await.unwrap().is_empty());
     }
 
-    async fn what_is_known_of_a_job_is_of_now(fresh) {
+    async fn job_states_ignore_due_times_in_the_future(fresh) {
         let store = fresh.store().await;
         store.set_job_schedule("a", "0 * * * * UTC", at(0)).await.unwrap();
         store.set_job_schedule("a", "0 * * * * UTC", at(9)).await.unwrap();
@@ -135,8 +136,8 @@ on_both! {
         assert!(store.skip_job_run("b", at(62), "missed", &holder(), at(62)).await.unwrap());
         let ended: Vec<_> = store.last_ended_job_runs().await.unwrap().into_iter().map(|run| (run.job, run.status)).collect();
         assert_eq!(ended, [("a".to_owned(), RunStatus::Ok), ("b".to_owned(), RunStatus::TimedOut)]);
-        // Of each job and status, the last stays; of those that somebody asked for, too.
-        assert_eq!(store.forget_job_runs(at(100)).await.unwrap(), 1);
+        // The last scheduled and the last manual run of each job and status stay.
+        assert_eq!(store.delete_old_job_runs(at(100)).await.unwrap(), 1);
         assert_eq!(store.job_runs(Some("a".to_owned()), 100).await.unwrap().len(), 4);
     }
 }

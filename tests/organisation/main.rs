@@ -1,4 +1,4 @@
-//! The organisation database and who is let in: one suite, on SQLite and on a real Postgres.
+//! Tests of the organisation database and of authentication: one suite, on SQLite and on a real Postgres server.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! SQLite and Postgres behave the same: the same random changes give the same answers and the same state on both.
+//! Compares SQLite with Postgres: the same random changes give the same results and the same state on both.
 
 use fastrand::Rng;
 use plantlake::model::{Grant, Role};
@@ -6,7 +6,7 @@ use plantlake::store::{AuditFilter, NewUser, OrganisationStore, StoreError, User
 
 use crate::databases::{Fresh, Kind, actor, new_user};
 
-/// One random change, and what came of it in words that hold no ids or times.
+/// Makes one random change. Returns its result as text without ids and times.
 async fn change(store: &OrganisationStore, dice: &mut Rng) -> String {
     let organisations = ["Acme", "ACME", "Bolt", "Cürie", "CÜRIE"];
     let addresses = [
@@ -118,13 +118,13 @@ async fn change(store: &OrganisationStore, dice: &mut Rng) -> String {
     }
 }
 
-/// The user of this organisation with this address.
+/// Returns the user of this organisation with this address.
 async fn of(store: &OrganisationStore, name: &str, email: &str) -> Result<User, StoreError> {
     let organisation = store.organisation(name).await?;
     store.user_within(email, Some(organisation.id)).await
 }
 
-/// All that there is, in words that hold no ids or times.
+/// Returns the whole state as text without ids and times.
 async fn state(store: &OrganisationStore) -> Vec<String> {
     let mut told = vec![format!("revision {}", store.revision().await.unwrap())];
     for organisation in store.organisations().await.unwrap() {
@@ -162,7 +162,7 @@ async fn state(store: &OrganisationStore) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_changes_give_the_same_answers_and_state() {
+async fn same_changes_give_same_results_on_both_databases() {
     for seed in 1..=4u64 {
         let (sqlite, postgres) = (
             Fresh::new(Kind::Sqlite).await,
@@ -184,7 +184,7 @@ async fn the_same_changes_give_the_same_answers_and_state() {
             state(&postgres).await,
             "seed {seed}: {told:#?}"
         );
-        // A sequence that only failed would prove nothing.
+        // Checks that not all changes failed.
         assert!(
             sqlite.revision().await.unwrap() > 20,
             "seed {seed}: {told:#?}"

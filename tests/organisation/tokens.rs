@@ -1,10 +1,10 @@
-//! Forged access tokens: each is refused, for its own reason.
+//! Tests of forged access tokens: each is refused for the expected reason.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use plantlake::auth::{Authenticator, Party, Passwords};
+use plantlake::auth::{Authenticator, Passwords, Requester};
 use plantlake::store::{NewUser, OrganisationStore};
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::databases::{Fresh, Kind, actor, new_user, organisation};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// A server with one user who is signed in, and all that a thief of the key folder would know.
+/// A server with one signed-in user, and the contents of the key folder as an attacker would have them.
 struct Server {
     fresh: Fresh,
     store: OrganisationStore,
@@ -27,7 +27,7 @@ impl Server {
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
         let passwords = Passwords::new().unwrap();
-        let hash = passwords.hash(Party::Address(None), PASSWORD, None);
+        let hash = passwords.hash(Requester::Address(None), PASSWORD, None);
         let hash = hash.await.unwrap();
         let new = NewUser {
             password_hash: Some(hash),
@@ -65,7 +65,7 @@ impl Server {
         serde_json::from_value(self.part(0)).unwrap()
     }
 
-    /// A token with these claims in place of the real ones, signed with the real key.
+    /// Returns a token with these claims instead of the real ones, signed with the real key.
     fn signed(&self, change: Value) -> String {
         let mut claims = self.part(1);
         for (name, value) in change.as_object().unwrap() {
@@ -102,7 +102,7 @@ fn unsigned(header: &Value, claims: &Value) -> String {
 }
 
 #[tokio::test]
-async fn every_changed_byte_is_noticed() {
+async fn token_with_any_changed_byte_is_refused() {
     let server = Server::new().await;
     server
         .authenticator
@@ -112,7 +112,8 @@ async fn every_changed_byte_is_noticed() {
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     for at in 0..server.token.len() {
         let own = server.token.as_bytes()[at];
-        // The neighbour in the alphabet differs in the lowest bit: at the ends of parts it may stand for no byte.
+        // The adjacent character of the alphabet differs in the lowest bit, which may be unused at the end of a
+        // part.
         let place = alphabet.bytes().position(|byte| byte == own);
         let others = [
             place.map_or(b'A', |place| alphabet.as_bytes()[place ^ 1]),
@@ -142,7 +143,7 @@ async fn every_changed_byte_is_noticed() {
 }
 
 #[tokio::test]
-async fn the_algorithm_is_never_taken_from_the_token() {
+async fn token_with_another_algorithm_is_refused() {
     let server = Server::new().await;
     let (header, claims) = (server.part(0), server.part(1));
     for none in ["none", "None", "NONE", ""] {
@@ -153,7 +154,7 @@ async fn the_algorithm_is_never_taken_from_the_token() {
         let signature = server.token.rsplit('.').next().unwrap();
         server.refuses(&format!("{token}{signature}"), "").await;
     }
-    // The public key as an HMAC secret, in each form in which it is published.
+    // Uses the public key as an HMAC secret, in each of its usual encodings.
     let pair = Ed25519KeyPair::from_pkcs8(&server.pkcs8).unwrap();
     let public = pair.public_key().as_ref().to_vec();
     for secret in [
@@ -174,7 +175,7 @@ async fn the_algorithm_is_never_taken_from_the_token() {
 }
 
 #[tokio::test]
-async fn only_tokens_of_this_issuer_for_this_audience_are_good() {
+async fn token_with_wrong_claims_is_refused() {
     let server = Server::new().await;
     server
         .authenticator
@@ -203,7 +204,7 @@ async fn only_tokens_of_this_issuer_for_this_audience_are_good() {
     ] {
         server.refuses(&server.signed(change), reason).await;
     }
-    // What the token says of the role is nothing to go by.
+    // The role in the token has no effect.
     let access = server
         .authenticator
         .authenticate(&server.signed(json!({"role": "admin"})))
@@ -213,7 +214,7 @@ async fn only_tokens_of_this_issuer_for_this_audience_are_good() {
 }
 
 #[tokio::test]
-async fn only_keys_of_the_ring_sign() {
+async fn token_signed_with_unknown_key_is_refused() {
     let server = Server::new().await;
     let claims = server.part(1);
     let stranger = Ed25519KeyPair::generate().unwrap().to_pkcs8().unwrap();
@@ -227,7 +228,7 @@ async fn only_keys_of_the_ring_sign() {
     server.refuses(&sign(&header), "unknown key").await;
     header.kid = None;
     server.refuses(&sign(&header), "has no key id").await;
-    // A key that comes with the token is not looked at.
+    // A key that the token refers to is ignored.
     let mut header = server.header();
     header.jku = Some("http://127.0.0.1:1/keys".to_owned());
     server.refuses(&sign(&header), "signature is wrong").await;
@@ -235,11 +236,13 @@ async fn only_keys_of_the_ring_sign() {
     header.typ = Some("JWT".to_owned());
     let token =
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&server.pkcs8)).unwrap();
-    server.refuses(&token, "algorithm or type is not that").await;
+    server
+        .refuses(&token, "algorithm or type is not that")
+        .await;
 }
 
 #[tokio::test]
-async fn a_revoked_session_and_another_servers_settings_refuse_it() {
+async fn token_of_revoked_session_or_other_issuer_is_refused() {
     let server = Server::new().await;
     for (issuer, audience, reason) in [
         ("other", "plantlake", "another"),

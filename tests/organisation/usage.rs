@@ -1,10 +1,10 @@
-//! The ledger, its reports, closed months and limits: what they promise, on each kind of database.
+//! Tests of the ledger, its reports, closed months and limits, on both databases.
 
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use plantlake::config::JournalFull;
-use plantlake::metering::{Caller, End, EndedBy, Meter, MeterSettings};
+use plantlake::config::JournalFullAction;
+use plantlake::metering::{Caller, EndedBy, Meter, MeterSettings, ResponseEnd};
 use plantlake::model::{Month, OrganisationId, UsageLimits, UsageRecord, UserId};
 use plantlake::store::{
     LimitsChange, OrganisationStore, RecordFilter, ReportBy, ReportFilter, StoreError, UsageTotals,
@@ -21,7 +21,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// A billable request of one row, three bytes sent and five scanned, that took a second.
+/// Returns the record of a billable request: one row, three bytes sent, five bytes scanned, one second.
 fn record(organisation: OrganisationId, user: UserId, number: u128, ended: &str) -> UsageRecord {
     UsageRecord {
         request_id: Uuid::from_u128(number),
@@ -48,7 +48,7 @@ fn record(organisation: OrganisationId, user: UserId, number: u128, ended: &str)
     }
 }
 
-/// Two organisations of long ago, with a user each.
+/// Creates two organisations, each with a user, that are older than the test's records.
 async fn two(fresh: &Fresh) -> (OrganisationStore, [(OrganisationId, UserId); 2]) {
     let store = fresh.store().await;
     let mut made = Vec::new();
@@ -84,7 +84,7 @@ fn totals(requests: u64) -> UsageTotals {
     }
 }
 
-/// The hashes of a month's statements.
+/// Closes a month and returns the hashes of its statements.
 async fn close(store: &OrganisationStore, text: &str) -> Vec<String> {
     let closings = store
         .close_month(&actor(), month(text), None)
@@ -97,7 +97,7 @@ async fn close(store: &OrganisationStore, text: &str) -> Vec<String> {
 }
 
 on_both! {
-    async fn a_month_begins_and_ends_in_utc(fresh) {
+    async fn usage_months_are_in_utc(fresh) {
         let (store, [(acme, ada), _]) = two(&fresh).await;
         let ends = [
             "2023-12-31T23:59:59.999999Z", "2024-01-01T00:00:00Z", "2024-01-31T23:59:59.999999Z", "2024-02-01T00:00:00Z",
@@ -105,7 +105,7 @@ on_both! {
         ];
         let records: Vec<_> = ends.iter().zip(1..).map(|(end, number)| record(acme, ada, number, end)).collect();
         assert_eq!(store.add_usage(&records).await.unwrap(), 6);
-        // Once more adds nothing.
+        // Adding them again has no effect.
         assert_eq!(store.add_usage(&records).await.unwrap(), 0);
         let lines = store.usage_report(&all(Month::FIRST..=Month::LAST)).await.unwrap();
         let counted: Vec<_> = lines.iter().map(|line| (line.month.to_string(), line.sums.requests)).collect();
@@ -116,8 +116,8 @@ on_both! {
         assert_eq!(days, [("2024-01-01", 1), ("2024-01-31", 2)]);
     }
 
-    async fn as_many_as_come_are_added_at_once_each_with_its_own_figures(fresh) {
-        // One statement adds 128 of them, another 16, another one.
+    async fn add_usage_of_any_number_of_records_keeps_their_values(fresh) {
+        // Statements add 128, 16, 4 or 1 records at a time.
         let (store, [(acme, ada), (bolt, _)]) = two(&fresh).await;
         let mut next = 1;
         for many in [1, 15, 16, 17, 127, 128, 129, 287, 400] {
@@ -138,22 +138,22 @@ on_both! {
         let lines = store.usage_report(&all(month("2024-01")..=month("2024-01"))).await.unwrap();
         let found: Vec<_> = lines.iter().map(|line| (line.sums.requests, line.sums.rows)).collect();
         assert_eq!(found, [expected(|number| number % 3 != 0), expected(|number| number % 3 == 0)]);
-        // All but the newest are there already.
+        // All but the newest exist already.
         let records: Vec<_> = (1..=next).map(|number| record(acme, ada, number, "2024-01-05T00:00:00Z")).collect();
         assert_eq!(store.add_usage(&records).await.unwrap(), 1);
     }
 
-    async fn what_the_database_refuses_does_not_hold_up_what_it_takes(fresh) {
+    async fn record_refused_by_database_does_not_block_others(fresh) {
         let (store, [(acme, ada), _]) = two(&fresh).await;
         let folder = tempfile::tempdir().unwrap();
         let settings = MeterSettings {
             folder: folder.path().join("journal"),
             limit: 1 << 20,
-            when_full: JournalFull::Refuse,
+            when_full: JournalFullAction::Refuse,
             sync: false,
             sql: false,
         };
-        let meter = Meter::begin(settings.clone(), store.clone()).unwrap();
+        let meter = Meter::start(settings.clone(), store.clone()).unwrap();
         let stranger = OrganisationId(Uuid::from_u128(99));
         let ids: Vec<_> = [acme, stranger, acme].into_iter().map(|organisation_id| {
             let id = plantlake::clock::new_id();
@@ -166,11 +166,11 @@ on_both! {
                 agent: "test".into(),
             };
             let mut request = meter.open(id, caller).unwrap();
-            request.sent(1, 2);
-            assert!(request.end(End { status: "OK", by: EndedBy::Caller }).is_ok());
+            request.count_sent(1, 2);
+            assert!(request.end(ResponseEnd { status: "OK", by: EndedBy::Caller }).is_ok());
             id
         }).collect();
-        meter.settle().await;
+        meter.drain().await;
         let found = store.usage_report(&all(Month::FIRST..=Month::LAST)).await.unwrap();
         assert_eq!(found.iter().map(|line| line.sums.requests).sum::<u64>(), 2);
         let rejected = std::fs::read_to_string(settings.folder.join("rejected.jsonl")).unwrap();
@@ -178,7 +178,7 @@ on_both! {
         assert!(rejected.contains(&ids[1].to_string()), "{rejected}");
     }
 
-    async fn no_text_of_a_statement_keeps_it_out_of_the_ledger(fresh) {
+    async fn add_usage_accepts_any_statement_text(fresh) {
         let (store, [(acme, ada), _]) = two(&fresh).await;
         for (number, sql) in (1..).zip(["SELECT 'a\0b'", "SELECT '\u{10ffff}\u{7f}\r\n'", "$1 ? {\"\\u0000\"}", ""]) {
             let mut record = record(acme, ada, number, "2024-01-01T00:00:00Z");
@@ -187,7 +187,7 @@ on_both! {
         }
     }
 
-    async fn a_report_keeps_to_whom_and_what_it_is_of(fresh) {
+    async fn usage_report_follows_its_filter(fresh) {
         let (store, [(acme, ada), (bolt, bob)]) = two(&fresh).await;
         let zoe = user(&store, acme, "zoe@acme.example").await.id;
         let end = "2024-01-05T12:00:00Z";
@@ -211,23 +211,23 @@ on_both! {
         let lines = store.usage_report(&own).await.unwrap();
         let told: Vec<_> = lines.iter().map(|line| (line.user.as_deref().unwrap(), line.endpoint.as_deref().unwrap(), line.sums.requests)).collect();
         assert_eq!(told, [("zoe@acme.example", "DoGet/StatementQuery", 2), ("zoe@acme.example", "DoPut", 1)]);
-        // A removed user's usage stays the user's.
+        // The usage of a removed user is still listed under the user.
         store.remove_user(&actor(), zoe).await.unwrap();
         assert_eq!(store.usage_report(&own).await.unwrap(), lines);
     }
 
-    async fn the_ledger_is_read_page_by_page_in_one_order(fresh) {
+    async fn usage_pages_have_one_order(fresh) {
         let (store, [(acme, ada), (bolt, bob)]) = two(&fresh).await;
         let zoe = user(&store, acme, "zoe@acme.example").await.id;
         let mut records = Vec::new();
         for number in 0..50u128 {
-            // Many that ended at the same instant.
+            // Many requests end at the same time.
             let end = format!("2024-0{}-01T00:00:00.00000{}Z", 1 + number % 3, number % 2);
             records.push(record(acme, if number % 5 == 0 { zoe } else { ada }, 1_000 - number, &end));
         }
         store.add_usage(&records).await.unwrap();
         store.add_usage(&[record(bolt, bob, 7, "2024-01-01T00:00:00Z")]).await.unwrap();
-        records.sort_by_key(|record| (Month::of(record.ended_at), record.ended_at, record.request_id));
+        records.sort_by_key(|record| (Month::containing(record.ended_at), record.ended_at, record.request_id));
         let filter = RecordFilter { months: Month::FIRST..=Month::LAST, ..RecordFilter::month(acme, Month::FIRST) };
         for most in [1, 7, 50, 51] {
             let (mut read, mut after) = (Vec::new(), None);
@@ -251,7 +251,7 @@ on_both! {
         assert_eq!(page.len(), expected);
     }
 
-    async fn a_late_record_is_billed_in_the_first_month_that_is_open(fresh) {
+    async fn late_record_is_billed_in_first_open_month(fresh) {
         let (store, [(acme, ada), (bolt, bob)]) = two(&fresh).await;
         store.add_usage(&[record(acme, ada, 1, "2024-01-31T23:59:59Z"), record(bolt, bob, 2, "2024-01-01T00:00:00Z")]).await.unwrap();
         let before = close(&store, "2024-01").await;
@@ -274,22 +274,22 @@ on_both! {
         }
     }
 
-    async fn months_close_in_order_once_and_when_they_have_ended(fresh) {
+    async fn months_close_in_order_once_and_after_their_end(fresh) {
         let (store, [(acme, ada), (bolt, bob)]) = two(&fresh).await;
         store.add_usage(&[record(acme, ada, 1, "2024-01-05T00:00:00Z"), record(bolt, bob, 2, "2024-03-05T00:00:00Z")]).await.unwrap();
-        let now = Month::of(plantlake::clock::now());
+        let now = Month::containing(plantlake::clock::now());
         let error = store.close_month(&actor(), now, None).await.unwrap_err();
         assert!(error.to_string().contains(&format!("{now} has not ended; it can be closed from {}", now.next())), "{error}");
         let error = store.close_month(&actor(), month("2024-02"), None).await.unwrap_err();
         assert!(matches!(&error, StoreError::Refused(why) if why.contains("2024-01 of acme")), "{error}");
         assert_eq!(store.usage_statements(None, Month::FIRST..=Month::LAST).await.unwrap(), []);
-        // What has nothing to do with acme can go on.
+        // Months of another organisation can be closed.
         store.close_month(&actor(), month("2024-02"), Some(bolt)).await.unwrap();
         let closings = futures::future::join_all((0..8).map(|_| async { store.close_month(&actor(), month("2024-01"), None).await.unwrap() })).await;
         let new = closings.iter().filter(|closings| closings.iter().all(|closing| !closing.already)).count();
         assert_eq!(new, 1);
         assert!(closings.iter().all(|all| all.len() == 2 && all[0].statement == closings[0][0].statement));
-        // A record that is late for a month before all that is closed, goes there, and that is seen.
+        // A late record for a month before all closed ones goes into that month, which must then be closed first.
         store.add_usage(&[record(bolt, bob, 3, "2023-11-05T00:00:00Z")]).await.unwrap();
         let error = store.close_month(&actor(), month("2024-03"), None).await.unwrap_err();
         assert!(error.to_string().contains("2023-11 of bolt"), "{error}");
@@ -297,7 +297,7 @@ on_both! {
         assert!(store.close_month(&actor(), month("2024-03"), Some(bolt)).await.is_ok());
     }
 
-    async fn nothing_gets_in_while_a_month_is_closed(fresh) {
+    async fn close_month_during_additions_stays_consistent(fresh) {
         let (store, [(acme, ada), _]) = two(&fresh).await;
         let other = fresh.store().await;
         let mut tasks = tokio::task::JoinSet::new();
@@ -342,7 +342,7 @@ on_both! {
         assert!(store.close_month(&actor(), month("2024-01"), None).await.is_err());
     }
 
-    async fn limits_change_one_by_one(fresh) {
+    async fn limits_change_independently(fresh) {
         let (store, [(acme, _), (bolt, _)]) = two(&fresh).await;
         assert_eq!(store.organisation_limits(acme).await.unwrap(), UsageLimits::default());
         let before = store.revision().await.unwrap();
@@ -363,11 +363,11 @@ on_both! {
     }
 }
 
-/// The hash of the records below, worked out by Python; `tests/python/ledger.py` has the canonical form, too.
+/// The hash of the records below, computed by Python; `tests/python/ledger.py` has the canonical form, too.
 const HASH: &str = "c87f9da81a83eb17bb35441e352dec736c7fe0bb7feb9e2f2b5634baa67cb744";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_records_have_the_same_hash_on_both_databases() {
+async fn records_hash_is_equal_on_both_databases() {
     let mut hashes = Vec::new();
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let fresh = Fresh::new(kind).await;

@@ -1,5 +1,5 @@
-"""A lake under retention over simulated time: events that change it, and a model, computed from its raw files, of where each
-row must be."""
+"""A model of a lake with retention over simulated time: events that change the lake, and the place where each row must be,
+computed from the raw files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 import compare
-from harness import LEFT_OUT, OK, REFUSED, Finished, Lake, frame_of
+from harness import LEFT_OUT, OK, REFUSED, Finished, Lake, to_frame
 from reference import COLUMNS, EPOCH, MICROS_PER_DAY, RESOLUTIONS, RawFile, day_number, rollups
 from test_kill import LEASE_SECONDS
 from writers import ASSETS, parquet_bytes
 
 # This date is later than the real modification time of any file, so every file is old enough for the sweep, which then keeps
 # only files in use.
-FIRST = dt.date(2040, 1, 1)
+FIRST_DATE = dt.date(2040, 1, 1)
 FIRST_MTIME = 1_700_000_000_000_000_000
-KEPT = {"RAW": 45, "MINUTE": 30, "HOUR": 75, "DAY": 90}
+DEFAULT_KEEP_DAYS = {"RAW": 45, "MINUTE": 30, "HOUR": 75, "DAY": 90}
 TABLE_OF = {"MINUTE": "data_min", "HOUR": "data_h", "DAY": "data_d"}
 SETTING_OF = {table: name for name, table in TABLE_OF.items()}
 
@@ -36,34 +36,37 @@ Tables = dict[str, pd.DataFrame]
 def policy(then: dict[str, str] | None = None, keep: dict[str, int] | None = None) -> dict[str, str]:
     """Returns the settings of a retention. Actions not given in `then` are `archive`; data kept for 0 days never expires."""
     settings = {}
-    for name, days in ({**KEPT, **(keep or {})}).items():
+    for name, days in ({**DEFAULT_KEEP_DAYS, **(keep or {})}).items():
         if days:
             settings[f"PLANTLAKE_RETENTION_{name}_KEEP"] = f"{days}d"
         settings[f"PLANTLAKE_RETENTION_{name}_THEN"] = (then or {}).get(name, "archive")
     return settings
 
 
-def readings(dice: np.random.Generator, dates: list[dt.date], assets: list[str]) -> pa.Table:
+def readings(rng: np.random.Generator, dates: list[dt.date], assets: list[str]) -> pa.Table:
     """Returns 12 readings per asset and date."""
     rows = []
     for date in dates:
         start = pd.Timestamp(date, tz="UTC")
         for asset in assets:
-            for minute in sorted(dice.choice(1440, size=12, replace=False)):
-                rows.append((asset, start + pd.Timedelta(minutes=int(minute), seconds=int(dice.integers(60))), dice.normal()))
+            for minute in sorted(rng.choice(1440, size=12, replace=False)):
+                rows.append((asset, start + pd.Timedelta(minutes=int(minute), seconds=int(rng.integers(60))), rng.normal()))
     frame = pd.DataFrame(rows, columns=["id", "timestamp", "value"]).astype({"timestamp": "datetime64[us, UTC]"})
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 def dates_in(table: pa.Table) -> set[int]:
+    """Returns the day numbers of the readings."""
     return set((table["timestamp"].cast(pa.int64()).to_numpy() // MICROS_PER_DAY).tolist())
 
 
 def date_of(day: int) -> dt.date:
+    """Returns the date of a day number."""
     return (EPOCH + dt.timedelta(days=day)).date()
 
 
 def last_of_partition(name: str, date: dt.date) -> dt.date:
+    """Returns the last date of the partition that contains a date."""
     if name == "data_min":
         return date
     if name == "data_d":
@@ -71,7 +74,7 @@ def last_of_partition(name: str, date: dt.date) -> dt.date:
     return (date.replace(day=1) + dt.timedelta(days=32)).replace(day=1) - dt.timedelta(days=1)
 
 
-def on(tables: Tables, keep: Callable[[str, int], bool]) -> Tables:
+def filter_dates(tables: Tables, keep: Callable[[str, int], bool]) -> Tables:
     """Returns the rows of the dates for which `keep` is true."""
     found = {}
     for name, table in tables.items():
@@ -81,36 +84,36 @@ def on(tables: Tables, keep: Callable[[str, int], bool]) -> Tables:
     return found
 
 
-def together(one: Tables, other: Tables) -> Tables:
+def concat_disjoint(one: Tables, other: Tables) -> Tables:
     """Returns the rows of both, and checks that no row is in both."""
     found = {}
     for name in RESOLUTIONS:
         table = pd.concat([one[name], other[name]], ignore_index=True).astype({"timestamp": "int64", "count": "int64"})
-        twice = table[table.duplicated(["asset_id", "timestamp"])]
-        assert not len(twice), f"{name}: {len(twice)} rows are in two places, as {twice.iloc[0].to_dict()}"
+        duplicates = table[table.duplicated(["asset_id", "timestamp"])]
+        assert not len(duplicates), f"{name}: {len(duplicates)} rows are in both, such as {duplicates.iloc[0].to_dict()}"
         found[name] = table.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)[COLUMNS]
     return found
 
 
-def archived(lake: Lake) -> Tables:
+def archived_tables(lake: Lake) -> Tables:
     """Returns the archive's tables at their published versions, read by the deltalake package."""
     versions = (lake.published() or {}).get("archive")
     if versions is None:
         return {name: table.iloc[:0] for name, table in lake.published_tables().items()}
-    return {name: _archived(lake, name, versions[name]) for name in RESOLUTIONS}
+    return {name: _archived_table(lake, name, versions[name]) for name in RESOLUTIONS}
 
 
-def _archived(lake: Lake, name: str, version: int) -> pd.DataFrame:
+def _archived_table(lake: Lake, name: str, version: int) -> pd.DataFrame:
     table = DeltaTable(f"{lake.url}/archive/{name}", version=version, storage_options=lake.storage_options)
-    return frame_of(pa.table(table.to_pyarrow_table())).sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
+    return to_frame(pa.table(table.to_pyarrow_table())).sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
 
 
-def seen(lake: Lake) -> Tables:
+def all_rows(lake: Lake) -> Tables:
     """Returns all rows of the live and the archived tables."""
-    return together(lake.published_tables(), archived(lake))
+    return concat_disjoint(lake.published_tables(), archived_tables(lake))
 
 
-def patiently(command: Callable[[], Finished]) -> Finished:
+def retry_while_refused(command: Callable[[], Finished]) -> Finished:
     """Runs the command until it is not refused. In a bucket, the lease of a killed run must expire first."""
     until = time.monotonic() + LEASE_SECONDS
     while (done := command()).code == REFUSED and time.monotonic() < until:
@@ -120,92 +123,96 @@ def patiently(command: Callable[[], Finished]) -> Finished:
 
 @dataclass
 class Expected:
+    """The expected tables, in the form that `compare` takes."""
+
     tables: Tables
 
 
-class Ageing:
+class RetentionModel:
     """A lake and the model of its expected state. Ages are computed from `today`, the simulated date."""
 
     def __init__(self, lake: Lake, settings: dict[str, str], seed: int = 0) -> None:
         self.lake, self.settings = lake, settings
-        self.today = FIRST
-        self.dice, self.noise = random.Random(seed), np.random.default_rng(seed)
+        self.today = FIRST_DATE
+        self.rng, self.numpy_rng = random.Random(seed), np.random.default_rng(seed)
         # All files that the averages are computed from, raw or archived.
         self.files: dict[str, tuple[pa.Table, int]] = {}
         self.hashes: dict[str, str] = {}
         # The archived files, and the dates of their archiving.
-        self.shelved: dict[str, dt.date] = {}
-        # The dates whose raw files were deleted, and their rows at that time.
+        self.archived_on: dict[str, dt.date] = {}
+        # The dates whose raw files were deleted, and the rows of these dates at that time.
         self.sealed: set[int] = set()
-        self.frozen: Tables | None = None
+        self.sealed_rows: Tables | None = None
         # The files that contain only sealed dates.
-        self.late: set[str] = set()
+        self.late_files: set[str] = set()
         # The files that the last finished run of the job read. No other files may expire.
-        self.taken: dict[str, int] = {}
+        self.processed: dict[str, int] = {}
         # The dates that changed since that run. No file with one of these dates may expire.
-        self.waiting: set[int] = set()
+        self.pending_dates: set[int] = set()
         # The dates that changed since the last check, and the rows at that time.
-        self.touched: set[int] = set()
-        self.before: Tables | None = None
+        self.changed_dates: set[int] = set()
+        self.rows_at_last_check: Tables | None = None
         self.number = 0
 
     # ---- events
 
     def put(self, path: str, dates: list[dt.date], assets: list[str] | None = None) -> None:
-        """Adds a file, or replaces one that may be old."""
-        table = readings(self.noise, dates, assets or self.dice.sample(ASSETS, 2))
+        """Adds a file, or replaces one, which may be archived."""
+        table = readings(self.numpy_rng, dates, assets or self.rng.sample(ASSETS, 2))
         self.number += 1
         mtime, data = FIRST_MTIME + self.number * 1_000_000_000, parquet_bytes(table)
         self.lake.put(path, data, mtime)
         if path in self.files:
-            self.touch(self.files[path][0])
-        self.touch(table)
+            self.mark_changed(self.files[path][0])
+        self.mark_changed(table)
         self.files[path], self.hashes[path] = (table, mtime), hashlib.sha256(data).hexdigest()
-        self.shelved.pop(path, None)
-        self.late.discard(path)
+        self.archived_on.pop(path, None)
+        self.late_files.discard(path)
         if dates_in(table) <= self.sealed:
-            self.late.add(path)
+            self.late_files.add(path)
 
-    def touch(self, table: pa.Table) -> None:
-        self.touched |= dates_in(table)
-        self.waiting |= dates_in(table)
+    def mark_changed(self, table: pa.Table) -> None:
+        self.changed_dates |= dates_in(table)
+        self.pending_dates |= dates_in(table)
 
     def remove(self, path: str) -> None:
         self.lake.remove(path)
-        self.touch(self.files[path][0])
+        self.mark_changed(self.files[path][0])
         del self.files[path]
-        self.taken.pop(path, None)
-        self.late.discard(path)
+        self.processed.pop(path, None)
+        self.late_files.discard(path)
 
-    def pass_days(self, count: int, chance: float = 0.5) -> None:
-        """Advances the simulated date. A day has a file with probability `chance`; some files also have readings of the day
+    def advance_days(self, count: int, chance: float = 0.5) -> None:
+        """Advances the simulated date. Each day gets a file with probability `chance`; some files also have readings of the day
         before."""
         for _ in range(count):
             self.today += dt.timedelta(days=1)
-            if self.dice.random() < chance:
-                dates = [self.today - dt.timedelta(days=1), self.today] if self.dice.random() < 0.4 else [self.today]
+            if self.rng.random() < chance:
+                dates = [self.today - dt.timedelta(days=1), self.today] if self.rng.random() < 0.4 else [self.today]
                 self.put(f"{self.today:%Y/%m}/{self.today}.parquet", dates)
 
     def resample(self, *flags: str) -> Finished:
-        finished = patiently(lambda: self.lake.resample(*flags))
+        finished = retry_while_refused(lambda: self.lake.resample(*flags))
         if finished.code in (OK, LEFT_OUT):
-            self.taken, self.waiting = {path: mtime for path, (_, mtime) in self.files.items()}, set()
+            self.processed, self.pending_dates = {path: mtime for path, (_, mtime) in self.files.items()}, set()
         return finished
 
     def clock(self, more: int = 0) -> dict[str, str]:
+        """Returns the setting of the simulated time, `more` days after today."""
         return {"PLANTLAKE_FAILPOINT_NOW": f"{self.today + dt.timedelta(days=more)}T12:00:00Z"}
 
     def maintain(self, *flags: str, settings: dict[str, str] | None = None) -> Finished:
         settings = self.settings | self.clock() | (settings or {})
-        return patiently(lambda: self.lake.run("maintain", "--json", *flags, settings=settings))
+        return retry_while_refused(lambda: self.lake.run("maintain", "--json", *flags, settings=settings))
 
     def restore(self, *args: str, settings: dict[str, str] | None = None) -> Finished:
         settings = self.settings | self.clock() | (settings or {})
-        return patiently(lambda: self.lake.run("archive", "restore", *args, "--json", settings=settings))
+        return retry_while_refused(lambda: self.lake.run("archive", "restore", *args, "--json", settings=settings))
 
     # ---- checks
 
     def first_kept(self, name: str) -> int | None:
+        """Returns the first day number that has not expired, or None if nothing expires."""
         text = self.settings.get(f"PLANTLAKE_RETENTION_{name}_KEEP")
         return None if text is None else day_number(self.today) - int(text[:-1])
 
@@ -222,72 +229,73 @@ class Ageing:
         first = self.first_kept("RAW")
         if first is None:
             return
-        gone = []
+        expired = []
         for path, (table, mtime) in self.files.items():
             days = dates_in(table)
-            if path in self.late or path in self.shelved or self.taken.get(path) != mtime:
+            if path in self.late_files or path in self.archived_on or self.processed.get(path) != mtime:
                 continue
-            if max(days) < first and not days & self.waiting:
-                gone.append(path)
+            if max(days) < first and not days & self.pending_dates:
+                expired.append(path)
         if self.settings["PLANTLAKE_RETENTION_RAW_THEN"] != "delete":
-            self.shelved |= dict.fromkeys(gone, self.today)
-        elif gone:
-            due = self.due()
-            for path in gone:
+            self.archived_on |= dict.fromkeys(expired, self.today)
+        elif expired:
+            rows = self.expected_rows()
+            for path in expired:
                 self.sealed |= dates_in(self.files.pop(path)[0])
-            self.frozen = on(due, lambda _, day: day in self.sealed)
+            self.sealed_rows = filter_dates(rows, lambda _, day: day in self.sealed)
 
-    def due(self) -> Tables:
+    def expected_rows(self) -> Tables:
         """Returns all expected rows: computed from the files, and for sealed dates as they were when sealed."""
         raw = [RawFile(path, mtime, table) for path, (table, mtime) in self.files.items()]
         tables = rollups(raw).tables
-        if self.frozen is None:
+        if self.sealed_rows is None:
             return {name: tables[name][COLUMNS] for name in RESOLUTIONS}
-        return together(on(tables, lambda _, day: day not in self.sealed), self.frozen)
+        return concat_disjoint(filter_dates(tables, lambda _, day: day not in self.sealed), self.sealed_rows)
 
-    def check(self, when: str, came_back: bool = False) -> None:
-        """Checks, after a run of the job and one of maintenance, that each row is where it must be, or deleted if it must
-        be."""
-        live, shelf = self.lake.published_tables(), archived(self.lake)
-        rows = together(live, shelf)
-        due = on(self.due(), lambda table, day: not self.is_deleted(table, day))
+    def check(self, when: str, restored: bool = False) -> None:
+        """Checks, after a run of the job and one of maintenance, that each row is where it must be, and that rows that must
+        be deleted are absent."""
+        live = self.lake.published_tables()
+        rows = concat_disjoint(live, archived_tables(self.lake))
+        expected = filter_dates(self.expected_rows(), lambda table, day: not self.is_deleted(table, day))
         try:
-            compare.all_same_as_reference(rows, Expected(due))
-            if self.before is not None:
+            compare.all_same_as_reference(rows, Expected(expected))
+            if self.rows_at_last_check is not None:
                 # Rows of unchanged dates are identical to the bit.
-                keep = lambda table, day: day not in self.touched and not self.is_deleted(table, day)
-                compare.all_same_bits(on(rows, keep), on(self.before, keep))
+                keep = lambda table, day: day not in self.changed_dates and not self.is_deleted(table, day)
+                compare.all_same_bits(filter_dates(rows, keep), filter_dates(self.rows_at_last_check, keep))
         except AssertionError as error:
             raise AssertionError(f"{when}, on {self.today}: {error}") from None
-        self.before, self.touched = rows, set()
-        if not came_back:
-            left = {name: table for name, table in on(live, self.has_expired).items() if len(table)}
-            assert not left, f"{when}, what has expired is still there: {left}"
+        self.rows_at_last_check, self.changed_dates = rows, set()
+        if not restored:
+            left = {name: table for name, table in filter_dates(live, self.has_expired).items() if len(table)}
+            assert not left, f"{when}, the tables still have expired rows: {left}"
         self.lake.check_files()
-        self.check_raw(when, came_back)
+        self.check_raw(when, restored)
 
-    def check_raw(self, when: str, came_back: bool = False) -> None:
+    def check_raw(self, when: str, restored: bool = False) -> None:
         """Checks that no file is lost: each one is raw or archived, byte for byte."""
         raw = self.lake.mtimes().keys()
         listed = self.lake.run("archive", "list", "--json", settings=self.clock()).expect(OK).json["archived"]
-        told = {path for entry in listed for path, _ in entry.get("raw_files", [])}
-        assert told == set(self.shelved), f"{when}, the archive has {told ^ set(self.shelved)} or not"
-        assert set(self.files) - set(self.shelved) <= raw, f"{when}, raw files are gone"
-        long_ago = {path for path, since in self.shelved.items() if self.today - since > dt.timedelta(days=2)}
-        assert not long_ago & raw, f"{when}, raw files are still there that expired long ago: {long_ago & raw}"
+        actual = {path for entry in listed for path, _ in entry.get("raw_files", [])}
+        assert actual == set(self.archived_on), f"{when}, the archive and the model differ in {actual ^ set(self.archived_on)}"
+        assert set(self.files) - set(self.archived_on) <= raw, f"{when}, raw files are missing"
+        overdue = {path for path, since in self.archived_on.items() if self.today - since > dt.timedelta(days=2)}
+        assert not overdue & raw, f"{when}, raw files were not deleted after they were archived: {overdue & raw}"
         if hasattr(self.lake, "root"):
             folder = self.lake.root / "archive" / "raw"
-            there = Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.parquet"))
-            due = Counter(self.hashes[path] for path in self.shelved)
+            actual = Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.parquet"))
+            expected = Counter(self.hashes[path] for path in self.archived_on)
             # The next maintenance run deletes restored files from the archive.
-            assert due <= there if came_back else due == there, f"{when}, in {folder}: {there - due} too many, {due - there} missing"
+            message = f"{when}, in {folder}: {actual - expected} unexpected, {expected - actual} missing"
+            assert expected <= actual if restored else expected == actual, message
 
 
-def grown_old(lake: Lake, then: dict[str, str] | None = None) -> Ageing:
-    """Returns a lake with files over four months, before anything has expired."""
-    ageing = Ageing(lake, policy(then), seed=7)
+def model_with_old_files(lake: Lake, then: dict[str, str] | None = None) -> RetentionModel:
+    """Returns the model of a lake with files over four months, before the first maintenance run."""
+    model = RetentionModel(lake, policy(then), seed=7)
     for day in range(0, 120, 6):
-        ageing.put(f"{day:03}.parquet", [FIRST + dt.timedelta(days=day)], ASSETS)
-    ageing.today = FIRST + dt.timedelta(days=120)
-    ageing.resample().expect(OK)
-    return ageing
+        model.put(f"{day:03}.parquet", [FIRST_DATE + dt.timedelta(days=day)], ASSETS)
+    model.today = FIRST_DATE + dt.timedelta(days=120)
+    model.resample().expect(OK)
+    return model

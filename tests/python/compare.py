@@ -1,4 +1,4 @@
-"""Compares tables and reports the rows and columns that differ."""
+"""Comparisons of tables, which report the rows and columns that differ."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pandas as pd
 from reference import COLUMNS, EPOCH, Expected
 
 EXACT = ["count", "min", "max", "first", "last"]
-CLOSE = ["value", "stddev"]
+APPROXIMATE = ["value", "stddev"]
 TOLERANCE = 1e-9
-SHOWN = 12
+MAX_SHOWN_ROWS = 12
 
 
 def same_as_reference(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     """Checks that the buckets are the same, counts and extremes are equal, and means and deviations are within the
     tolerance."""
     problems, both = _same_keys(name, actual, expected)
-    for column in EXACT + CLOSE:
-        mine = both[f"{column}_actual"].to_numpy(np.float64)
-        theirs = both[f"{column}_expected"].to_numpy(np.float64)
+    for column in EXACT + APPROXIMATE:
+        actual_values = both[f"{column}_actual"].to_numpy(np.float64)
+        expected_values = both[f"{column}_expected"].to_numpy(np.float64)
         if column in EXACT:
-            differs = mine != theirs
+            differs = actual_values != expected_values
         else:
             with np.errstate(invalid="ignore"):
-                near = np.abs(mine - theirs) <= TOLERANCE * np.maximum(1, np.abs(theirs))
-            differs = ~(near | (np.isnan(mine) & np.isnan(theirs)))
+                near = np.abs(actual_values - expected_values) <= TOLERANCE * np.maximum(1, np.abs(expected_values))
+            differs = ~(near | (np.isnan(actual_values) & np.isnan(expected_values)))
         problems += _show(name, column, both, differs)
     if problems:
         raise AssertionError("\n".join(problems))
@@ -36,11 +36,12 @@ def same_as_reference(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -
 def same_bits(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     """Checks that the buckets and the bits of every column are the same."""
     problems, both = _same_keys(name, actual, expected)
-    for column in EXACT + CLOSE:
-        mine = both[f"{column}_actual"].to_numpy(np.float64)
-        theirs = both[f"{column}_expected"].to_numpy(np.float64)
+    for column in EXACT + APPROXIMATE:
+        actual_values = both[f"{column}_actual"].to_numpy(np.float64)
+        expected_values = both[f"{column}_expected"].to_numpy(np.float64)
         # A null deviation is a NaN with arbitrary bits here.
-        differs = (mine.view(np.int64) != theirs.view(np.int64)) & ~(np.isnan(mine) & np.isnan(theirs))
+        both_nan = np.isnan(actual_values) & np.isnan(expected_values)
+        differs = (actual_values.view(np.int64) != expected_values.view(np.int64)) & ~both_nan
         problems += _show(name, column, both, differs)
     if problems:
         raise AssertionError("\n".join(problems))
@@ -59,18 +60,18 @@ def all_same_bits(actual: dict[str, pd.DataFrame], expected: dict[str, pd.DataFr
 def _same_keys(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
     key = ["asset_id", "timestamp"]
     problems = []
-    twice = actual[actual.duplicated(key, keep=False)]
-    if len(twice):
-        problems.append(f"{name}: {len(twice)} rows share a bucket:\n{_text(twice)}")
+    duplicates = actual[actual.duplicated(key, keep=False)]
+    if len(duplicates):
+        problems.append(f"{name}: {len(duplicates)} rows share a bucket:\n{_text(duplicates)}")
         actual = actual.drop_duplicates(key, keep="last")
     both = actual[COLUMNS].merge(
         expected[COLUMNS], on=key, how="outer", suffixes=("_actual", "_expected"), indicator=True
     )
-    for side, word in (("right_only", "missing"), ("left_only", "too many")):
+    for side, word in (("right_only", "missing"), ("left_only", "unexpected")):
         rows = both[both["_merge"] == side]
         if len(rows):
             keep = "_expected" if word == "missing" else "_actual"
-            shown = rows.rename(columns={f"{column}{keep}": column for column in EXACT + CLOSE})
+            shown = rows.rename(columns={f"{column}{keep}": column for column in EXACT + APPROXIMATE})
             problems.append(f"{name}: {len(rows)} rows {word}:\n{_text(shown[COLUMNS])}")
     return problems, both[both["_merge"] == "both"]
 
@@ -83,8 +84,9 @@ def _show(name: str, column: str, both: pd.DataFrame, differs: np.ndarray) -> li
 
 
 def _text(rows: pd.DataFrame) -> str:
-    shown = rows.head(SHOWN).copy()
+    shown = rows.head(MAX_SHOWN_ROWS).copy()
     shown["timestamp"] = [str(EPOCH + dt.timedelta(microseconds=int(each))) for each in shown["timestamp"]]
-    more = f"\n… and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_colwidth", 40, "display.precision", 17):
+    more = f"\n… and {len(rows) - MAX_SHOWN_ROWS} more" if len(rows) > MAX_SHOWN_ROWS else ""
+    options = {"display.width": 250, "display.max_columns": 20, "display.max_colwidth": 40, "display.precision": 17}
+    with pd.option_context(*(part for option in options.items() for part in option)):
         return shown.to_string(index=False) + more

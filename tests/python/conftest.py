@@ -28,28 +28,28 @@ class Effort:
     operations: int
     readings: int  # readings in one ingest
     metering_kills: int  # kills of a server while clients count requests
-    away: int  # seconds during which the organisation database is unavailable
+    outage_seconds: int  # how long the organisation database is unavailable
 
 
 EFFORT = {
-    "ci": Effort(stories=18, kills=10, operations=8, readings=600_000, metering_kills=5, away=15),
-    "long": Effort(stories=400, kills=50, operations=16, readings=10_000_000, metering_kills=30, away=300),
+    "ci": Effort(stories=18, kills=10, operations=8, readings=600_000, metering_kills=5, outage_seconds=15),
+    "long": Effort(stories=400, kills=50, operations=16, readings=10_000_000, metering_kills=30, outage_seconds=300),
 }
-QUIET = {
+HYPOTHESIS_SETTINGS = {
     "deadline": None,
     "print_blob": True,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("ci", max_examples=100, **QUIET)
-settings.register_profile("long", max_examples=2_000, **QUIET)
+settings.register_profile("ci", max_examples=100, **HYPOTHESIS_SETTINGS)
+settings.register_profile("long", max_examples=2_000, **HYPOTHESIS_SETTINGS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="many more examples and kills (or PLANTLAKE_TEST_PROFILE=long)")
-    parser.addoption("--stories", type=int, help="how many histories the property test lives through")
-    parser.addoption("--kills", type=int, help="how many random moments the kill test kills at")
-    parser.addoption("--lake", choices=["local", "s3"], default="local", help="where lakes are; tests/s3/run gives s3")
-    parser.addoption("--keep", action="store_true", help="keep the lakes of the run, and say where they are")
+    parser.addoption("--long", action="store_true", help="run many more examples and kills (or PLANTLAKE_TEST_PROFILE=long)")
+    parser.addoption("--stories", type=int, help="the number of histories that the property tests run")
+    parser.addoption("--kills", type=int, help="the number of random moments at which the kill tests kill")
+    parser.addoption("--lake", choices=["local", "s3"], default="local", help="the storage of lakes; tests/s3/run sets s3")
+    parser.addoption("--keep", action="store_true", help="keep the lakes of the run and print where they are")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,9 +76,9 @@ def effort_of(config: pytest.Config) -> Effort:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--lake") == "s3":
-        unwanted = [item for item in items if item.get_closest_marker("local_only")]
-        items[:] = [item for item in items if item not in unwanted]
-        config.hook.pytest_deselected(items=unwanted)
+        deselected = [item for item in items if item.get_closest_marker("local_only")]
+        items[:] = [item for item in items if item not in deselected]
+        config.hook.pytest_deselected(items=deselected)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +97,7 @@ def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Ite
     keep = pytestconfig.getoption("--keep")
     folder = Path(tempfile.mkdtemp(prefix=f"plantlake-{request.node.originalname or 'test'}-"))
     prefix = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-    made: list[Lake] = []
+    lakes: list[Lake] = []
 
     try:
         harness.binary()
@@ -105,18 +105,18 @@ def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Ite
         pytest.exit(str(error), returncode=2)
 
     def make() -> Lake:
-        name = str(len(made))
+        name = str(len(lakes))
         if pytestconfig.getoption("--lake") == "s3":
             lake: Lake = S3Lake(Bucket.from_environment(), f"{prefix}/{name}", folder / name)
         else:
             lake = LocalLake(folder / name)
-        made.append(lake)
+        lakes.append(lake)
         return lake
 
     yield make
     failed = getattr(request.node, "failed", False)
     if keep or failed:
-        print(f"\nthe lakes of this test are kept in {folder}" + (f" and s3 {prefix}" if made and "s3:" in made[0].url else ""))
+        print(f"\nthe lakes of this test are in {folder}" + (f" and s3 {prefix}" if lakes and "s3:" in lakes[0].url else ""))
         return
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,17 +13,18 @@ from databases import Database, SqliteDatabase
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 
 
-def content(database: Database) -> dict[str, list[dict]]:
+def database_rows(database: Database) -> dict[str, list[dict]]:
     """Returns all rows of all tables, sorted."""
-    rows = of_sqlite(database) if isinstance(database, SqliteDatabase) else of_postgres(database.url)
+    rows = sqlite_rows(database) if isinstance(database, SqliteDatabase) else postgres_rows(database.url)
     ordered = {}
     for table, found in rows.items():
-        alike = [{column: alike_in_both(value) for column, value in row.items()} for row in found]
-        ordered[table] = sorted(alike, key=lambda row: json.dumps(row, sort_keys=True))
+        comparable = [{column: normalised(value) for column, value in row.items()} for row in found]
+        ordered[table] = sorted(comparable, key=lambda row: json.dumps(row, sort_keys=True))
     return ordered
 
 
-def alike_in_both(value: object) -> object:
+def normalised(value: object) -> object:
+    """Returns the value in a form that is the same for SQLite and Postgres."""
     if isinstance(value, str) and TIME.fullmatch(value):
         return dt.datetime.fromisoformat(value.replace("Z", "+00:00")).isoformat(timespec="microseconds")
     if isinstance(value, str) and value.startswith("\\x"):
@@ -31,9 +32,12 @@ def alike_in_both(value: object) -> object:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def of_sqlite(database: SqliteDatabase) -> dict[str, list[dict]]:
+def sqlite_rows(database: SqliteDatabase) -> dict[str, list[dict]]:
     connection = sqlite3.connect(database.path)
-    names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> '_sqlx_migrations'"
+    names = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' "
+        "AND name <> '_sqlx_migrations'"
+    )
     tables = {}
     for (table,) in connection.execute(names).fetchall():
         columns = connection.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall()
@@ -45,8 +49,11 @@ def of_sqlite(database: SqliteDatabase) -> dict[str, list[dict]]:
     return tables
 
 
-def of_postgres(url: str) -> dict[str, list[dict]]:
-    names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations'"
+def postgres_rows(url: str) -> dict[str, list[dict]]:
+    names = (
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' "
+        "AND table_name <> '_sqlx_migrations'"
+    )
     return {
         table: json.loads(psql(url, f"SELECT coalesce(json_agg(t), '[]') FROM {table} t") or "[]")
         for table in psql(url, names).split()

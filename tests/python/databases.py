@@ -17,28 +17,29 @@ from pathlib import Path
 from harness import REPOSITORY
 
 
-STEPS = sorted(int(path.name[:4]) for path in (REPOSITORY / "migrations" / "organisation" / "sqlite").glob("*.sql"))
-# The number of migrations of the organisation database, and the latest version of its schema.
-MIGRATIONS, SCHEMA = len(STEPS), STEPS[-1]
+VERSIONS = sorted(int(path.name[:4]) for path in (REPOSITORY / "migrations" / "organisation" / "sqlite").glob("*.sql"))
+# The number of migrations of the organisation database, and the version of the last one, which is that of the schema.
+MIGRATIONS, SCHEMA = len(VERSIONS), VERSIONS[-1]
 
 
 class Postgres:
-    """A private server, which ends with this process."""
+    """A private Postgres server, which ends with this process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [str(REPOSITORY / "tests" / "postgres")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.url = self._process.stdout.readline().strip()
-        assert self.url.startswith("postgres://"), "tests/postgres did not start a server: see above"
+        assert self.url.startswith("postgres://"), "tests/postgres did not start a server; its output is above"
 
     def stop(self) -> None:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def new_database(self, kind: str = "organisation", more: str = "") -> str:
+    def new_database(self, kind: str = "organisation", options: str = "") -> str:
+        """Creates a database and returns its URL. `options` are added to CREATE DATABASE."""
         name = f"{kind}_{uuid.uuid4().hex[:12]}"
-        psql(self.url, f"CREATE DATABASE {name} {more}")
+        psql(self.url, f"CREATE DATABASE {name} {options}")
         return f"{self.url.rsplit('/', 1)[0]}/{name}"
 
     # ---- server failures
@@ -47,24 +48,25 @@ class Postgres:
     def postmaster(self) -> int:
         """The process id of the postmaster, the parent of all server processes."""
         with open(f"/proc/{self._process.pid}/task/{self._process.pid}/children", encoding="ascii") as children:
-            found = [int(pid) for pid in children.read().split() if _command(int(pid))[0].endswith("/postgres")]
-        assert len(found) == 1, f"processes of tests/postgres: {found}"
-        return found[0]
+            postmasters = [int(pid) for pid in children.read().split() if _command(int(pid))[0].endswith("/postgres")]
+        assert len(postmasters) == 1, f"processes of tests/postgres: {postmasters}"
+        return postmasters[0]
 
-    def freeze(self) -> list[int]:
-        """Stops all server processes with SIGSTOP: connections stay open, but nothing answers."""
+    def suspend(self) -> list[int]:
+        """Suspends all server processes with SIGSTOP: connections stay open, but get no answers. Returns the process ids."""
         postmaster = self.postmaster
-        stopped = [postmaster]
+        process_ids = [postmaster]
         os.kill(postmaster, signal.SIGSTOP)
         with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as children:
-            stopped += [int(pid) for pid in children.read().split()]
-        for pid in stopped[1:]:
+            process_ids += [int(pid) for pid in children.read().split()]
+        for pid in process_ids[1:]:
             os.kill(pid, signal.SIGSTOP)
-        return stopped
+        return process_ids
 
     @staticmethod
-    def thaw(stopped: list[int]) -> None:
-        for pid in stopped:
+    def resume(process_ids: list[int]) -> None:
+        """Continues suspended processes."""
+        for pid in process_ids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
@@ -74,9 +76,9 @@ class Postgres:
         crashed = Crashed(_command(postmaster), os.stat(f"/proc/{postmaster}").st_uid, os.stat(f"/proc/{postmaster}").st_gid)
         crashed.folder = crashed.command[crashed.command.index("-D") + 1]
         os.kill(postmaster, signal.SIGQUIT)
-        until = time.monotonic() + 30
+        end = time.monotonic() + 30
         while os.path.exists(f"/proc/{postmaster}") and _command(postmaster) != [""]:
-            assert time.monotonic() < until, "the server does not end"
+            assert time.monotonic() < end, "the crashed server still runs after 30 s"
             time.sleep(0.05)
         return crashed
 
@@ -93,7 +95,7 @@ class Crashed:
 
     def start(self) -> None:
         owner = {"user": self.user, "group": self.group} if os.getuid() == 0 else {}
-        log = open(Path(self.folder).parent / "server-again.log", "wb")  # noqa: SIM115 (the server's)
+        log = open(Path(self.folder).parent / "server-again.log", "wb")  # noqa: SIM115 (the server keeps it open)
         self.process = subprocess.Popen(
             self.command, cwd=Path(self.folder).parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **owner
         )
@@ -112,11 +114,11 @@ def _command(pid: int) -> list[str]:
 
 
 def psql(url: str, sql: str) -> str:
-    """Returns the output of psql, values only."""
+    """Runs SQL with psql and returns its output, values only."""
     command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"psql: {done.stderr}"
-    return done.stdout.strip()
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 0, f"psql: {finished.stderr}"
+    return finished.stdout.strip()
 
 
 @dataclass
@@ -155,9 +157,9 @@ class SqliteDatabase(Database):
 
     def insert(self, table: str, rows: list[dict]) -> None:
         columns = list(rows[0])
-        places = ", ".join(f":{column}" for column in columns)
+        placeholders = ", ".join(f":{column}" for column in columns)
         with sqlite3.connect(self.path) as connection:
-            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({placeholders})", rows)
         connection.close()
 
     def change(self, table: str, sql: str) -> None:
@@ -167,8 +169,8 @@ class SqliteDatabase(Database):
             for name, _ in triggers:
                 connection.execute(f"DROP TRIGGER {name}")
             connection.execute(sql)
-            for _, made in triggers:
-                connection.execute(made)
+            for _, definition in triggers:
+                connection.execute(definition)
         connection.close()
 
     def dump(self) -> bytes:
@@ -185,13 +187,13 @@ class PostgresDatabase(Database):
         quoted = json.dumps(rows).replace("'", "''")
         sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, '{quoted}')"
         command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url, "-f", "-"]
-        done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, f"psql: {done.stderr}"
+        finished = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=60)
+        assert finished.returncode == 0, f"psql: {finished.stderr}"
 
     def change(self, table: str, sql: str) -> None:
         psql(self.url, f"ALTER TABLE {table} DISABLE TRIGGER USER; {sql}; ALTER TABLE {table} ENABLE TRIGGER USER")
 
     def dump(self) -> bytes:
-        done = subprocess.run(["pg_dump", "-d", self.url], capture_output=True, timeout=60, env=os.environ)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
+        finished = subprocess.run(["pg_dump", "-d", self.url], capture_output=True, timeout=60, env=os.environ)
+        assert finished.returncode == 0, finished.stderr.decode()
+        return finished.stdout

@@ -1,4 +1,4 @@
-"""Parses README and docs/: fenced blocks, commands, links and code names."""
+"""A parser of README and docs/: fenced blocks, commands, links and code names."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def documents() -> list[str]:
 
 
 def blocks(document: str) -> Iterator[Block]:
+    """Yields the fenced blocks of a document."""
     text = (REPOSITORY / document).read_text()
     for found in FENCE.finditer(text):
         yield Block(document, text[: found.start("text")].count("\n") + 1, found["language"], found["text"])
@@ -39,7 +40,7 @@ def blocks(document: str) -> Iterator[Block]:
 
 def commands(block: Block) -> list[str]:
     """Returns the commands of a shell block. A command may span lines; whole-line comments are omitted."""
-    done: list[str] = []
+    complete: list[str] = []
     rest = ""
     for line in block.text.splitlines():
         rest = f"{rest}\n{line}" if rest else line
@@ -51,10 +52,10 @@ def commands(block: Block) -> list[str]:
         except ValueError:  # a quotation continues on the next line
             continue
         if not rest.endswith("\\"):
-            done.append(rest.strip())
+            complete.append(rest.strip())
             rest = ""
-    assert not rest, f"{block}: {rest!r} has no end"
-    return done
+    assert not rest, f"{block}: {rest!r} is not complete"
+    return complete
 
 
 def prose(document: str) -> str:
@@ -62,12 +63,13 @@ def prose(document: str) -> str:
     return FENCE.sub("", (REPOSITORY / document).read_text())
 
 
-def spoken(document: str) -> list[str]:
+def inline_code(document: str) -> list[str]:
     """Returns the inline `code` of the prose."""
     return re.findall(r"`([^`\n]+)`", prose(document))
 
 
 def links(document: str) -> list[str]:
+    """Returns the targets of the links in the prose."""
     return re.findall(r"\]\(([^)\s]+)\)", prose(document))
 
 

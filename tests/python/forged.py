@@ -40,9 +40,9 @@ class Patcher:
                 return
             server = socket.create_connection(self.target)
             for source, sink, changes in ((client, server, self.changes), (server, client, {})):
-                threading.Thread(target=self._pass, args=(source, sink, changes), daemon=True).start()
+                threading.Thread(target=self._forward, args=(source, sink, changes), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, changes: dict[bytes, bytes]) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, changes: dict[bytes, bytes]) -> None:
         try:
             while data := source.recv(1 << 20):
                 for old, new in changes.items():
@@ -52,9 +52,9 @@ class Patcher:
         except OSError:
             pass
         finally:
-            for one in (source, sink):
+            for connection in (source, sink):
                 try:
-                    one.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
 
@@ -86,6 +86,8 @@ def zigzag(number: int) -> bytes:
 
 
 class Cursor:
+    """Reads Thrift values from bytes."""
+
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data, self.at = data, at
 
@@ -110,7 +112,7 @@ class Cursor:
         self.at += count
         return self.data[self.at - count : self.at]
 
-    def value(self, kind: int) -> Any:
+    def read_value(self, kind: int) -> Any:
         if kind in (TRUE, FALSE):
             return None
         if kind == BYTE:
@@ -122,28 +124,29 @@ class Cursor:
         if kind == BINARY:
             return self.take(self.varint())
         if kind == STRUCT:
-            return self.structure()
+            return self.read_struct()
         head = self.byte()
         count = head >> 4 if head >> 4 < 15 else self.varint()
-        return [head & 15, [self.byte() if head & 15 in (TRUE, FALSE) else self.value(head & 15) for _ in range(count)]]
+        return [head & 15, [self.byte() if head & 15 in (TRUE, FALSE) else self.read_value(head & 15) for _ in range(count)]]
 
-    def structure(self) -> dict:
+    def read_struct(self) -> dict:
         fields: dict[int, tuple[int, Any]] = {}
         last = 0
         while head := self.byte():
             last = last + (head >> 4) if head >> 4 else self.zigzag()
-            fields[last] = (head & 15, self.value(head & 15))
+            fields[last] = (head & 15, self.read_value(head & 15))
         return fields
 
 
-class Declared:
+class DeclaredList:
     """A list that declares more elements than it has."""
 
     def __init__(self, kind: int, count: int, elements: list) -> None:
         self.kind, self.count, self.elements = kind, count, elements
 
 
-def written(kind: int, value: Any) -> bytes:
+def encode_value(kind: int, value: Any) -> bytes:
+    """Returns the encoding of a Thrift value."""
     if kind in (TRUE, FALSE):
         return b""
     if kind == BYTE:
@@ -155,42 +158,46 @@ def written(kind: int, value: Any) -> bytes:
     if kind == BINARY:
         return varint(len(value)) + value
     if kind == STRUCT:
-        return structure(value)
-    if isinstance(value, Declared):
-        of, count, elements = value.kind, value.count, value.elements
+        return encode_struct(value)
+    if isinstance(value, DeclaredList):
+        element_kind, count, elements = value.kind, value.count, value.elements
     else:
-        (of, elements), count = value, len(value[1])
-    head = bytes([count << 4 | of]) if count < 15 else bytes([0xF0 | of]) + varint(count)
-    return head + b"".join(bytes([one]) if of in (TRUE, FALSE) else written(of, one) for one in elements)
+        (element_kind, elements), count = value, len(value[1])
+    head = bytes([count << 4 | element_kind]) if count < 15 else bytes([0xF0 | element_kind]) + varint(count)
+    if element_kind in (TRUE, FALSE):
+        return head + bytes(elements)
+    return head + b"".join(encode_value(element_kind, element) for element in elements)
 
 
-def structure(fields: dict) -> bytes:
+def encode_struct(fields: dict) -> bytes:
+    """Returns the encoding of a Thrift struct."""
     out = b""
     for number, (kind, value) in fields.items():
         # With full field numbers instead of deltas, fields may be written in any order.
-        out += bytes([kind]) + zigzag(number) + written(kind, value)
+        out += bytes([kind]) + zigzag(number) + encode_value(kind, value)
     return out + b"\0"
 
 
 # ---- Parquet
 
 
-def parquet(table: pa.Table, **how: Any) -> bytes:
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    """Returns a table as a Parquet file, written by pyarrow."""
     out = io.BytesIO()
-    pq.write_table(table, out, **how)
+    pq.write_table(table, out, **options)
     return out.getvalue()
 
 
-class Forged:
+class ForgedFile:
     """A Parquet file whose footer and pages can be changed."""
 
     def __init__(self, data: bytes) -> None:
         length = struct.unpack("<I", data[-8:-4])[0]
         self.body = data[: -8 - length]
-        self.footer = Cursor(data, len(data) - 8 - length).structure()
+        self.footer = Cursor(data, len(data) - 8 - length).read_struct()
 
     def data(self) -> bytes:
-        footer = structure(self.footer)
+        footer = encode_struct(self.footer)
         return self.body + footer + struct.pack("<I", len(footer)) + b"PAR1"
 
     @property
@@ -211,7 +218,7 @@ class Forged:
         start = chunk.get(11, chunk[9])[1]
         cursor, pages = Cursor(self.body, start), []
         while cursor.at < start + chunk[7][1]:
-            header = cursor.structure()
+            header = cursor.read_struct()
             pages.append((header, cursor.take(header[3][1])))
         return pages
 
@@ -222,7 +229,7 @@ class Forged:
         offsets = []
         for header, data in pages:
             offsets.append(len(self.body))
-            self.body += structure(header) + data
+            self.body += encode_struct(header) + data
         chunk[7] = (I64, len(self.body) - start)
         chunk[9] = (I64, offsets[1] if len(offsets) > 1 and pages[0][0][1][1] == 2 else offsets[0])
         if pages[0][0][1][1] == 2:

@@ -1,4 +1,4 @@
-"""Runs the binary and inspects lakes on the local disk or in a bucket. All tests do so through this module."""
+"""Runs the binary, and inspects lakes on the local disk or in a bucket. All tests use this module for both."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def binary() -> Path:
     path = Path(os.environ.get("PLANTLAKE_BIN") or REPOSITORY / "target" / "debug" / "plantlake").resolve()
     if not path.is_file():
         raise RuntimeError(
-            f"there is no plantlake binary at {path}: build it with `cargo build`, or name one in PLANTLAKE_BIN"
+            f"no plantlake binary at {path}; build it with `cargo build`, or set PLANTLAKE_BIN to its path"
         )
     return path
 
 
-def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+def environment(settings: dict[str, str] | None = None) -> dict[str, str]:
     """Returns the environment of a run: without the caller's settings, and with a fixed plausible range of times."""
-    foreign = ("PLANTLAKE_", "AWS_", "DB_", "auth_")
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    return clean | {
+    removed_prefixes = ("PLANTLAKE_", "AWS_", "DB_", "auth_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(removed_prefixes)}
+    return kept | {
         "PLANTLAKE_RESAMPLE_EARLIEST": reference.EARLIEST.isoformat(),
         "PLANTLAKE_RESAMPLE_LATEST": reference.LATEST.isoformat(),
         "RUST_BACKTRACE": "0",
-        **(more or {}),
+        **(settings or {}),
     }
 
 
@@ -86,28 +86,28 @@ class Finished:
 
     def expect(self, *codes: int) -> "Finished":
         assert self.code in codes, f"expected exit code {' or '.join(map(str, codes))}\n{self}"
-        assert "panicked at" not in self.err, f"it panicked\n{self}"
+        assert "panicked at" not in self.err, f"the binary panicked\n{self}"
         return self
 
 
-def start(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **more) -> subprocess.Popen:
-    """Starts the binary without waiting for it."""
+def start(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **options) -> subprocess.Popen:
+    """Starts the binary without waiting for its end. `options` are options of the process."""
     return subprocess.Popen(
-        [str(more.pop("program", binary())), *args],
+        [str(options.pop("program", binary())), *args],
         env=environment(settings),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **more,
+        **options,
     )
 
 
-def small_disk(most: int) -> dict:
-    """Returns process options that limit the size of each file to `most` bytes, which simulates a full disk."""
+def small_disk(max_bytes: int) -> dict:
+    """Returns process options that limit the size of each file to `max_bytes`, which simulates a full disk."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
 
     # Python ignores SIGXFSZ, which would otherwise end the process; with `restore_signals=False`, child processes inherit that.
     return {"preexec_fn": limit, "restore_signals": False}
@@ -120,15 +120,15 @@ def finish(process: subprocess.Popen, began: float, settings: dict[str, str] | N
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        err += f"\n(the test killed it after {TIMEOUT:.0f} s)".encode()
+        err += f"\n(the test killed the process after {TIMEOUT:.0f} s)".encode()
     seconds = time.monotonic() - began
     return Finished(process.args, settings or {}, process.returncode, out, err.decode(errors="replace"), seconds)
 
 
-def run(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **more) -> Finished:
+def run(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **options) -> Finished:
     """Runs the binary and waits for its end."""
     began = time.monotonic()
-    return finish(start(args, settings, cwd, **more), began, settings)
+    return finish(start(args, settings, cwd, **options), began, settings)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Lake(ABC):
 
     def __init__(self, url: str, folder: Path, settings: dict[str, str] | None = None) -> None:
         self.url = url
-        self.folder = folder  # on this machine: holds the state, and is the working folder
+        self.folder = folder  # on this machine: contains the state, and is the working folder
         self.state = folder / "state"
         self.settings = settings or {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,14 +156,14 @@ class Lake(ABC):
     def args(self, command: list[str]) -> list[str]:
         return ["--lake", self.url, "--state", str(self.state), "--catalog", str(self.folder / "catalog"), *command]
 
-    def run(self, *command: str, settings: dict[str, str] | None = None, **more) -> Finished:
-        return run(self.args(list(command)), self.settings | (settings or {}), self.folder, **more)
+    def run(self, *command: str, settings: dict[str, str] | None = None, **options) -> Finished:
+        return run(self.args(list(command)), self.settings | (settings or {}), self.folder, **options)
 
     def start(self, *command: str, settings: dict[str, str] | None = None) -> subprocess.Popen:
         return start(self.args(list(command)), self.settings | (settings or {}), self.folder)
 
     def resample(self, *flags: str, settings: dict[str, str] | None = None) -> Finished:
-        """Runs the job. The caller checks the exit code."""
+        """Runs `plantlake resample`. The caller checks the exit code."""
         return self.run("resample", "--json", *flags, settings=settings)
 
     def query(self, sql: str) -> pd.DataFrame:
@@ -185,7 +185,7 @@ class Lake(ABC):
         """Returns the modification times of the raw files, by path relative to raw."""
 
     @abstractmethod
-    def twin(self) -> tuple["Lake", list[str]]:
+    def copy_raw_files(self) -> tuple["Lake", list[str]]:
         """Returns a fresh lake with the same raw files in the same order, and the flags that its runs need."""
 
     # ---- all files of the lake
@@ -240,13 +240,13 @@ class Lake(ABC):
         """Returns a table, read by the deltalake package, in the reference's form, and checks its columns and partitions."""
         table = self.delta(name, version)
         if table is None:
-            return frame_of(pa.table({column: [] for column in COLUMNS}))
+            return to_frame(pa.table({column: [] for column in COLUMNS}))
         arrow = pa.table(table.to_pyarrow_table())
         assert arrow.column_names == [*COLUMNS, PARTITION[name]], f"columns of {name}: {arrow.column_names}"
-        frame = frame_of(arrow)
-        stated = [str(value) for value in arrow[PARTITION[name]].to_pylist()]
-        due = partition_values(name, frame["timestamp"])
-        wrong = [row for row, (one, two) in enumerate(zip(stated, due)) if one != two]
+        frame = to_frame(arrow)
+        recorded = [str(value) for value in arrow[PARTITION[name]].to_pylist()]
+        expected_values = partition_values(name, frame["timestamp"])
+        wrong = [row for row, (one, two) in enumerate(zip(recorded, expected_values)) if one != two]
         assert not wrong, f"{name}: {len(wrong)} rows in the wrong partition:\n{arrow.take(wrong[:10]).to_pandas()}"
         return frame.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
 
@@ -258,7 +258,7 @@ class Lake(ABC):
         versions = (self.published() or {"versions": {}})["versions"]
         empty = pa.table({column: [] for column in COLUMNS})
         return {
-            name: self.table(name, versions[name]) if versions.get(name) is not None else frame_of(empty)
+            name: self.table(name, versions[name]) if versions.get(name) is not None else to_frame(empty)
             for name in RESOLUTIONS
         }
 
@@ -267,9 +267,9 @@ class Lake(ABC):
         for name in RESOLUTIONS:
             for file in self.data_files(name):
                 table = pq.read_table(io.BytesIO(self.read(f"{name}/{file.path}")), partitioning=None)
-                frame = frame_of(table)
+                frame = to_frame(table)
                 keys = list(zip(frame["asset_id"], frame["timestamp"]))
-                assert len(keys) == file.rows, f"{name}/{file.path}: {len(keys)} rows, its log says {file.rows}"
+                assert len(keys) == file.rows, f"{name}/{file.path}: {len(keys)} rows, but {file.rows} in the log"
                 unsorted = [row for row in range(1, len(keys)) if keys[row - 1] >= keys[row]]
                 assert not unsorted, (
                     f"{name}/{file.path} is not sorted by asset and time: row {unsorted[0]} is {keys[unsorted[0]]}, "
@@ -286,7 +286,7 @@ class Lake(ABC):
         return [RawFile(path, mtimes[path], table) for path, table in tables.items()]
 
 
-def frame_of(table: pa.Table) -> pd.DataFrame:
+def to_frame(table: pa.Table) -> pd.DataFrame:
     """Returns the rows of a table in the reference's form."""
     micros = table["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     frame = pd.DataFrame({"asset_id": table["asset_id"].cast(pa.string()).to_pylist(), "timestamp": micros.to_numpy()})
@@ -308,7 +308,7 @@ def _check_statistics(where: str, frame: pd.DataFrame, statistics: dict) -> None
                 bound = round((bound - dt.datetime(1970, 1, 1, tzinfo=bound.tzinfo)).total_seconds() * 1e6)
             true = getattr(values, side)()
             fits = bound <= true if side == "min" else bound >= true
-            assert fits, f"{where}: its log says {side} {bound!r} of {column}, and it has {true!r}"
+            assert fits, f"{where}: the {side} of {column} is {bound!r} in the log, but {true!r} in the file"
 
 
 def _is_lock(path: str) -> bool:
@@ -330,11 +330,11 @@ class LocalLake(Lake):
         target.parent.mkdir(parents=True, exist_ok=True)
         # The file is written outside raw and then moved in, so that a listing never sees a partial file and a replaced file has
         # a new inode.
-        beside = self.root.parent / "incoming"
-        beside.write_bytes(data)
+        temporary = self.root.parent / "incoming"
+        temporary.write_bytes(data)
         if mtime_ns is not None:
-            os.utime(beside, ns=(mtime_ns, mtime_ns))
-        beside.replace(target)
+            os.utime(temporary, ns=(mtime_ns, mtime_ns))
+        temporary.replace(target)
 
     def touch(self, path: str, mtime_ns: int) -> None:
         os.utime(self.raw / path, ns=(mtime_ns, mtime_ns))
@@ -349,12 +349,12 @@ class LocalLake(Lake):
             if path.is_file()
         }
 
-    def twin(self) -> tuple[Lake, list[str]]:
+    def copy_raw_files(self) -> tuple[Lake, list[str]]:
         self._number += 1
-        root = self.root.parent / f"twin{self._number}"
-        twin = LocalLake(root, self.settings)
-        shutil.copytree(self.raw, twin.raw, dirs_exist_ok=True, copy_function=shutil.copy2)
-        return twin, []
+        root = self.root.parent / f"copy{self._number}"
+        copy = LocalLake(root, self.settings)
+        shutil.copytree(self.raw, copy.raw, dirs_exist_ok=True, copy_function=shutil.copy2)
+        return copy, []
 
     def snapshot(self) -> dict[str, object]:
         found = {}
@@ -449,11 +449,11 @@ class S3Lake(Lake):
             for entry in self.bucket.keys(prefix)
         }
 
-    def twin(self) -> tuple[Lake, list[str]]:
+    def copy_raw_files(self) -> tuple[Lake, list[str]]:
         self._number += 1
-        number = f"twin{self._number}"
-        twin = S3Lake(self.bucket, f"{self.prefix}-{number}", self.folder / number)
-        return twin, ["--raw", f"{self.url}/raw"]
+        number = f"copy{self._number}"
+        copy = S3Lake(self.bucket, f"{self.prefix}-{number}", self.folder / number)
+        return copy, ["--raw", f"{self.url}/raw"]
 
     def snapshot(self) -> dict[str, object]:
         found = {entry["Key"].removeprefix(f"{self.prefix}/"): entry for entry in self.bucket.keys(f"{self.prefix}/")}
@@ -482,7 +482,7 @@ class S3Lake(Lake):
         }
 
 
-def is_expected(lake: Lake, expected: Expected) -> None:
+def assert_expected(lake: Lake, expected: Expected) -> None:
     """Checks that the lake's tables equal the reference, and are published, sorted and free of duplicates."""
     import compare
 
@@ -491,10 +491,10 @@ def is_expected(lake: Lake, expected: Expected) -> None:
     lake.check_files()
     publication = lake.published()
     if publication is None:
-        assert not any(len(table) for table in latest.values()), "tables with rows, and nothing published"
+        assert not any(len(table) for table in latest.values()), "the tables have rows, but nothing is published"
         return
     for name in RESOLUTIONS:
         delta = lake.delta(name)
         if delta is not None:
-            stated = publication["versions"].get(name)
-            assert stated == delta.version(), f"{name} is at version {delta.version()}, published is {stated}"
+            recorded = publication["versions"].get(name)
+            assert recorded == delta.version(), f"{name} is at version {delta.version()}, but version {recorded} is published"

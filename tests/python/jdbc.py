@@ -62,7 +62,7 @@ class Jdbc:
         except subprocess.TimeoutExpired:
             self.process.kill()
 
-    def lines_of(self, *command: str | None) -> list[list[str | None]]:
+    def send(self, *command: str | None) -> list[list[str | None]]:
         """Sends one command and returns the lines of the probe's answer, unparsed."""
         self.process.stdin.write(("\t".join(escaped(part) for part in command) + "\n").encode())
         self.process.stdin.flush()
@@ -79,7 +79,7 @@ class Jdbc:
 
     def __call__(self, *command: str | None) -> Answer:
         answer = Answer()
-        for first, *rest in self.lines_of(*command):
+        for first, *rest in self.send(*command):
             # A row may begin with one of these words, too, but rows come only after the line of types.
             is_head = not answer.types
             if first == "error" and is_head:

@@ -31,30 +31,31 @@ def instant(at: dt.datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def record(dice: random.Random, organisation: str, user: str, ended: dt.datetime, **fixed) -> dict:
+def record(generator: random.Random, organisation: str, user: str, ended: dt.datetime, **fixed) -> dict:
     """Returns one record, billed in the month in which it ended."""
-    billable = dice.random() < 0.6
-    lasted = dice.randrange(1, 5_000_000)
-    status = dice.choices(["OK", "INVALID_ARGUMENT", "ABORTED", "CANCELLED"], [85, 8, 3, 4])[0]
-    endpoint = dice.choice(["DoGet/StatementQuery", "DoPut/Ingest"] if billable else ["GetFlightInfo/StatementQuery", "DoAction"])
+    billable = generator.random() < 0.6
+    duration = generator.randrange(1, 5_000_000)
+    status = generator.choices(["OK", "INVALID_ARGUMENT", "ABORTED", "CANCELLED"], [85, 8, 3, 4])[0]
+    endpoints = ["DoGet/StatementQuery", "DoPut/Ingest"] if billable else ["GetFlightInfo/StatementQuery", "DoAction"]
+    endpoint = generator.choice(endpoints)
     return {
-        "request_id": str(uuid.UUID(int=dice.getrandbits(128))),
+        "request_id": str(uuid.UUID(int=generator.getrandbits(128))),
         "organization_id": organisation,
         "user_id": user,
         "api_key_id": None,
-        "session_id": dice.choice([None, str(uuid.UUID(int=dice.getrandbits(128)))]),
+        "session_id": generator.choice([None, str(uuid.UUID(int=generator.getrandbits(128)))]),
         "server_id": str(uuid.UUID(int=7)),
         "endpoint": endpoint,
-        "sql_fingerprint": dice.choice([None, f"{dice.getrandbits(256):064x}"]),
-        "sql_text": dice.choice([None, 'SELECT "ä\\n" FROM données\n\t-- \u2028 \x7f \x01 😀']),
-        "started_at": instant(ended - dt.timedelta(microseconds=lasted)),
+        "sql_fingerprint": generator.choice([None, f"{generator.getrandbits(256):064x}"]),
+        "sql_text": generator.choice([None, 'SELECT "ä\\n" FROM données\n\t-- \u2028 \x7f \x01 😀']),
+        "started_at": instant(ended - dt.timedelta(microseconds=duration)),
         "ended_at": instant(ended),
         "billing_month": f"{ended:%Y-%m}",
-        "first_byte_microseconds": dice.choice([None, lasted // 2]),
-        "duration_microseconds": lasted,
-        "rows": dice.randrange(100_000),
-        "bytes_sent": dice.randrange(10**10),
-        "bytes_scanned": dice.randrange(10**12),
+        "first_byte_microseconds": generator.choice([None, duration // 2]),
+        "duration_microseconds": duration,
+        "rows": generator.randrange(100_000),
+        "bytes_sent": generator.randrange(10**10),
+        "bytes_scanned": generator.randrange(10**12),
         "status": status,
         "cancelled": status == "CANCELLED",
         "client_address": "10.0.0.7:1234",
@@ -65,15 +66,16 @@ def record(dice: random.Random, organisation: str, user: str, ended: dt.datetime
 
 def records(seed: int, organisation: str, users: list[str], months: list[str], count: int = 60) -> list[dict]:
     """Returns `count` records per month, two of them at its first and last microsecond."""
-    dice = random.Random(seed)
-    made = []
+    generator = random.Random(seed)
+    generated = []
     for month in months:
         start = dt.datetime.fromisoformat(f"{month}-01T00:00:00")
         following = (start + dt.timedelta(days=32)).replace(day=1)
         length = int((following - start) / dt.timedelta(microseconds=1))
-        for offset in [0, length - 1, *(dice.randrange(length) for _ in range(count - 2))]:
-            made.append(record(dice, organisation, dice.choice(users), start + dt.timedelta(microseconds=offset)))
-    return made
+        for offset in [0, length - 1, *(generator.randrange(length) for _ in range(count - 2))]:
+            ended = start + dt.timedelta(microseconds=offset)
+            generated.append(record(generator, organisation, generator.choice(users), ended))
+    return generated
 
 
 def fill(database: Database, rows: list[dict]) -> None:
@@ -91,13 +93,13 @@ def frame(rows: list[dict]) -> pd.DataFrame:
 
 def sums(group: pd.DataFrame) -> dict[str, int]:
     """Returns the sums of these records, as in a line of a report."""
-    paid = group[group["billable"]]
-    late = paid["billing_month"] != paid["ended_at"].str[:7]
+    billable_rows = group[group["billable"]]
+    late = billable_rows["billing_month"] != billable_rows["ended_at"].str[:7]
     failed = ~group["status"].isin(["OK", "ABORTED"]) & ~group["cancelled"]
     aborted = (group["status"] == "ABORTED") & ~group["cancelled"]
     values = [
-        len(group), len(paid), late.sum(), paid["rows"].sum(), paid["bytes_sent"].sum(), paid["bytes_scanned"].sum(),
-        failed.sum(), group["cancelled"].sum(), aborted.sum(),
+        len(group), len(billable_rows), late.sum(), billable_rows["rows"].sum(), billable_rows["bytes_sent"].sum(),
+        billable_rows["bytes_scanned"].sum(), failed.sum(), group["cancelled"].sum(), aborted.sum(),
     ]  # fmt: skip
     return dict(zip(SUMS, map(int, values)))
 
@@ -116,13 +118,13 @@ def digest(rows: list[dict], organisation: str, month: str) -> str:
     def line(value: list) -> bytes:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
-    own = [row for row in rows if (row["organization_id"], row["billing_month"]) == (organisation, month)]
-    own.sort(key=lambda row: (row["ended_at"], row["request_id"]))
+    selected = [row for row in rows if (row["organization_id"], row["billing_month"]) == (organisation, month)]
+    selected.sort(key=lambda row: (row["ended_at"], row["request_id"]))
     text = line(["plantlake usage 1", organisation, month])
-    return hashlib.sha256(text + b"".join(line([row[name] for name in CANONICAL]) for row in own)).hexdigest()
+    return hashlib.sha256(text + b"".join(line([row[name] for name in CANONICAL]) for row in selected)).hexdigest()
 
 
-def invoice(rows: list[dict], prices: dict[str, str], places: str = "0.01") -> list[Decimal]:
+def invoice(rows: list[dict], prices: dict[str, str], precision: str = "0.01") -> list[Decimal]:
     """Returns the amounts of an invoice's lines: requests, bytes sent, bytes scanned."""
     total = sums(frame(rows))
     amounts = []
@@ -132,5 +134,5 @@ def invoice(rows: list[dict], prices: dict[str, str], places: str = "0.01") -> l
         (total["bytes_scanned"], 10**9, prices["PER_GB_SCANNED"], Decimal(prices["FREE_GB_SCANNED"])),
     ]:
         billed = max(Decimal(used) / unit - free, Decimal(0))
-        amounts.append((billed * Decimal(price)).quantize(Decimal(places), ROUND_HALF_UP))
+        amounts.append((billed * Decimal(price)).quantize(Decimal(precision), ROUND_HALF_UP))
     return amounts

@@ -22,7 +22,7 @@ SETTING = {"data_min": "PLANTLAKE_MIRROR_WINDOW_MIN", "data_h": "PLANTLAKE_MIRRO
 # The windows contain most dates of `writers`. Some dates leave them as the clock advances.
 NOW = dt.date(2024, 3, 5)
 WINDOWS = {"data_min": 67, "data_h": 100, "data_d": 30_000}
-LOOK = "".join(
+READ_TABLES = "".join(
     f"""\\echo {name}
 COPY (SELECT asset_id, (extract(epoch FROM timestamp) * 1000000)::bigint, value, count, min, max, first, last, stddev
       FROM {name} ORDER BY asset_id, timestamp) TO STDOUT (FORMAT csv, NULL 'null');
@@ -32,7 +32,7 @@ COPY (SELECT asset_id, (extract(epoch FROM timestamp) * 1000000)::bigint, value,
 
 
 @dataclass
-class Sight:
+class MirrorContents:
     """The contents of the mirror at one point in time."""
 
     tables: dict[str, pd.DataFrame]
@@ -42,10 +42,10 @@ class Sight:
         return {name: len(table) for name, table in self.tables.items()}
 
 
-def look(url: str) -> Sight:
+def read_mirror(url: str) -> MirrorContents:
     """Reads everything in one transaction, which sees a single state."""
     sql = (
-        f"BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n{LOOK}\\echo assets\n"
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n{READ_TABLES}\\echo assets\n"
         "SELECT coalesce(json_agg(a ORDER BY id), '[]') FROM assets AS a;\nCOMMIT;\n"
     )
     command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]
@@ -53,7 +53,7 @@ def look(url: str) -> Sight:
     assert done.returncode == 0, f"psql: {done.stderr}"
     parts = re.split(r"^(data_min|data_h|data_d|assets)$\n", done.stdout, flags=re.MULTILINE)
     found = dict(zip(parts[1::2], parts[2::2]))
-    return Sight({name: _table(found[name]) for name in RESOLUTIONS}, json.loads(found["assets"]))
+    return MirrorContents({name: _table(found[name]) for name in RESOLUTIONS}, json.loads(found["assets"]))
 
 
 def _table(csv: str) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def first_dates(now: dt.date, windows: dict[str, int]) -> dict[str, int]:
     return {name: day_number(now) - days for name, days in windows.items()}
 
 
-def inside(tables: dict[str, pd.DataFrame], firsts: dict[str, int]) -> dict[str, pd.DataFrame]:
+def rows_inside(tables: dict[str, pd.DataFrame], firsts: dict[str, int]) -> dict[str, pd.DataFrame]:
     """Returns the rows inside the windows."""
     return {
         name: table[table["timestamp"] >= firsts[name] * MICROS_PER_DAY].reset_index(drop=True) for name, table in tables.items()
@@ -128,35 +128,35 @@ class Mirror:
 
     # ---- checks
 
-    def due(self) -> dict[str, pd.DataFrame]:
+    def expected_tables(self) -> dict[str, pd.DataFrame]:
         """Returns the published rows of the lake inside the windows."""
-        return inside(self.lake.published_tables(), first_dates(self.now, self.windows))
+        return rows_inside(self.lake.published_tables(), first_dates(self.now, self.windows))
 
-    def is_as(self, due: dict[str, pd.DataFrame], when: str, lingering: bool = False) -> None:
-        """Checks that the mirror holds these rows to the bit. With `lingering`, rows before the windows are ignored."""
-        seen = look(self.url)
-        tables = inside(seen.tables, first_dates(self.now, self.windows)) if lingering else seen.tables
+    def assert_rows(self, expected: dict[str, pd.DataFrame], when: str, allow_old_rows: bool = False) -> None:
+        """Checks that the mirror holds these rows to the bit. With `allow_old_rows`, rows before the windows are ignored."""
+        seen = read_mirror(self.url)
+        tables = rows_inside(seen.tables, first_dates(self.now, self.windows)) if allow_old_rows else seen.tables
         try:
-            compare.all_same_bits(tables, due)
+            compare.all_same_bits(tables, expected)
         except AssertionError as error:
-            raise AssertionError(f"{when}, the mirror (actual) is not the lake (expected): {error}") from None
+            raise AssertionError(f"{when}, the mirror (actual) differs from the lake (expected): {error}") from None
         known = {asset["id"] for asset in seen.assets}
         for name, table in seen.tables.items():
             assert set(table["asset_id"]) <= known, f"{when}, {name} has assets that are not in the mirror"
 
-    def is_equal(self, when: str = "after a run") -> None:
+    def assert_equals_lake(self, when: str = "after a run") -> None:
         """Checks that the mirror equals the lake inside the windows, and that its assets are those of the catalog and of the
         rows."""
-        self.is_as(self.due(), when)
-        seen = look(self.url)
+        self.assert_rows(self.expected_tables(), when)
+        seen = read_mirror(self.url)
         catalog = json.loads((self.lake.folder / "catalog" / "assets.json").read_text())
-        due = {
+        expected = {
             asset["id"]: {"location": "", "specifications": {}} | asset for asset in catalog
         }
         for table in seen.tables.values():
-            for asset in set(table["asset_id"]) - set(due):
-                due[asset] = {"id": asset, "name": asset, "type": "unknown", "location": "", "specifications": {}}
-        assert {asset["id"]: asset for asset in seen.assets} == due, f"{when}, the assets differ"
+            for asset in set(table["asset_id"]) - set(expected):
+                expected[asset] = {"id": asset, "name": asset, "type": "unknown", "location": "", "specifications": {}}
+        assert {asset["id"]: asset for asset in seen.assets} == expected, f"{when}, the assets differ"
         keys = self.psql(
             "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint "
             "WHERE conrelid::regclass::text IN ('data_min', 'data_h', 'data_d') AND contype IN ('p', 'f') AND convalidated ORDER BY 1"
@@ -171,11 +171,11 @@ class Mirror:
         ], keys
 
     def check_nothing_to_do(self) -> None:
-        before = look(self.url)
+        before = read_mirror(self.url)
         report = self.mirror()
         assert report["outcome"] == "nothing_to_do", report
         assert [table["sent"] for table in report["tables"]] == [0, 0, 0], report
-        compare.all_same_bits(look(self.url).tables, before.tables)
+        compare.all_same_bits(read_mirror(self.url).tables, before.tables)
 
 
 class Stopped:
@@ -188,14 +188,14 @@ class Stopped:
         while _state(process.pid) != "T":
             if process.poll() is not None:
                 raise AssertionError(f"the run ended before it stopped: {finish(process, self.began)}")
-            assert time.monotonic() < until, "the run did not come to the point in 60 s"
+            assert time.monotonic() < until, "the run did not reach the failpoint within 60 s"
             time.sleep(0.01)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def finish(self) -> Finished:
-        self.go_on()
+        self.resume()
         return finish(self.process, self.began)
 
     def kill(self) -> None:
@@ -211,9 +211,9 @@ def _state(pid: int) -> str:
         return ""
 
 
-def fails(finished: Finished, *says: str, code: int = FAILURE) -> str:
+def assert_failed(finished: Finished, *texts: str, code: int = FAILURE) -> str:
     """Checks that the run failed with an error that contains these texts, and returns the error."""
     finished.expect(code)
-    for words in says:
+    for words in texts:
         assert words in finished.err, f"no {words!r}\n{finished}"
     return finished.err

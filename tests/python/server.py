@@ -24,7 +24,7 @@ from harness import OK, LocalLake, start
 PASSWORD = "correct horse battery staple"
 SIMULATE = ["simulate", "--assets", "40", "--days", "3", "--start", "2024-05-01", "--interval", "60s", "--seed", "5"]
 # The maximum time in seconds until a change takes effect on a running server.
-IN_FORCE = 5.0
+MAX_DELAY_SECONDS = 5.0
 BEARER = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
 HEADER = adbc_driver_flightsql.DatabaseOptions.RPC_CALL_HEADER_PREFIX.value
 TLS_ROOTS = adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value
@@ -127,11 +127,11 @@ class Plant:
         self.log = log = []
         threading.Thread(target=lambda: [log.append(line.decode()) for line in process.stderr], daemon=True).start()
         try:
-            self.said = json.loads(lines.get(timeout=60))
+            self.startup = json.loads(lines.get(timeout=60))
         except queue.Empty:
             process.kill()
             raise AssertionError(f"the server does not listen:\n{''.join(log)}") from None
-        self.uri = self.said["listening"]
+        self.uri = self.startup["listening"]
         return self
 
     def stop(self) -> int:
@@ -176,7 +176,7 @@ def connect(uri: str, options: dict[str, str]) -> dbapi.Connection:
         return dbapi.connect(uri, db_kwargs=options, autocommit=True)
 
 
-def eventually(check: Callable[[], bool], seconds: float = IN_FORCE) -> float:
+def eventually(check: Callable[[], bool], seconds: float = MAX_DELAY_SECONDS) -> float:
     """Waits until `check` returns true, and returns the elapsed seconds. The server aborts a query if its owner's access is
     reduced meanwhile, and asks the client to retry; so does this function."""
     began = time.monotonic()
@@ -251,7 +251,7 @@ class Raw:
     """A pyarrow client that sends arbitrary messages."""
 
     def __init__(self, uri: str, credential: str | None, **options) -> None:
-        self.flight = flight.FlightClient(uri.replace("grpc+tls", "grpc+tls"), **options)
+        self.flight = flight.FlightClient(uri, **options)
         headers = [(b"authorization", f"Bearer {credential}".encode())] if credential else []
         self.options = flight.FlightCallOptions(headers=headers, timeout=60)
 

@@ -10,39 +10,39 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 import compare
-from harness import LEFT_OUT, OK, Finished, Lake, is_expected
+from harness import LEFT_OUT, OK, Finished, Lake, assert_expected
 from reference import MICROS_PER_DAY, RESOLUTIONS, Expected, date_of, partition_values, readings, rollups
-from writers import DAYS, FOOTER_DAMAGE, FileSpec, Made, damage, file_specs, make
+from writers import DAYS, FOOTER_DAMAGE, FileSpec, WrittenFile, damage, file_specs, make
 
 # Few paths, so that files are replaced. They include folders, and names that a wrong comparison would sort incorrectly.
 PATHS = ["a.parquet", "a-b.parquet", "a/b.parquet", "B.parquet", "day=2024-01-01/part 0.snappy.parquet", "z/y/x.parquet"]
 FIRST_MTIME_NS = 1_700_000_000_000_000_000
 
 
-class _Brief:
+class _ShortRepr:
     """A base class whose repr shows only values that differ from the defaults."""
 
     def __repr__(self) -> str:
-        said = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
-        return f"{type(self).__name__}({', '.join(said)})"
+        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True, repr=False)
-class Put(_Brief):
+class Put(_ShortRepr):
     """Adds or replaces a file."""
 
-    place: int = 0
+    place: int = 0  # index into PATHS
     spec: FileSpec = FileSpec()
     second: int = 0  # second of the modification time; few values, so that ties occur
 
 
 @dataclass(frozen=True, repr=False)
-class Remove(_Brief):
+class Remove(_ShortRepr):
     place: int = 0
 
 
 @dataclass(frozen=True, repr=False)
-class Touch(_Brief):
+class Touch(_ShortRepr):
     """Changes the modification time of a file, and with it its precedence among duplicate readings."""
 
     place: int = 0
@@ -50,20 +50,20 @@ class Touch(_Brief):
 
 
 @dataclass(frozen=True, repr=False)
-class Damage(_Brief):
+class Damage(_ShortRepr):
     place: int = 0
     kind: str = "zero_bytes"
 
 
 @dataclass(frozen=True, repr=False)
-class Repair(_Brief):
+class Repair(_ShortRepr):
     """Restores a damaged file to its former content."""
 
     place: int = 0
 
 
 @dataclass(frozen=True, repr=False)
-class Run(_Brief):
+class Run(_ShortRepr):
     """Runs the job. A window is a pair of indices into `writers.DAYS`."""
 
     window: tuple[int | None, int | None] = (None, None)
@@ -92,8 +92,8 @@ def _runs(**fixed: object) -> st.SearchStrategy[Run]:
     return st.builds(Run, **(options | {name: st.just(value) for name, value in fixed.items()}))
 
 
-def stories(length: int) -> st.SearchStrategy[list[Step]]:
-    """Returns a strategy of stories that begin with a file and a run. The test ends them with a full comparison."""
+def histories(length: int) -> st.SearchStrategy[list[Step]]:
+    """Returns a strategy of histories that begin with a file and a run. The test ends them with a full comparison."""
     puts = st.builds(Put, place=places, spec=file_specs(), second=seconds)
     step = st.one_of(
         puts,
@@ -116,18 +116,18 @@ def stories(length: int) -> st.SearchStrategy[list[Step]]:
 class File:
     """A raw file as the test knows it. A damaged file has no readings."""
 
-    made: Made
+    made: WrittenFile
     damaged: str | None = None
 
 
 @dataclass
-class Life:
-    """A lake that goes through a story, and its expected state."""
+class LakeModel:
+    """A lake to which the steps of a history are applied, and its expected state."""
 
     lake: Lake
     files: dict[str, File] = field(default_factory=dict)
     # The expected contents of the tables: for each date, the result of the raw files at its last run.
-    settled: Expected = field(default_factory=lambda: rollups([]))
+    expected: Expected = field(default_factory=lambda: rollups([]))
     used_mtimes: dict[str, set[int]] = field(default_factory=dict)
     # The days whose partitions may have changed since the last full run.
     touched: set[int] = field(default_factory=set)
@@ -135,8 +135,8 @@ class Life:
 
     # ---- changes of raw
 
-    def live(self, step: Step) -> None:
-        """Executes one step of the story."""
+    def apply(self, step: Step) -> None:
+        """Executes one step of the history."""
         if isinstance(step, Run):
             self.run(step)
             return
@@ -183,9 +183,11 @@ class Life:
     # ---- checks
 
     def good_tables(self) -> dict[str, pa.Table]:
+        """Returns the readings of the undamaged files."""
         return {path: file.made.table for path, file in self.files.items() if file.damaged is None}
 
     def reference(self) -> Expected:
+        """Returns the tables that the current raw files must produce."""
         return rollups(self.lake.raw_files(self.good_tables()))
 
     def damaged(self) -> set[str]:
@@ -208,13 +210,13 @@ class Life:
         finished.expect(LEFT_OUT if self.damaged() else OK)
         self._check_report(finished)
         new = self.reference()
-        whole = first is None and last is None
-        self.settled = new if whole else self.settled.merged(new, first, last)
+        is_unbounded = first is None and last is None
+        self.expected = new if is_unbounded else self.expected.merged(new, first, last)
         self.runs += 1
         self._check(finished)
         if not step.full:
             self._check_untouched(files_before, finished)
-        if whole:
+        if is_unbounded:
             self.touched = set()
         elif step.full:
             # After a full run, dates outside its window stay due, even if none of their files changes.
@@ -224,7 +226,7 @@ class Life:
 
     def _check(self, finished: Finished) -> None:
         try:
-            is_expected(self.lake, self.settled)
+            assert_expected(self.lake, self.expected)
         except AssertionError as error:
             raise AssertionError(f"{error}\nafter\n{finished}") from None
 
@@ -232,7 +234,7 @@ class Life:
         report = finished.json
         assert report["outcome"] in ("published", "nothing_to_do"), str(finished)
         known, bad = report["files"], self.damaged()
-        assert known["quarantined"] == len(bad), f"damaged are {sorted(bad)}\n{finished}"
+        assert known["quarantined"] == len(bad), f"the damaged files are {sorted(bad)}\n{finished}"
         if report["outcome"] == "published":
             named = {entry["path"]: entry["reason"] for entry in report["quarantined"]}
             assert all(named.values()), f"a quarantined file without a reason\n{finished}"
@@ -270,7 +272,7 @@ class Life:
 
     def check_twin(self) -> None:
         """Checks that a fresh lake, resampled in one run, has the same bits."""
-        twin, flags = self.lake.twin()
+        twin, flags = self.lake.copy_raw_files()
         finished = twin.resample("--full", *flags).expect(LEFT_OUT if self.damaged() else OK)
         try:
             compare.all_same_bits(self.lake.tables(), twin.tables())
@@ -281,8 +283,8 @@ class Life:
             return
         assert report["left_out"] == [] or report["readings"]["left_out"], str(finished)
         counted = report["readings"]
-        truth = {"read": new.read, "used": new.used, "superseded": new.superseded}
-        assert {key: counted[key] for key in truth} == truth, f"expected {truth}\n{finished}"
+        totals = {"read": new.read, "used": new.used, "superseded": new.superseded}
+        assert {key: counted[key] for key in totals} == totals, f"expected {totals}\n{finished}"
         assert nonzero(counted["left_out"]) == new.left_out_by_reason, f"{new.left_out_by_reason}\n{finished}"
         by_file = {entry["path"]: nonzero(entry["reasons"]) for entry in report["left_out"]}
         assert by_file == new.left_out, f"expected {new.left_out}\n{finished}"

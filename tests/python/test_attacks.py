@@ -1,7 +1,7 @@
 """Attempts to read another organisation's data, or to act without a valid credential. Each is refused, or reveals nothing.
 
-The attacker is North (temperature sensors); the victim is South. The catalog file and the tables, as the `deltalake`
-package reads them, define which data belongs to whom.
+The attacker is North (temperature sensors), and the victim is South. The catalog file and the tables, as the `deltalake`
+package reads them, define which data belongs to which organisation.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ import pyarrow.flight as flight
 import pytest
 
 from harness import OK
-from server import PASSWORD, Plant, Raw, any_of, bool_field, connect, fields_of, text_field
+from server import PASSWORD, Plant, Raw, any_of, bool_field, connect, eventually, fields_of, text_field
 
 pytestmark = pytest.mark.local_only
 REFUSALS = (flight.FlightError, pa.ArrowException, adbc_driver_manager.Error)
-LATE = "2031-07-09"
+# The date of readings that only South has.
+LATE_DATE = "2031-07-09"
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A plant in which only South has data in 2031, in a file that it shares with North, and a view over all data."""
     plant = Plant(tmp_path_factory.mktemp("attacked")).build()
     sensors = {name: sorted(plant.tenants[name].assets & measured(plant)) for name in ("North", "South")}
-    times = pd.to_datetime([f"{LATE}T00:00:00Z", f"{LATE}T00:00:01Z"])
+    times = pd.to_datetime([f"{LATE_DATE}T00:00:00Z", f"{LATE_DATE}T00:00:01Z"])
     shared = pd.DataFrame({"id": [sensors["South"][0]] * 2, "timestamp": times, "value": [987654.25, 987654.25]})
-    early = pd.DataFrame({"id": [sensors["North"][0]], "timestamp": pd.to_datetime(["2024-05-01T00:00:00.5Z"]), "value": [1.0]})
+    early_time = pd.to_datetime(["2024-05-01T00:00:00.5Z"])
+    early = pd.DataFrame({"id": [sensors["North"][0]], "timestamp": early_time, "value": [1.0]})
     pd.concat([shared, early]).to_parquet(plant.lake.raw / "shared.parquet", coerce_timestamps="us", index=False)
     plant.lake.settings["PLANTLAKE_RESAMPLE_LATEST"] = "2040-01-01"
     plant.lake.resample().expect(OK)
@@ -55,20 +57,31 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
 
 
 def measured(plant: Plant) -> set[str]:
+    """Returns the assets that have averages."""
     return set(plant.lake.table("data_d")["asset_id"])
 
 
-def shows_nothing(scene: SimpleNamespace, told: object) -> None:
-    """Checks that a result or error contains nothing of South."""
-    text = told.to_pandas().to_csv() if isinstance(told, pa.Table) else told.to_csv() if isinstance(told, pd.DataFrame) else str(told)
-    secrets = [*scene.ids, *scene.names, *scene.users, "987654", LATE, "shared.parquet", str(scene.plant.lake.folder)]
+def assert_no_foreign_data(scenario: SimpleNamespace, output: object) -> None:
+    """Checks that a result or error contains no data of South."""
+    if isinstance(output, pa.Table):
+        output = output.to_pandas()
+    text = output.to_csv() if isinstance(output, pd.DataFrame) else str(output)
+    secrets = [
+        *scenario.ids,
+        *scenario.names,
+        *scenario.users,
+        "987654",
+        LATE_DATE,
+        "shared.parquet",
+        str(scenario.plant.lake.folder),
+    ]
     found = [secret for secret in secrets if secret in text]
     assert not found, f"{found} in {text[:2000]}"
 
 
 # ---- SQL
 
-SQL = {
+ATTACKS = {
     "all rows": "SELECT * FROM data_d",
     "by id": "SELECT asset_id, value FROM data_d WHERE asset_id = '{victim}' AND asset_id IS NOT NULL",
     "upper case": "SELECT value FROM data_d WHERE upper(asset_id) = upper('{victim}')",
@@ -79,7 +92,8 @@ SQL = {
     "except": "SELECT asset_id FROM data_h EXCEPT SELECT '{own}'",
     "cte": "WITH x AS (SELECT * FROM data_d) SELECT * FROM x WHERE asset_id <> '{own}'",
     "cte named as a table": "WITH data_h AS (SELECT * FROM data_d) SELECT * FROM data_h",
-    "recursive cte": "WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x WHERE n < 3) SELECT d.* FROM x, data_d d",
+    "recursive cte": "WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x WHERE n < 3) SELECT d.* "
+    "FROM x, data_d d",
     "subquery": "SELECT * FROM (SELECT * FROM data_d WHERE true) WHERE value > 900000",
     "correlated": "SELECT a.id, (SELECT max(value) FROM data_d d WHERE d.asset_id = a.id) FROM assets a",
     "exists": "SELECT count(*) AS {zero} FROM assets WHERE EXISTS (SELECT 1 FROM data_d WHERE value > 900000)",
@@ -128,44 +142,54 @@ SQL = {
     "explain": "EXPLAIN SELECT * FROM data_d WHERE asset_id = '{own}'",
     "division": "SELECT 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) FROM data_d",
     "cast": "SELECT CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) FROM data_min",
-    "cast in the filter": "SELECT count(*) FROM data_d WHERE CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) = 1",
+    "cast in the filter": "SELECT count(*) FROM data_d "
+    "WHERE CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) = 1",
     # An error in a condition must not reveal rows that the caller may not see.
-    "division in the filter": "SELECT count(*) FROM data_min WHERE 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
-    "division by time": "SELECT count(*) FROM data_h WHERE 1 / CAST(CASE WHEN timestamp > '2030-01-01' THEN 0 ELSE 1 END AS INT) = 1",
-    "division by id": "SELECT count(*) FROM data_d WHERE 1 / CAST(CASE WHEN asset_id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
-    "division of few": "SELECT max(value) FROM data_d WHERE year > 2000 AND 1 / CAST(CASE WHEN last > 900000 THEN 0 ELSE 1 END AS INT) = 1 LIMIT 3",
+    "division in the filter": "SELECT count(*) FROM data_min "
+    "WHERE 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
+    "division by time": "SELECT count(*) FROM data_h "
+    "WHERE 1 / CAST(CASE WHEN timestamp > '2030-01-01' THEN 0 ELSE 1 END AS INT) = 1",
+    "division by id": "SELECT count(*) FROM data_d "
+    "WHERE 1 / CAST(CASE WHEN asset_id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
+    "division of few": "SELECT max(value) FROM data_d WHERE year > 2000 "
+    "AND 1 / CAST(CASE WHEN last > 900000 THEN 0 ELSE 1 END AS INT) = 1 LIMIT 3",
     "narrow type": "SELECT count(*) FROM data_d WHERE CAST(value AS SMALLINT) = 5",
     "narrow type of files": "SELECT count(*) FROM data_min WHERE CAST(last AS SMALLINT) > 5 AND timestamp > '2030-01-01'",
-    "division in a join": "SELECT count(*) FROM data_d d JOIN assets a ON a.id = d.asset_id AND 1 / CAST(CASE WHEN d.value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
-    "raw division in the filter": "SELECT count(*) FROM raw_readings WHERE 1 / CAST(CASE WHEN value = 987654.25 THEN 0 ELSE 1 END AS INT) = 1",
-    "raw division by id": "SELECT max(timestamp) FROM raw_readings WHERE 1 / CAST(CASE WHEN id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
+    "division in a join": "SELECT count(*) FROM data_d d JOIN assets a ON a.id = d.asset_id "
+    "AND 1 / CAST(CASE WHEN d.value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
+    "raw division in the filter": "SELECT count(*) FROM raw_readings "
+    "WHERE 1 / CAST(CASE WHEN value = 987654.25 THEN 0 ELSE 1 END AS INT) = 1",
+    "raw division by id": "SELECT max(timestamp) FROM raw_readings "
+    "WHERE 1 / CAST(CASE WHEN id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
     "asset division": "SELECT count(*) FROM assets WHERE 1 / CAST(CASE WHEN id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
-    "edge division": "SELECT count(*) FROM asset_edges WHERE 1 / CAST(CASE WHEN source = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
-    "raw division": "SELECT 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) FROM raw_readings WHERE NOT isnan(value)",
+    "edge division": "SELECT count(*) FROM asset_edges "
+    "WHERE 1 / CAST(CASE WHEN source = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
+    "raw division": "SELECT 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) FROM raw_readings "
+    "WHERE NOT isnan(value)",
 }
 
 
-@pytest.mark.parametrize("attack", SQL)
-def test_sql_shows_nothing_of_others(scene: SimpleNamespace, attack: str) -> None:
-    sql = SQL[attack].format(victim=scene.victim, own=scene.own, zero="zero")
-    told = scene.plant.ask(sql)
-    shows_nothing(scene, told)
-    if "zero" in told.columns:
-        assert told["zero"].tolist() == [0]
-    with_parameters = sql.replace(f"'{scene.victim}'", "?")
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_sql_attack_shows_no_foreign_data(scenario: SimpleNamespace, attack: str) -> None:
+    sql = ATTACKS[attack].format(victim=scenario.victim, own=scenario.own, zero="zero")
+    output = scenario.plant.ask(sql)
+    assert_no_foreign_data(scenario, output)
+    if "zero" in output.columns:
+        assert output["zero"].tolist() == [0]
+    with_parameters = sql.replace(f"'{scenario.victim}'", "?")
     if with_parameters.count("?") == 1 and "?" not in sql:
-        shows_nothing(scene, scene.plant.ask(with_parameters, parameters=(scene.victim,)))
+        assert_no_foreign_data(scenario, scenario.plant.ask(with_parameters, parameters=(scenario.victim,)))
 
 
-def test_the_victim_sees_it(scene: SimpleNamespace) -> None:
-    """The data that the attacks look for exists."""
-    seen = scene.plant.ask("SELECT max(value) AS v, max(year) AS y FROM data_d", "South")
-    assert (seen["v"].item(), seen["y"].item()) == (987654.25, 2031)
-    assert scene.plant.ask("SELECT count(*) AS n FROM raw_readings WHERE timestamp > '2031-01-01'", "South")["n"].item() == 2
-    assert scene.plant.ask("SELECT max(date) AS d FROM data_min", "South")["d"].astype(str).item() == LATE
+def test_victim_query_returns_attacked_data(scenario: SimpleNamespace) -> None:
+    """The data that the attacks try to read exists, and South reads it."""
+    maxima = scenario.plant.ask("SELECT max(value) AS v, max(year) AS y FROM data_d", "South")
+    assert (maxima["v"].item(), maxima["y"].item()) == (987654.25, 2031)
+    assert scenario.plant.ask("SELECT count(*) AS n FROM raw_readings WHERE timestamp > '2031-01-01'", "South")["n"].item() == 2
+    assert scenario.plant.ask("SELECT max(date) AS d FROM data_min", "South")["d"].astype(str).item() == LATE_DATE
 
 
-REFUSED = [
+FORBIDDEN = [
     "SELECT * FROM 'shared.parquet'",
     "SELECT * FROM 'file:///etc/passwd'",
     'SELECT * FROM "lake/raw/shared.parquet"',
@@ -199,8 +223,8 @@ REFUSED = [
     "SELECT '" + "x" * (2 << 20) + "'",
 ]
 
-# Statements of the maximum permitted depth: the server must answer or refuse them, and stay up.
-DEEP = [
+# Statements near the maximum permitted depth. The server answers or refuses them, and keeps running.
+DEEP_STATEMENTS = [
     "SELECT 1" + " + 1" * 1_990,
     "SELECT true" + " OR false" * 1_900,
     "SELECT 1" + "::bigint" * 990,
@@ -211,22 +235,24 @@ DEEP = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(DEEP)))
-def test_deep_sql_ends_nothing(scene: SimpleNamespace, number: int) -> None:
+@pytest.mark.parametrize("number", range(len(DEEP_STATEMENTS)))
+def test_deep_sql_leaves_server_running(scenario: SimpleNamespace, number: int) -> None:
     try:
-        assert scene.plant.ask(DEEP[number]).shape[0] > 0
+        assert scenario.plant.ask(DEEP_STATEMENTS[number]).shape[0] > 0
     except adbc_driver_manager.Error as error:
         assert "connection" not in str(error), error
-    assert scene.plant.ask("SELECT 1 AS x")["x"].item() == 1, "the server is up"
+    assert scenario.plant.ask("SELECT 1 AS x")["x"].item() == 1, "the server is down"
 
 
-@pytest.mark.parametrize("number", range(len(REFUSED)))
-def test_sql_that_is_refused(scene: SimpleNamespace, number: int) -> None:
+@pytest.mark.parametrize("number", range(len(FORBIDDEN)))
+def test_forbidden_sql_is_refused(scenario: SimpleNamespace, number: int) -> None:
     with pytest.raises(REFUSALS) as caught:
-        scene.plant.ask(REFUSED[number])
-    told = str(caught.value).replace(REFUSED[number], "")
-    shows_nothing(scene, told if "shared.parquet" not in REFUSED[number] else told.replace("shared.parquet", ""))
-    assert scene.plant.ask("SELECT 1 AS x")["x"].item() == 1, "the server is up"
+        scenario.plant.ask(FORBIDDEN[number])
+    error = str(caught.value).replace(FORBIDDEN[number], "")
+    if "shared.parquet" in FORBIDDEN[number]:
+        error = error.replace("shared.parquet", "")
+    assert_no_foreign_data(scenario, error)
+    assert scenario.plant.ask("SELECT 1 AS x")["x"].item() == 1, "the server is down"
 
 
 # ---- credentials
@@ -236,23 +262,23 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def forged(scene: SimpleNamespace) -> dict[str, list[bytes]]:
+def invalid_credentials(scenario: SimpleNamespace) -> dict[str, list[bytes]]:
     """Returns invalid values of the header `authorization`."""
-    key = scene.plant.tenants["South"].key
-    token = json.loads(scene.plant.run("token", "create", scene.users[0], "--json", stdin=PASSWORD + "\n"))["token"]
+    key = scenario.plant.tenants["South"].key
+    token = json.loads(scenario.plant.run("token", "create", scenario.users[0], "--json", stdin=PASSWORD + "\n"))["token"]
     head, body, signature = token.split(".")
-    none = b64(b'{"alg":"none","typ":"at+jwt"}')
+    unsigned_head = b64(b'{"alg":"none","typ":"at+jwt"}')
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
-    basic = base64.b64encode(f"{scene.users[0]}:{PASSWORD}".encode()).decode()
+    basic = base64.b64encode(f"{scenario.users[0]}:{PASSWORD}".encode()).decode()
     headers = {
         "none": [],
         "empty": [""],
         "scheme only": ["Bearer"],
         "another key": [f"Bearer {wrong}"],
-        "a key's id": [f"Bearer pl_{scene.plant.tenants['South'].key_id}"],
+        "a key's id": [f"Bearer pl_{scenario.plant.tenants['South'].key_id}"],
         "no signature": [f"Bearer {head}.{body}."],
         "another signature": [f"Bearer {head}.{body}.{'A' * len(signature)}"],
-        "alg none": [f"Bearer {none}.{body}."],
+        "alg none": [f"Bearer {unsigned_head}.{body}."],
         "another body": [f"Bearer {head}.{b64(b'{}')}.{signature}"],
         "a password": [f"Basic {basic}"],
         "two": [f"Bearer {wrong}", f"Bearer {key}"],
@@ -262,22 +288,26 @@ def forged(scene: SimpleNamespace) -> dict[str, list[bytes]]:
     return {name: [value.encode() for value in values] for name, values in headers.items()}
 
 
-CREDENTIALS = ["none", "empty", "scheme only", "another key", "a key's id", "no signature", "another signature", "alg none", "another body",
-               "a password", "two", "a key in base64", "a key in capitals"]
+CREDENTIAL_NAMES = [
+    "none", "empty", "scheme only", "another key", "a key's id", "no signature", "another signature", "alg none",
+    "another body", "a password", "two", "a key in base64", "a key in capitals",
+]  # fmt: skip
 CALLS: dict[str, Callable[[flight.FlightClient, flight.FlightCallOptions], object]] = {
     "GetFlightInfo": lambda c, o: c.get_flight_info(flight.FlightDescriptor.for_command(any_of("CommandGetTables")), o),
     "GetSchema": lambda c, o: c.get_schema(flight.FlightDescriptor.for_command(any_of("CommandGetTables")), o),
     "DoGet": lambda c, o: c.do_get(flight.Ticket(any_of("CommandGetTables", bool_field(5, True))), o).read_all(),
     "DoAction": lambda c, o: list(c.do_action(flight.Action("GetSessionOptions", b""), o)),
-    "Administer": lambda c, o: list(c.do_action(flight.Action("plantlake.Administer", b'{"order": "users", "organisation": null}'), o)),
+    "Administer": lambda c, o: list(
+        c.do_action(flight.Action("plantlake.Administer", b'{"order": "users", "organisation": null}'), o)
+    ),
     "ListActions": lambda c, o: list(c.list_actions(o)),
     "ListFlights": lambda c, o: list(c.list_flights(b"", o)),
-    "DoPut": lambda c, o: put(c, o),
+    "DoPut": lambda c, o: put_update(c, o),
     "DoExchange": lambda c, o: c.do_exchange(flight.FlightDescriptor.for_command(b""), o)[1].read_chunk(),
 }
 
 
-def put(client: flight.FlightClient, options: flight.FlightCallOptions) -> None:
+def put_update(client: flight.FlightClient, options: flight.FlightCallOptions) -> None:
     command = any_of("CommandStatementUpdate", text_field(1, "SET TIME ZONE = 'UTC'"))
     writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), pa.schema([]), options)
     writer.done_writing()
@@ -286,33 +316,32 @@ def put(client: flight.FlightClient, options: flight.FlightCallOptions) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_no_call_without_a_valid_credential(scene: SimpleNamespace, call: str) -> None:
-    client = flight.FlightClient(scene.plant.uri)
-    for name, values in forged(scene).items():
-        assert name in CREDENTIALS
+def test_call_with_invalid_credential_is_refused(scenario: SimpleNamespace, call: str) -> None:
+    client = flight.FlightClient(scenario.plant.uri)
+    for name, values in invalid_credentials(scenario).items():
+        assert name in CREDENTIAL_NAMES
         options = flight.FlightCallOptions(headers=[(b"authorization", value) for value in values], timeout=30)
         # pyarrow has no specific exception class for this error of GetSchema.
         with pytest.raises((*REFUSALS, OSError)) as caught:
             CALLS[call](client, options)
-        is_refused = isinstance(caught.value, flight.FlightUnauthenticatedError) or "unauthenticated error" in str(caught.value)
-        assert is_refused, f"{name}: {caught.value!r}"
-        shows_nothing(scene, caught.value)
+        error = caught.value
+        is_unauthenticated = isinstance(error, flight.FlightUnauthenticatedError) or "unauthenticated error" in str(error)
+        assert is_unauthenticated, f"{name}: {error!r}"
+        assert_no_foreign_data(scenario, error)
 
 
-def test_a_revoked_key_opens_nothing(scene: SimpleNamespace) -> None:
-    made = scene.plant.run("key", "create", "--user", scene.users[0], "--name", "short", "--json").expect(OK).json
-    client = Raw(scene.plant.uri, made["key"])
+def test_revoked_key_is_refused(scenario: SimpleNamespace) -> None:
+    created = scenario.plant.run("key", "create", "--user", scenario.users[0], "--name", "short", "--json").expect(OK).json
+    client = Raw(scenario.plant.uri, created["key"])
     assert client.query("SELECT 1 AS x").num_rows == 1
     ticket = client.info(any_of("CommandStatementQuery", text_field(1, "SELECT * FROM data_d"))).endpoints[0].ticket
-    scene.plant.run("key", "revoke", made["id"]).expect(OK)
-    import server
-
-    server.eventually(lambda: refused(lambda: client.query("SELECT 1")))
+    scenario.plant.run("key", "revoke", created["id"]).expect(OK)
+    eventually(lambda: is_refused(lambda: client.query("SELECT 1")))
     with pytest.raises(flight.FlightUnauthenticatedError):
         client.get(ticket)
 
 
-def refused(call: Callable[[], object]) -> bool:
+def is_refused(call: Callable[[], object]) -> bool:
     try:
         call()
     except REFUSALS:
@@ -327,7 +356,7 @@ def ticket_of(client: Raw, sql: str = "SELECT * FROM data_d") -> bytes:
     return client.info(any_of("CommandStatementQuery", text_field(1, sql))).endpoints[0].ticket.ticket
 
 
-def sealed(ticket: bytes) -> bytes:
+def encrypted_part(ticket: bytes) -> bytes:
     """Returns the encrypted part of a ticket."""
     return fields_of(fields_of(ticket)[2][0])[1][0]
 
@@ -340,39 +369,44 @@ def as_prepared(part: bytes) -> bytes:
     return any_of("CommandPreparedStatementQuery", text_field(1, part))
 
 
-def test_a_stolen_ticket_opens_nothing(scene: SimpleNamespace) -> None:
-    stolen = ticket_of(scene.plant.client("South"))
-    assert scene.plant.client("South").get(stolen).num_rows > 0
-    stolen = ticket_of(scene.plant.client("South"))
+def test_stolen_ticket_is_refused(scenario: SimpleNamespace) -> None:
+    ticket = ticket_of(scenario.plant.client("South"))
+    assert scenario.plant.client("South").get(ticket).num_rows > 0
+    ticket = ticket_of(scenario.plant.client("South"))
     for thief in ("North", "Everything", "Nobody"):
         with pytest.raises(REFUSALS, match="no such ticket"):
-            scene.plant.client(thief).get(stolen)
-    with connect(scene.plant.uri, {"username": "admin@south.example", "password": PASSWORD}):
-        token = json.loads(scene.plant.run("token", "create", "admin@south.example", "--json", stdin=PASSWORD + "\n"))["token"]
+            scenario.plant.client(thief).get(ticket)
+    with connect(scenario.plant.uri, {"username": "admin@south.example", "password": PASSWORD}):
+        output = scenario.plant.run("token", "create", "admin@south.example", "--json", stdin=PASSWORD + "\n")
+        token = json.loads(output)["token"]
     with pytest.raises(REFUSALS, match="no such ticket"):
-        Raw(scene.plant.uri, token).get(stolen)
+        Raw(scenario.plant.uri, token).get(ticket)
 
 
-def test_a_stolen_handle_opens_nothing(scene: SimpleNamespace) -> None:
-    handle = scene.plant.client("South").prepare("SELECT * FROM data_d")
-    thief = scene.plant.client("North")
-    for attempt in (lambda: thief.info(as_prepared(handle)), lambda: thief.get(as_prepared(handle)), lambda: thief.get(as_ticket(handle))):
+def test_stolen_handle_is_refused(scenario: SimpleNamespace) -> None:
+    handle = scenario.plant.client("South").prepare("SELECT * FROM data_d")
+    thief = scenario.plant.client("North")
+    for attempt in (
+        lambda: thief.info(as_prepared(handle)),
+        lambda: thief.get(as_prepared(handle)),
+        lambda: thief.get(as_ticket(handle)),
+    ):
         with pytest.raises(REFUSALS, match="there is no such"):
             attempt()
 
 
-def test_one_kind_does_not_pass_for_the_other(scene: SimpleNamespace) -> None:
-    client = scene.plant.client("North")
+def test_ticket_as_handle_and_handle_as_ticket_are_refused(scenario: SimpleNamespace) -> None:
+    client = scenario.plant.client("North")
     with pytest.raises(REFUSALS, match="no such ticket"):
         client.get(as_ticket(client.prepare("SELECT 1")))
     with pytest.raises(REFUSALS, match="no such prepared statement"):
-        client.get(as_prepared(sealed(ticket_of(client))))
+        client.get(as_prepared(encrypted_part(ticket_of(client))))
 
 
 @pytest.mark.parametrize("kind", ["ticket", "handle"])
-def test_an_altered_one_is_refused(scene: SimpleNamespace, kind: str) -> None:
-    client = scene.plant.client("North")
-    good = sealed(ticket_of(client)) if kind == "ticket" else client.prepare("SELECT 1")
+def test_altered_ticket_or_handle_is_refused(scenario: SimpleNamespace, kind: str) -> None:
+    client = scenario.plant.client("North")
+    good = encrypted_part(ticket_of(client)) if kind == "ticket" else client.prepare("SELECT 1")
     wrap = as_ticket if kind == "ticket" else as_prepared
     for at in [*range(0, len(good), 7), len(good) - 1]:
         bad = bytearray(good)
@@ -384,43 +418,64 @@ def test_an_altered_one_is_refused(scene: SimpleNamespace, kind: str) -> None:
             client.get(wrap(bad))
 
 
-def test_a_ticket_is_no_credential_and_grants_nothing_that_was_taken_away(scene: SimpleNamespace) -> None:
-    plant = scene.plant
+def test_ticket_after_revoked_grant_returns_no_rows_and_needs_credential(scenario: SimpleNamespace) -> None:
+    plant = scenario.plant
     plant.tenant("Losing", ["--all"])
     client = plant.client("Losing")
     ticket = ticket_of(client)
     plant.run("org", "revoke", "Losing", "--all").expect(OK)
-    import server
-
-    server.eventually(lambda: plant.ask("SELECT count(*) AS n FROM data_d", "Losing")["n"].item() == 0)
+    eventually(lambda: plant.ask("SELECT count(*) AS n FROM data_d", "Losing")["n"].item() == 0)
     assert client.get(ticket).num_rows == 0
     with pytest.raises(flight.FlightUnauthenticatedError):
         plant.client(None).get(ticket)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff" * 100, any_of("CommandStatementQuery", b"\xff\xff"), any_of("Nonsense"), b"\x0a\x7f", any_of("TicketStatementQuery")])
-def test_nonsense_is_refused(scene: SimpleNamespace, body: bytes) -> None:
-    client = scene.plant.client("North")
-    for attempt in (lambda: client.get(body), lambda: client.info(body), lambda: client.action("CreatePreparedStatement", body)):
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff" * 100,
+        any_of("CommandStatementQuery", b"\xff\xff"),
+        any_of("Nonsense"),
+        b"\x0a\x7f",
+        any_of("TicketStatementQuery"),
+    ],
+)
+def test_malformed_message_is_refused(scenario: SimpleNamespace, body: bytes) -> None:
+    client = scenario.plant.client("North")
+    for attempt in (
+        lambda: client.get(body),
+        lambda: client.info(body),
+        lambda: client.action("CreatePreparedStatement", body),
+    ):
         with pytest.raises(REFUSALS) as caught:
             attempt()
         assert "panick" not in str(caught.value)
-    assert scene.plant.ask("SELECT 1 AS x")["x"].item() == 1
+    assert scenario.plant.ask("SELECT 1 AS x")["x"].item() == 1
 
 
 @pytest.mark.parametrize("pattern", ["%", "_%", "data%", "\\", "%" * 1_000, "' OR 1=1 --"])
-def test_descriptions_show_nothing_of_others(scene: SimpleNamespace, pattern: str) -> None:
-    client = scene.plant.client("North")
-    for command in (any_of("CommandGetTables", text_field(3, pattern) + bool_field(5, True)), any_of("CommandGetDbSchemas", text_field(2, pattern)),
-                    any_of("CommandGetPrimaryKeys", text_field(3, pattern))):
-        shows_nothing(scene, client.get(command).drop_columns(["table_schema"]) if b"GetTables" in command else client.get(command))
+def test_metadata_with_hostile_pattern_shows_no_foreign_data(scenario: SimpleNamespace, pattern: str) -> None:
+    client = scenario.plant.client("North")
+    for command in (
+        any_of("CommandGetTables", text_field(3, pattern) + bool_field(5, True)),
+        any_of("CommandGetDbSchemas", text_field(2, pattern)),
+        any_of("CommandGetPrimaryKeys", text_field(3, pattern)),
+    ):
+        result = client.get(command)
+        assert_no_foreign_data(scenario, result.drop_columns(["table_schema"]) if b"GetTables" in command else result)
 
 
-def test_options_do_not_lead_elsewhere(scene: SimpleNamespace) -> None:
-    client = scene.plant.client("North")
-    for name, value in (("catalog", "other"), ("schema", "organisation"), ("organisation", "South"), ("user", scene.users[0])):
+def test_session_options_of_other_organisation_are_refused(scenario: SimpleNamespace) -> None:
+    client = scenario.plant.client("North")
+    for name, value in (
+        ("catalog", "other"),
+        ("schema", "organisation"),
+        ("organisation", "South"),
+        ("user", scenario.users[0]),
+    ):
         option = text_field(1, text_field(1, name) + text_field(2, text_field(1, value)))
         [result] = client.action("SetSessionOptions", option)
-        assert 1 in fields_of(result), f"{name} was taken"
-    shows_nothing(scene, client.query("SELECT * FROM data_d"))
+        assert 1 in fields_of(result), f"{name} was accepted"
+    assert_no_foreign_data(scenario, client.query("SELECT * FROM data_d"))
     client.action("CloseSession")

@@ -1,4 +1,5 @@
-"""Backups are restored into empty folders, and the result is compared with the original row by row, without plantlake."""
+"""Tests of backup and restore. Backups are restored into empty folders, and the result is compared with the original row by
+row, without plantlake."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ import pytest
 
 import harness
 import ledger
-from copies import content
+from copies import database_rows
 from databases import SCHEMA, Postgres, PostgresDatabase, SqliteDatabase
 from harness import FAILURE, KILLED, LEFT_OUT, OK, REFUSED, USAGE, Finished, small_disk
-from office import PASSWORD, Office, postgres  # noqa: F401 (a fixture)
+from admin import PASSWORD, Installation, postgres  # noqa: F401 (a fixture)
 from server import Plant
-from test_metering import MINUTES, POINT, Counting, database_of
-from test_metering import ledger as recorded
+from test_metering import MINUTES, POINT, CountingClient, database_of
+from test_metering import ledger as ledger_rows
 
 pytestmark = pytest.mark.local_only
 
@@ -50,33 +51,35 @@ RESTORE_POINTS = [
 # ---- a filled database
 
 
-def fill(office: Office) -> dict[str, str]:
+def fill_database(installation: Installation) -> dict[str, str]:
     """Inserts rows into every table, and returns a valid key and a valid token."""
-    made = {}
+    credentials = {}
     ids, users = {}, []
     for number, name in enumerate(["Acme, Chemicals", "bolt 'n' ünit"]):
-        ids[name] = office.json("org", "create", name, "--user-limit", "5")["id"]
-        office.json("org", "grant", name, "--location", "Works / Unit 1", "--type", "temperature sensor")
-        user = office.json("user", "create", f"Ada@{number}.example", "--org", name, "--role", "admin", stdin=f"{PASSWORD}\n")
+        ids[name] = installation.json("org", "create", name, "--user-limit", "5")["id"]
+        installation.json("org", "grant", name, "--location", "Works / Unit 1", "--type", "temperature sensor")
+        create = ["user", "create", f"Ada@{number}.example", "--org", name, "--role", "admin"]
+        user = installation.json(*create, stdin=f"{PASSWORD}\n")
         users.append(user["id"])
-    office.json("org", "limit", "bolt 'n' ünit", "--requests-per-second", "0.1", "--monthly-bytes-sent", "10GB")
-    key = office.json("key", "create", "--user", "ada@0.example", "--name", "line 3", "--expires", "3650d")
-    revoked = office.json("key", "create", "--user", "ada@0.example", "--name", "old")
-    office.json("key", "revoke", revoked["id"])
-    made["key"] = key["key"]
-    made["token"] = office.json("token", "create", "ada@1.example", stdin=PASSWORD)["token"]
-    office.json("user", "create", "gone@1.example", "--org", "bolt 'n' ünit", "--role", "service")
-    office.json("user", "remove", "gone@1.example")
-    value, insert = office.database.value, office.database.insert
-    value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
-    rows = ledger.records(1, ids["Acme, Chemicals"], users[:1], MONTHS) + ledger.records(2, ids["bolt 'n' ünit"], users[1:], MONTHS)
-    # The copy of a table is split into parts; these rows make several necessary.
+    installation.json("org", "limit", "bolt 'n' ünit", "--requests-per-second", "0.1", "--monthly-bytes-sent", "10GB")
+    key = installation.json("key", "create", "--user", "ada@0.example", "--name", "line 3", "--expires", "3650d")
+    revoked = installation.json("key", "create", "--user", "ada@0.example", "--name", "old")
+    installation.json("key", "revoke", revoked["id"])
+    credentials["key"] = key["key"]
+    credentials["token"] = installation.json("token", "create", "ada@1.example", stdin=PASSWORD)["token"]
+    installation.json("user", "create", "gone@1.example", "--org", "bolt 'n' ünit", "--role", "service")
+    installation.json("user", "remove", "gone@1.example")
+    insert = installation.database.insert
+    installation.database.value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
+    rows = ledger.records(1, ids["Acme, Chemicals"], users[:1], MONTHS)
+    rows += ledger.records(2, ids["bolt 'n' ünit"], users[1:], MONTHS)
+    # A backup splits large tables into parts; these rows need several parts.
     rows += ledger.records(3, ids["Acme, Chemicals"], users[:1], ["2024-03"], count=40)
     for row in rows[-40:]:
         row["sql_text"] = "SELECT 'ä😀' " + "-" * 150_000
-    ledger.fill(office.database, rows)
+    ledger.fill(installation.database, rows)
     for month in MONTHS[:2]:
-        office.json("usage", "close", month)
+        installation.json("usage", "close", month)
     now = ledger.instant(dt.datetime(2024, 3, 1, 2, 3, 4, 5))
     server = str(uuid.UUID(int=9))
     insert("unknown_callers", [{"minute": now, "client_address": "10.0.0.9", "server_id": server, "calls": 3}])
@@ -84,47 +87,51 @@ def fill(office: Office) -> dict[str, str]:
                              "requests_per_second": 0.1 + 0.2, "running": 2}])  # fmt: skip
     insert("job_schedules", [{"job": "resample", "schedule": "*/5 * * * * UTC", "since": now}])
     run = {
-        "job": "resample", "by_hand": False, "attempt": 1, "failures": 0, "holder": server, "beats": 7, "host": "plant7", "pid": 42,
-        "started_at": now, "renewed_at": now, "rows": 12, "summary": '{"run": 1}', "error": None,
+        "job": "resample", "by_hand": False, "attempt": 1, "failures": 0, "holder": server, "beats": 7, "host": "plant7",
+        "pid": 42, "started_at": now, "renewed_at": now, "rows": 12, "summary": '{"run": 1}', "error": None,
     }  # fmt: skip
     insert("job_runs", [
         run | {"id": str(uuid.UUID(int=1)), "scheduled_for": now, "status": "ok", "ended_at": now},
-        run | {"id": str(uuid.UUID(int=2)), "scheduled_for": now.replace("03:04", "03:05"), "status": "running", "ended_at": None},
+        run | {"id": str(uuid.UUID(int=2)), "scheduled_for": now.replace("03:04", "03:05"), "status": "running",
+               "ended_at": None},
     ])  # fmt: skip
-    there = content(office.database)
-    assert len(there) == 17 and all(there.values()), {table: len(rows) for table, rows in there.items()}
-    views = office.folder / "catalog" / "views"
+    tables = database_rows(installation.database)
+    assert len(tables) == 17 and all(tables.values()), {table: len(rows) for table, rows in tables.items()}
+    views = installation.folder / "catalog" / "views"
     views.mkdir()
     (views / "hot.sql").write_text("SELECT * FROM data_h WHERE value > 100")
-    (office.folder / "jobs").mkdir()
-    (office.folder / "jobs" / "nightly.toml").write_text('kind = "resample"\nschedule = "0 2 * * *"\n')
-    return made
+    (installation.folder / "jobs").mkdir()
+    (installation.folder / "jobs" / "nightly.toml").write_text('kind = "resample"\nschedule = "0 2 * * *"\n')
+    return credentials
 
 
 def database(kind: str, folder: Path, server: Postgres) -> SqliteDatabase | PostgresDatabase:
-    return SqliteDatabase(f"sqlite:{folder / 'organisation.db'}") if kind == "sqlite" else PostgresDatabase(server.new_database())
+    """Returns the address of a new database of this kind."""
+    if kind == "sqlite":
+        return SqliteDatabase(f"sqlite:{folder / 'organisation.db'}")
+    return PostgresDatabase(server.new_database())
 
 
-def fresh(folder: Path, kind: str = "sqlite", server: Postgres | None = None) -> Office:
-    """Returns an office with settings only, on an empty folder."""
-    office = Office(folder, database(kind, folder, server))
+def empty_installation(folder: Path, kind: str = "sqlite", server: Postgres | None = None) -> Installation:
+    """Returns an installation with settings only, in an empty folder."""
+    installation = Installation(folder, database(kind, folder, server))
     shutil.rmtree(folder / "catalog")
-    return office
+    return installation
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Office, dict[str, str]]:
-    """An office on SQLite, which no test changes."""
+def filled_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Installation, dict[str, str]]:
+    """An installation on SQLite with rows in every table, and its credentials. No test changes it."""
     folder = tmp_path_factory.mktemp("filled")
-    office = Office(folder, SqliteDatabase(f"sqlite:{folder / 'organisation.db'}"))
-    return office, fill(office)
+    installation = Installation(folder, SqliteDatabase(f"sqlite:{folder / 'organisation.db'}"))
+    return installation, fill_database(installation)
 
 
 @pytest.fixture(scope="module")
-def backup(filled: tuple[Office, dict[str, str]]) -> Path:
-    office, _ = filled
-    office.json("backup", "--to", BACKUP)
-    return office.folder / BACKUP
+def backup(filled_installation: tuple[Installation, dict[str, str]]) -> Path:
+    installation, _ = filled_installation
+    installation.json("backup", "--to", BACKUP)
+    return installation.folder / BACKUP
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -137,6 +144,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def listing(folder: Path) -> list[str]:
+    """Returns the relative paths of everything in a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
@@ -145,28 +153,34 @@ def listing(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("source", ["sqlite", "postgres"])
 @pytest.mark.parametrize("target", ["sqlite", "postgres"])
-def test_all_rows_files_and_credentials_are_there_again(tmp_path: Path, postgres: Postgres, source: str, target: str) -> None:  # noqa: F811
-    old = Office(tmp_path / "old", database(source, tmp_path / "old", postgres))
-    credentials = fill(old)
-    before = content(old.database)
+def test_restore_into_empty_folder_restores_rows_files_and_credentials(
+    tmp_path: Path, postgres: Postgres, source: str, target: str  # noqa: F811
+) -> None:
+    old = Installation(tmp_path / "old", database(source, tmp_path / "old", postgres))
+    credentials = fill_database(old)
+    before = database_rows(old.database)
     made = old.json("backup", "--to", BACKUP)
     assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": SCHEMA}
     assert made["rows"] == {table: len(rows) for table, rows in before.items()}
-    assert content(old.database) == before
-    new = fresh(tmp_path / "new", target, postgres)
+    assert database_rows(old.database) == before
+    new = empty_installation(tmp_path / "new", target, postgres)
     (tmp_path / "new").chmod(0o755)
     restored = new.json("restore", "--from", str(old.folder / BACKUP))["restored"]
     assert restored == dict.fromkeys(PARTS, "restored") | {"runs": "nothing", "journal": "nothing"}
-    assert content(new.database) == before
+    assert database_rows(new.database) == before
     assert files(new.folder) == files(old.folder)
     for path in new.keys_dir().iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     # All credentials remain valid, with the same permissions.
     for secret in credentials.values():
-        who = old.json("token", "check", stdin=secret)
-        assert new.json("token", "check", stdin=secret) | {"last_used_at": 0} == who | {"last_used_at": 0}
+        principal = old.json("token", "check", stdin=secret)
+        assert new.json("token", "check", stdin=secret) | {"last_used_at": 0} == principal | {"last_used_at": 0}
     # Months are unchanged and verify.
-    for command in (["usage", "verify", "--month", "2024-01"], ["usage", "report", "--month", "2024-01"], ["usage", "invoice", "2024-01", "--org", "Acme, Chemicals"]):
+    for command in (
+        ["usage", "verify", "--month", "2024-01"],
+        ["usage", "report", "--month", "2024-01"],
+        ["usage", "invoice", "2024-01", "--org", "Acme, Chemicals"],
+    ):
         assert new.json(*command) == old.json(*command)
     # New ids continue after the restored ones.
     last = max(row["id"] for row in before["audit_trail"])
@@ -175,8 +189,10 @@ def test_all_rows_files_and_credentials_are_there_again(tmp_path: Path, postgres
     assert new.json("usage", "close", "2024-02")
 
 
-def test_the_file_is_the_owners_and_other_programs_read_it(filled: tuple[Office, dict[str, str]], backup: Path) -> None:
-    office, credentials = filled
+def test_backup_file_is_private_and_readable_by_standard_tools(
+    filled_installation: tuple[Installation, dict[str, str]], backup: Path
+) -> None:
+    installation, credentials = filled_installation
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert listing(backup.parent).count(BACKUP) == 1 and not list(backup.parent.glob("*.partial-*"))
     with pa.input_stream(str(backup), compression="zstd") as stream:
@@ -187,35 +203,39 @@ def test_the_file_is_the_owners_and_other_programs_read_it(filled: tuple[Office,
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in members.items()
     }
     assert json.loads(members["plantlake-backup.json"])["format"] == 1
-    assert members["catalog/views/hot.sql"] == (office.folder / "catalog/views/hot.sql").read_bytes()
+    assert members["catalog/views/hot.sql"] == (installation.folder / "catalog/views/hot.sql").read_bytes()
     parts = [name for name in members if name.startswith("database/api_usage_logs/")]
     assert len(parts) > 1, parts
     # The backup contains no secrets in plain text.
-    everything = b"".join(members.values())
+    contents = b"".join(members.values())
     for secret in credentials.values():
-        assert secret.encode() not in everything and PASSWORD.encode() not in everything
-    checked = office.json("backup", "--check", BACKUP)
-    assert checked["rows"] == {table: len(rows) for table, rows in content(office.database).items()}
-    assert "complete and undamaged" in office.ok("backup", "--check", BACKUP)
+        assert secret.encode() not in contents and PASSWORD.encode() not in contents
+    checked = installation.json("backup", "--check", BACKUP)
+    assert checked["rows"] == {table: len(rows) for table, rows in database_rows(installation.database).items()}
+    assert "complete and undamaged" in installation.ok("backup", "--check", BACKUP)
 
 
-def test_parts_can_be_named(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
-    office, _ = filled
-    new = fresh(tmp_path)
-    assert new.json("restore", "--from", str(backup), "--only", "catalog,keys")["restored"] == {"catalog": "restored", "keys": "restored"}
+def test_backup_and_restore_with_only_use_named_parts(
+    tmp_path: Path, filled_installation: tuple[Installation, dict[str, str]], backup: Path
+) -> None:
+    installation, _ = filled_installation
+    new = empty_installation(tmp_path)
+    restored = new.json("restore", "--from", str(backup), "--only", "catalog,keys")["restored"]
+    assert restored == {"catalog": "restored", "keys": "restored"}
     assert not SqliteDatabase(new.database.url).path.exists() and not (tmp_path / "jobs").exists()
     # Existing equal parts are kept, and the missing parts are restored.
     rest = new.json("restore", "--from", str(backup))["restored"]
     assert (rest["catalog"], rest["keys"], rest["jobs"], rest["database"]) == ("was_there", "was_there", "restored", "restored")
-    office.json("backup", "--to", str(tmp_path / "keys.tar.zst"), "--only", "keys")
-    new.fails("restore", "--from", "keys.tar.zst", "--only", "catalog", code=USAGE, says="the backup has no part catalog; it has keys")
+    installation.json("backup", "--to", str(tmp_path / "keys.tar.zst"), "--only", "keys")
+    says = "the backup has no part catalog; it has keys"
+    new.fails("restore", "--from", "keys.tar.zst", "--only", "catalog", code=USAGE, error=says)
     new.fails("backup", "--check", "keys.tar.zst", "--only", "keys", code=USAGE)
-    new.fails("backup", "--to", "x", "--only", "everything", code=USAGE, says="journal")
+    new.fails("backup", "--to", "x", "--only", "everything", code=USAGE, error="journal")
 
 
-def test_a_backup_needs_a_database_to_be_there(tmp_path: Path) -> None:
-    empty = fresh(tmp_path)
-    empty.fails("backup", "--to", BACKUP, code=USAGE, says="cannot back up the organisation database")
+def test_backup_without_database_fails(tmp_path: Path) -> None:
+    empty = empty_installation(tmp_path)
+    empty.fails("backup", "--to", BACKUP, code=USAGE, error="cannot back up the organisation database")
     assert listing(tmp_path) == []
     empty.run("backup", "--to", BACKUP, "--only", "catalog,keys").expect(OK)
 
@@ -231,8 +251,8 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
         plant.process.kill()
 
 
-def moved(plant: Plant, folder: Path, backup: Path) -> Plant:
-    """Returns a new plant with the raw files and a restored backup only."""
+def restored_plant(plant: Plant, folder: Path, backup: Path) -> Plant:
+    """Returns a new plant that has only the raw files and the restored backup."""
     new = Plant(folder)
     shutil.copytree(plant.lake.raw, new.lake.raw, dirs_exist_ok=True, copy_function=shutil.copy2)
     new.run("restore", "--from", str(backup)).expect(OK)
@@ -240,13 +260,13 @@ def moved(plant: Plant, folder: Path, backup: Path) -> Plant:
     return new
 
 
-def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plant, tmp_path: Path) -> None:
+def test_backup_of_running_server_has_every_answered_request(plant: Plant, tmp_path: Path) -> None:
     assets, key = sorted(plant.tenants["Everything"].assets), plant.tenants["Everything"].key
     plant.serve()
     stop, clients = threading.Event(), []
 
-    def keep_asking(number: int) -> None:
-        client = Counting(plant.uri, key)
+    def send_queries(number: int) -> None:
+        client = CountingClient(plant.uri, key)
         clients.append(client)
         try:
             while not stop.is_set():
@@ -254,12 +274,12 @@ def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plan
         except flight.FlightError:
             assert stop.is_set()
 
-    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(8)]
+    threads = [threading.Thread(target=send_queries, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for number in range(4):
         time.sleep(1.5)
-        # A request is recorded before its client sees the end, so the backup must contain all of these.
+        # The server records a request before its client sees the end, so the backup must contain all of these.
         before = {each.request_id for client in clients for each in list(client.seen) if each.ended}
         backup = tmp_path / f"{number}.tar.zst"
         made = plant.run("backup", "--to", str(backup), "--json").expect(OK).json
@@ -273,10 +293,10 @@ def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plan
     answers = plant.run("query", "SELECT * FROM data_d ORDER BY asset_id, timestamp", "--format", "csv").expect(OK).text
     runs = plant.run("status", "--json").expect(OK).json["runs"]
     journal = [contents for contents in made["contents"] if contents["part"] == "journal"]
-    assert journal[0]["files"] > 1, "a server has a journal"
+    assert journal[0]["files"] > 1, "the backup has at most one journal file"
 
-    new = moved(plant, tmp_path / "new", backup)
-    # The log of runs is restored, but the published tables are not.
+    new = restored_plant(plant, tmp_path / "new", backup)
+    # The log of runs is restored; the published tables are not.
     assert [run["run"] for run in new.run("status", "--json").expect(OK).json["runs"]] == [run["run"] for run in runs]
     assert new.run("query", "SELECT count(*) AS n FROM data_d", "--format", "csv").expect(OK).text.split() == ["n", "0"]
     resampled = new.lake.resample().expect(OK, LEFT_OUT).json
@@ -284,50 +304,49 @@ def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plan
     assert new.run("query", "SELECT * FROM data_d ORDER BY asset_id, timestamp", "--format", "csv").expect(OK).text == answers
     # When the journal is transferred to the ledger, no record is lost or duplicated.
     new.serve()
-    mine = new.ask(POINT.format(assets[1]), "Everything")
-    assert len(mine) > 0
-    ours = database_of(new)
+    assert len(new.ask(POINT.format(assets[1]), "Everything")) > 0
+    organisation = database_of(new)
     until = time.monotonic() + 30
-    while missing := before - recorded(ours).keys():
+    while missing := before - ledger_rows(organisation).keys():
         assert time.monotonic() < until, f"{len(missing)} of {len(before)} requests were lost"
         time.sleep(0.2)
-    # The journal of the dead server also has requests of other clients. If a server stops before it has transferred them, the
-    # next server does.
+    # The journal of the killed server also has requests of other clients. If a server stops before it has transferred them,
+    # the next server transfers them.
     logs = lambda: glob(str(new.lake.state / "journal" / "*" / "*.log"))  # noqa: E731
     while len({Path(log).parent for log in logs()}) > 1:
-        assert time.monotonic() < until, "the dead server's journal is not taken over"
+        assert time.monotonic() < until, "the journal of the killed server was not transferred"
         time.sleep(0.2)
     assert new.stop() == OK
     assert not logs()
-    rows = recorded(ours)
+    rows = ledger_rows(organisation)
     for client in clients:
         for each in client.seen:
             if each.request_id in before:
                 assert (rows[each.request_id]["status"], int(rows[each.request_id]["rows"])) == ("OK", each.rows)
     sums = "SUM(rows), SUM(bytes_sent), SUM(bytes_scanned)"
-    assert ours.value(f"SELECT SUM(requests), {sums} FROM usage_totals") == ours.value(
+    assert organisation.value(f"SELECT SUM(requests), {sums} FROM usage_totals") == organisation.value(
         f"SELECT COUNT(*), {sums} FROM api_usage_logs WHERE billable"
     )
 
 
-def test_what_a_dead_server_left_in_its_journal_is_in_the_backup(plant: Plant, tmp_path: Path) -> None:
+def test_backup_after_server_kill_includes_its_journal(plant: Plant, tmp_path: Path) -> None:
     asset = min(plant.tenants["Everything"].assets)
     plant.serve()
-    client = Counting(plant.uri, plant.tenants["Everything"].key)
+    client = CountingClient(plant.uri, plant.tenants["Everything"].key)
     for _ in range(40):
         client.ask(POINT.format(asset))
     plant.process.kill()
     plant.process.wait()
     plant.process = None
-    waiting = {each.request_id for each in client.seen} - recorded(database_of(plant)).keys()
-    assert waiting, "all of it was in the ledger already"
+    unrecorded = {each.request_id for each in client.seen} - ledger_rows(database_of(plant)).keys()
+    assert unrecorded, "the ledger already had all requests"
     plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
     # If the disk is full, the restore leaves no part of the journal or the run log.
-    cramped = Plant(tmp_path / "cramped")
-    before = listing(tmp_path / "cramped")
-    full = cramped.lake.run("restore", "--from", str(tmp_path / BACKUP), **small_disk(100_000)).expect(FAILURE)
-    assert listing(tmp_path / "cramped") == before, full
-    new = moved(plant, tmp_path / "new", tmp_path / BACKUP)
+    small = Plant(tmp_path / "small")
+    before = listing(tmp_path / "small")
+    full = small.lake.run("restore", "--from", str(tmp_path / BACKUP), **small_disk(100_000)).expect(FAILURE)
+    assert listing(tmp_path / "small") == before, full
+    new = restored_plant(plant, tmp_path / "new", tmp_path / BACKUP)
     for each in (plant, new):
         each.lake.resample().expect(OK, LEFT_OUT)
         each.serve()
@@ -335,11 +354,11 @@ def test_what_a_dead_server_left_in_its_journal_is_in_the_backup(plant: Plant, t
         assert each.stop() == OK
     # The journal results in the same rows in both databases.
     where = "endpoint = 'DoGet/StatementQuery'"
-    assert recorded(database_of(new), where) == recorded(database_of(plant), where)
-    assert waiting <= recorded(database_of(new)).keys()
+    assert ledger_rows(database_of(new), where) == ledger_rows(database_of(plant), where)
+    assert unrecorded <= ledger_rows(database_of(new)).keys()
 
 
-def test_nothing_is_put_under_a_running_server(plant: Plant, tmp_path: Path) -> None:
+def test_restore_beside_running_server_is_refused(plant: Plant, tmp_path: Path) -> None:
     plant.run("token", "keys", "list").expect(OK)  # creates the first key
     plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
     plant.serve()
@@ -354,67 +373,72 @@ def test_nothing_is_put_under_a_running_server(plant: Plant, tmp_path: Path) -> 
 # ---- no overwriting
 
 
-def test_what_is_in_the_way_is_named_and_stays(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
-    new = fresh(tmp_path)
+def test_restore_over_existing_data_is_refused_and_names_it(
+    tmp_path: Path, filled_installation: tuple[Installation, dict[str, str]], backup: Path
+) -> None:
+    new = empty_installation(tmp_path)
     new.json("org", "create", "Somebody else")
     (tmp_path / "catalog").mkdir()
     (tmp_path / "catalog" / "assets.json").write_text("[]")
     (tmp_path / "catalog" / "graph.json").write_text("{}")
-    before, there = content(new.database), files(tmp_path)
-    said = new.fails("restore", "--from", str(backup), says="existing data would be overwritten; nothing was restored")
+    rows_before, files_before = database_rows(new.database), files(tmp_path)
+    error = new.fails("restore", "--from", str(backup), error="existing data would be overwritten; nothing was restored")
     for name in ("assets.json", "graph.json", "organisation.db", "--only jobs,keys,runs,journal"):
-        assert name in said
-    assert (content(new.database), files(tmp_path)) == (before, there)
+        assert name in error
+    assert (database_rows(new.database), files(tmp_path)) == (rows_before, files_before)
     new.json("restore", "--from", str(backup), "--only", "jobs,keys")
     shutil.rmtree(tmp_path / "catalog")
     new.json("restore", "--from", str(backup), "--only", "catalog")
-    new.fails("restore", "--from", str(backup), says="rows in the organisation database")
-    assert content(new.database) == before
+    new.fails("restore", "--from", str(backup), error="rows in the organisation database")
+    assert database_rows(new.database) == rows_before
 
 
 # ---- kills
 
 
 @pytest.mark.parametrize("point", BACKUP_POINTS)
-def test_a_backup_that_is_killed_leaves_the_old_one_or_the_new(tmp_path: Path, filled: tuple[Office, dict[str, str]], point: str) -> None:
-    office, _ = filled
+def test_killed_backup_leaves_old_or_new_file(
+    tmp_path: Path, filled_installation: tuple[Installation, dict[str, str]], point: str
+) -> None:
+    installation, _ = filled_installation
     target = tmp_path / BACKUP
-    office.json("backup", "--to", str(target), "--only", "catalog")
+    installation.json("backup", "--to", str(target), "--only", "catalog")
     old = target.read_bytes()
-    office.run("backup", "--to", str(target), PLANTLAKE_FAILPOINT=point).expect(KILLED)
-    found = office.json("backup", "--check", str(target))
+    installation.run("backup", "--to", str(target), PLANTLAKE_FAILPOINT=point).expect(KILLED)
+    found = installation.json("backup", "--check", str(target))
     if point == "backup-after-place":
         assert found["parts"] == PARTS and listing(tmp_path) == [BACKUP]
     else:
         assert target.read_bytes() == old and len(listing(tmp_path)) == 2
     # The next backup succeeds and removes the leftover files.
-    office.json("backup", "--to", str(target))
-    assert office.json("backup", "--check", str(target))["parts"] == PARTS
+    installation.json("backup", "--to", str(target))
+    assert installation.json("backup", "--check", str(target))["parts"] == PARTS
     assert listing(tmp_path) == [BACKUP]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("point", RESTORE_POINTS)
-def test_a_restore_that_is_killed_is_finished_by_the_next(
-    tmp_path: Path, postgres: Postgres, filled: tuple[Office, dict[str, str]], backup: Path, point: str, kind: str  # noqa: F811
+def test_killed_restore_is_completed_by_next_restore(
+    tmp_path: Path, postgres: Postgres, filled_installation: tuple[Installation, dict[str, str]], backup: Path,  # noqa: F811
+    point: str, kind: str,
 ) -> None:
-    office, _ = filled
-    new = fresh(tmp_path, kind, postgres)
+    installation, _ = filled_installation
+    new = empty_installation(tmp_path, kind, postgres)
     new.run("restore", "--from", str(backup), PLANTLAKE_FAILPOINT=point).expect(KILLED)
-    shown = new.json("org", "list")
+    organisations = new.json("org", "list")
     is_committed = RESTORE_POINTS.index(point) >= RESTORE_POINTS.index("restore-after-commit")
-    assert len(shown) == (2 if is_committed else 0)
+    assert len(organisations) == (2 if is_committed else 0)
     restored = new.json("restore", "--from", str(backup))["restored"]
     assert restored["database"] == ("was_there" if is_committed else "restored")
-    assert content(new.database) == content(office.database)
-    assert files(tmp_path) == files(office.folder)
+    assert database_rows(new.database) == database_rows(installation.database)
+    assert files(tmp_path) == files(installation.folder)
     assert not [path for path in listing(tmp_path) if ".restore-" in path]
 
 
 # ---- damaged backups and unusable paths
 
 
-def changed(backup: Path, target: Path, change) -> Path:  # noqa: ANN001
+def modified_backup(backup: Path, target: Path, change) -> Path:  # noqa: ANN001
     """Returns a copy of a backup with changed members and matching digests."""
     with pa.input_stream(str(backup), compression="zstd") as stream:
         archive = tarfile.open(fileobj=io.BytesIO(stream.read()))
@@ -433,56 +457,60 @@ def changed(backup: Path, target: Path, change) -> Path:  # noqa: ANN001
     return target
 
 
-def fails_and_leaves_nothing(new: Office, backup: Path, says: str) -> None:
+def assert_check_and_restore_fail(new: Installation, backup: Path, says: str) -> None:
+    """Checks that checking and restoring the backup fail with this error and write nothing."""
     before = listing(new.folder)
     for command in (["backup", "--check", str(backup)], ["restore", "--from", str(backup)]):
-        new.fails(*command, says=says)
+        new.fails(*command, error=says)
         assert listing(new.folder) == before
 
 
-def test_a_damaged_backup_is_refused_as_a_whole(tmp_path: Path, backup: Path) -> None:
-    new, whole = fresh(tmp_path / "new"), backup.read_bytes()
+def test_restore_of_damaged_backup_writes_nothing(tmp_path: Path, backup: Path) -> None:
+    new, original = empty_installation(tmp_path / "new"), backup.read_bytes()
     bad = tmp_path / "bad"
-    for at in (0, 3, 4, 100, len(whole) // 2, len(whole) - 1):
-        bad.write_bytes(whole[:at])
-        fails_and_leaves_nothing(new, bad, "is not a backup" if at < 4 else "damaged or truncated")
-    for at in (len(whole) // 3, len(whole) // 2, len(whole) - 2):
-        bad.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        fails_and_leaves_nothing(new, bad, "damaged or truncated")
+    for at in (0, 3, 4, 100, len(original) // 2, len(original) - 1):
+        bad.write_bytes(original[:at])
+        assert_check_and_restore_fail(new, bad, "is not a backup" if at < 4 else "damaged or truncated")
+    for at in (len(original) // 3, len(original) // 2, len(original) - 2):
+        bad.write_bytes(original[:at] + bytes([original[at] ^ 1]) + original[at + 1 :])
+        assert_check_and_restore_fail(new, bad, "damaged or truncated")
     bad.write_text("not a backup")
-    fails_and_leaves_nothing(new, bad, "is not a backup made by `plantlake backup`")
-    fails_and_leaves_nothing(new, tmp_path / "nothing", f"cannot read {tmp_path / 'nothing'}")
-    fails_and_leaves_nothing(new, tmp_path, f"cannot read {tmp_path}")
+    assert_check_and_restore_fail(new, bad, "is not a backup made by `plantlake backup`")
+    assert_check_and_restore_fail(new, tmp_path / "nothing", f"cannot read {tmp_path / 'nothing'}")
+    assert_check_and_restore_fail(new, tmp_path, f"cannot read {tmp_path}")
 
 
-def test_a_backup_that_somebody_else_made_is_refused(tmp_path: Path, backup: Path) -> None:
-    new, bad = fresh(tmp_path / "new"), tmp_path / "bad"
+def test_restore_of_foreign_backup_writes_nothing(tmp_path: Path, backup: Path) -> None:
+    new, bad = empty_installation(tmp_path / "new"), tmp_path / "bad"
 
-    def later(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    def newer_format(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         head = json.loads(members[0][1]) | {"format": 2, "program": "7.0.0"}
         return [(members[0][0], json.dumps(head).encode()), *members[1:]]
 
-    fails_and_leaves_nothing(new, changed(backup, bad, later), "was made by plantlake 7.0.0, in format 2")
+    assert_check_and_restore_fail(new, modified_backup(backup, bad, newer_format), "was made by plantlake 7.0.0, in format 2")
     for name in ("catalog/../../../escaped", "/tmp/escaped", "keys/.hidden/x"):
-        fails_and_leaves_nothing(new, changed(backup, bad, lambda members, name=name: [*members, (name, b"x")]), "invalid name")
-    fails_and_leaves_nothing(new, changed(backup, bad, lambda members: [*members, ("elsewhere/x", b"x")]), "belongs to no known part")
+        made = modified_backup(backup, bad, lambda members, name=name: [*members, (name, b"x")])
+        assert_check_and_restore_fail(new, made, "invalid name")
+    made = modified_backup(backup, bad, lambda members: [*members, ("elsewhere/x", b"x")])
+    assert_check_and_restore_fail(new, made, "belongs to no known part")
     assert not list(tmp_path.rglob("escaped"))
 
 
-def restore_fails(new: Office, backup: Path, says: str) -> None:
+def assert_restore_fails(new: Installation, backup: Path, says: str) -> None:
+    """Checks that restoring the backup fails with this error and writes nothing."""
     before = listing(new.folder)
-    new.fails("restore", "--from", str(backup), says=says)
+    new.fails("restore", "--from", str(backup), error=says)
     assert listing(new.folder) == before
 
 
-def test_rows_that_do_not_fit_are_refused_with_the_rest(tmp_path: Path, backup: Path) -> None:
-    new, bad = fresh(tmp_path / "new"), tmp_path / "bad"
+def test_restore_with_invalid_row_writes_nothing(tmp_path: Path, backup: Path) -> None:
+    new, bad = empty_installation(tmp_path / "new"), tmp_path / "bad"
 
     def replace(table: str, old: bytes, with_: bytes):  # noqa: ANN202
         member = f"database/{table}/000001.jsonl"
         return lambda members: [(name, data.replace(old, with_, 1) if name == member else data) for name, data in members]
 
-    def schema(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    def newer_schema(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         head = json.loads(members[0][1]) | {"database": {"kind": "sqlite", "schema": 99}}
         return [(members[0][0], json.dumps(head).encode()), *members[1:]]
 
@@ -494,49 +522,53 @@ def test_rows_that_do_not_fit_are_refused_with_the_rest(tmp_path: Path, backup: 
         (replace("usage_totals", b"\n", b"\n\n"), "differ from the backup"),
         (lambda members: [pair for pair in members if "/users/" not in pair[0]], "the organisation database failed"),
         (lambda members: [*members, ("database/nonsense/000001.jsonl", b"[]\n")], "there is no such table"),
-        (schema, "was made by a later version of plantlake"),
+        (newer_schema, "was made by a later version of plantlake"),
     ]:
-        restore_fails(new, changed(backup, bad, change), says)
+        assert_restore_fails(new, modified_backup(backup, bad, change), says)
 
 
-def limited(office: Office, *args: str, **more) -> Finished:
-    """Runs plantlake with the office's settings and the given process limits."""
-    return harness.run(list(args), office.settings, office.folder, **more)
+def run_limited(installation: Installation, *args: str, **more) -> Finished:
+    """Runs plantlake with the installation's settings and these process options."""
+    return harness.run(list(args), installation.settings, installation.folder, **more)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
-    office, _ = filled
+def test_backup_and_restore_on_full_disk_leave_existing_files(
+    tmp_path: Path, filled_installation: tuple[Installation, dict[str, str]], backup: Path
+) -> None:
+    installation, _ = filled_installation
     target = tmp_path / BACKUP
-    full = limited(office, "backup", "--to", str(target), **small_disk(SHORT)).expect(FAILURE)
+    full = run_limited(installation, "backup", "--to", str(target), **small_disk(FILE_LIMIT_BYTES)).expect(FAILURE)
     assert f"cannot write {target}" in full.err and "File too large" in full.err
     assert listing(tmp_path) == []
-    office.json("backup", "--to", str(target), "--only", "catalog")
+    installation.json("backup", "--to", str(target), "--only", "catalog")
     old = target.read_bytes()
-    limited(office, "backup", "--to", str(target), **small_disk(SHORT)).expect(FAILURE)
+    run_limited(installation, "backup", "--to", str(target), **small_disk(FILE_LIMIT_BYTES)).expect(FAILURE)
     assert target.read_bytes() == old and listing(tmp_path) == [BACKUP]
-    new = fresh(tmp_path / "new")
-    for most in (100, 100_000, 1_000_000):
-        limited(new, "restore", "--from", str(backup), **small_disk(most)).expect(FAILURE)
+    new = empty_installation(tmp_path / "new")
+    for max_bytes in (100, 100_000, 1_000_000):
+        run_limited(new, "restore", "--from", str(backup), **small_disk(max_bytes)).expect(FAILURE)
         assert listing(new.folder) == []
     new.json("restore", "--from", str(backup))
-    assert content(new.database) == content(office.database)
+    assert database_rows(new.database) == database_rows(installation.database)
 
 
-# Smaller than a backup, but large enough for SQLite to read.
-SHORT = 40_000
+# A limit smaller than a backup, but large enough for SQLite to read.
+FILE_LIMIT_BYTES = 40_000
 
 
-def somebody_else() -> dict:
+def unprivileged_user() -> dict:
     """Returns process options for an unprivileged user, if this process is root."""
     return {"user": 65_534, "group": 65_534, "extra_groups": []} if os.getuid() == 0 else {}
 
 
-def test_a_place_that_may_not_be_written_is_named(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
-    office, _ = filled
+def test_backup_and_restore_without_permission_name_the_path(
+    tmp_path: Path, filled_installation: tuple[Installation, dict[str, str]], backup: Path
+) -> None:
+    installation, _ = filled_installation
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
-    new = fresh(locked)
+    new = empty_installation(locked)
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o055)
@@ -545,23 +577,23 @@ def test_a_place_that_may_not_be_written_is_named(tmp_path: Path, filled: tuple[
     readable.chmod(0o644)
     program = tmp_path / "plantlake"
     shutil.copy(harness.binary(), program)
-    refused = limited(new, "restore", "--from", str(readable), program=program, **somebody_else()).expect(FAILURE)
+    refused = run_limited(new, "restore", "--from", str(readable), program=program, **unprivileged_user()).expect(FAILURE)
     assert "ermission denied" in refused.err and "cannot " in refused.err
-    refused = limited(
-        new, "backup", "--to", str(locked / "x"), "--only", "catalog", program=program, **somebody_else()
+    refused = run_limited(
+        new, "backup", "--to", str(locked / "x"), "--only", "catalog", program=program, **unprivileged_user()
     ).expect(FAILURE)
     assert f"cannot write {locked / 'x'}" in refused.err and "ermission denied" in refused.err
     locked.chmod(0o755)
     assert listing(locked) == []
-    # Missing folders, a folder, and a file that is no backup.
-    office.fails("backup", "--to", str(tmp_path / "no/where"), says="cannot write ")
-    office.fails("backup", "--to", str(tmp_path), says="cannot read ")
+    # Targets in a missing folder, a folder, and a file that is not a backup.
+    installation.fails("backup", "--to", str(tmp_path / "no/where"), error="cannot write ")
+    installation.fails("backup", "--to", str(tmp_path), error="cannot read ")
     (tmp_path / "accounts.xls").write_text("precious")
-    office.fails("backup", "--to", str(tmp_path / "accounts.xls"), says="is not a readable backup")
+    installation.fails("backup", "--to", str(tmp_path / "accounts.xls"), error="is not a readable backup")
     assert (tmp_path / "accounts.xls").read_text() == "precious"
 
 
-def test_it_can_be_listed_by_tar(backup: Path) -> None:
+def test_tar_lists_backup(backup: Path) -> None:
     if shutil.which("zstd") is None:
         pytest.skip("no zstd program")
     done = subprocess.run(["tar", "--zstd", "-tf", str(backup)], capture_output=True, text=True, timeout=60)

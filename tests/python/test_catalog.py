@@ -1,4 +1,4 @@
-"""The catalog: its tables, checked with pandas; damaged files; and reloading after changes."""
+"""Tests of the catalog: its tables, checked with pandas; damaged files; and reloading after changes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ import harness
 from harness import FAILURE, OK, LocalLake
 
 SIMULATE = ["simulate", "--assets", "20", "--days", "2", "--start", "2024-05-01", "--interval", "60s", "--seed", "11"]
-# The requirement is a few seconds; the machine may be busy with other tests.
-SOON = 20
+# Seconds until a change must be reported. The requirement is a few seconds; the machine may be busy with other tests.
+EVENT_TIMEOUT = 20
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +35,36 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> LocalLake:
     return plant
 
 
-def catalog_of(plant: LocalLake) -> Path:
+def catalog_folder(plant: LocalLake) -> Path:
     return plant.folder / "catalog"
 
 
-def assets_of(plant: LocalLake) -> pd.DataFrame:
+def assets_file(plant: LocalLake) -> pd.DataFrame:
     """Returns `assets.json`, read by pandas."""
-    entries = json.loads((catalog_of(plant) / "assets.json").read_text())
+    entries = json.loads((catalog_folder(plant) / "assets.json").read_text())
     return pd.DataFrame(entries)
 
 
-def edges_of(plant: LocalLake) -> pd.DataFrame:
-    graph = json.loads((catalog_of(plant) / "graph.json").read_text())
+def edges_file(plant: LocalLake) -> pd.DataFrame:
+    """Returns the edges of `graph.json`."""
+    graph = json.loads((catalog_folder(plant) / "graph.json").read_text())
     return pd.DataFrame(graph["edges"])
 
 
 @pytest.fixture
 def folder(plant: LocalLake, tmp_path: Path) -> Path:
-    """A copy of the plant's catalog, which tests damage."""
-    return Path(shutil.copytree(catalog_of(plant), tmp_path / "catalog"))
+    """A copy of the plant's catalog, which tests change."""
+    return Path(shutil.copytree(catalog_folder(plant), tmp_path / "catalog"))
 
 
-def ask(plant: LocalLake, folder: Path, sql: str) -> harness.Finished:
+def query_with_catalog(plant: LocalLake, folder: Path, sql: str) -> harness.Finished:
     """Runs a query with the catalog in `folder`."""
     return harness.run(
         ["--lake", plant.url, "--state", str(plant.state), "--catalog", str(folder), "query", sql, "--format", "parquet"]
     )
 
 
-def frame(finished: harness.Finished) -> pd.DataFrame:
+def to_frame(finished: harness.Finished) -> pd.DataFrame:
     return pq.read_table(io.BytesIO(finished.expect(OK).out)).to_pandas()
 
 
@@ -81,21 +82,21 @@ def write(folder: Path, name: str, value: object) -> None:
 # ---- tables
 
 
-def test_the_assets_are_a_table(plant: LocalLake) -> None:
-    expected = assets_of(plant)
+def test_assets_table_equals_catalog_file(plant: LocalLake) -> None:
+    expected = assets_file(plant)
     actual = plant.query("SELECT * FROM assets")
     assert list(actual.columns) == ["id", "name", "type", "location", "specifications"]
     actual["specifications"] = actual["specifications"].map(json.loads)
     pd.testing.assert_frame_equal(actual, expected[list(actual.columns)], check_dtype=False)
 
 
-def test_the_edges_are_a_table(plant: LocalLake) -> None:
+def test_edges_table_equals_graph_file(plant: LocalLake) -> None:
     actual = plant.query("SELECT * FROM asset_edges")
-    pd.testing.assert_frame_equal(actual, edges_of(plant)[["source", "target", "relation"]], check_dtype=False)
+    pd.testing.assert_frame_equal(actual, edges_file(plant)[["source", "target", "relation"]], check_dtype=False)
     assert len(actual) > 20
 
 
-def test_averages_join_assets_and_edges_as_in_pandas(plant: LocalLake) -> None:
+def test_join_of_averages_assets_and_edges_equals_pandas(plant: LocalLake) -> None:
     actual = plant.query(
         """
         SELECT equipment.name, sensor.type, count(*) AS days, avg(d.value) AS mean, sum(d.count) AS readings
@@ -106,8 +107,8 @@ def test_averages_join_assets_and_edges_as_in_pandas(plant: LocalLake) -> None:
         GROUP BY equipment.name, sensor.type ORDER BY equipment.name, sensor.type
         """
     )
-    assets = assets_of(plant)[["id", "name", "type"]]
-    edges = edges_of(plant)
+    assets = assets_file(plant)[["id", "name", "type"]]
+    edges = edges_file(plant)
     joined = (
         plant.table("data_d")
         .merge(assets, left_on="asset_id", right_on="id")
@@ -125,40 +126,46 @@ def test_averages_join_assets_and_edges_as_in_pandas(plant: LocalLake) -> None:
     pd.testing.assert_frame_equal(actual, expected, check_dtype=False, rtol=1e-12)
 
 
-def test_the_example_of_the_help_works(plant: LocalLake) -> None:
+def test_query_help_example_returns_rows(plant: LocalLake) -> None:
     shown = plant.run("query", "--help").expect(OK).text
     assert "JOIN assets a" in shown
     start = shown.index("SELECT a.name")
     sql = shown[start : shown.index('"', start)].replace("d.timestamp >=", "d.timestamp <")
     sql = sql.replace("'pressure sensor'", "'temperature sensor'").replace("'%Unit 100%'", "'%'")
-    sensors = assets_of(plant).query("type == 'temperature sensor'")
+    sensors = assets_file(plant).query("type == 'temperature sensor'")
     assert set(plant.query(sql)["name"]) == set(sensors["name"])
 
 
-def test_a_catalog_of_100000_assets_is_all_there(plant: LocalLake, tmp_path: Path) -> None:
+def test_catalog_of_100000_assets_is_complete(plant: LocalLake, tmp_path: Path) -> None:
     count = 100_000
     ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(count)]
     assets = [
-        {"id": id, "name": f"T-{i} Füllstand", "type": f"type {i % 7}", "location": f"Works {i % 3} / Unit {i % 100}", "specifications": {"n": i}}
+        {
+            "id": id, "name": f"T-{i} Füllstand", "type": f"type {i % 7}", "location": f"Works {i % 3} / Unit {i % 100}",
+            "specifications": {"n": i},
+        }
         for i, id in enumerate(ids)
-    ]
+    ]  # fmt: skip
     write(tmp_path, "assets.json", assets)
     write(tmp_path, "graph.json", {
         "nodes": [{"id": asset["id"], "kind": "sensor", "name": asset["name"]} for asset in assets],
         "edges": [{"source": a, "target": b, "relation": "flows_to"} for a, b in zip(ids, ids[1:])],
     })
     assert check(tmp_path, "--json").expect(OK).json["assets"] == count
-    actual = frame(ask(plant, tmp_path, "SELECT type, count(*) AS n, max(name) AS last FROM assets GROUP BY type ORDER BY type"))
+    sql = "SELECT type, count(*) AS n, max(name) AS last FROM assets GROUP BY type ORDER BY type"
+    actual = to_frame(query_with_catalog(plant, tmp_path, sql))
     expected = pd.DataFrame(assets).groupby("type").agg(n=("name", "size"), last=("name", "max")).reset_index()
     pd.testing.assert_frame_equal(actual, expected, check_dtype=False)
-    linked = frame(ask(plant, tmp_path, "SELECT count(*) AS n FROM assets a JOIN asset_edges e ON a.id = e.source JOIN assets b ON b.id = e.target"))
+    sql = "SELECT count(*) AS n FROM assets a JOIN asset_edges e ON a.id = e.source JOIN assets b ON b.id = e.target"
+    linked = to_frame(query_with_catalog(plant, tmp_path, sql))
     assert linked["n"].item() == count - 1
 
 
 # ---- damage
 
 
-def damaged(folder: Path, change: Callable[[list, dict, dict], None]) -> None:
+def rewrite_catalog(folder: Path, change: Callable[[list, dict, dict], None]) -> None:
+    """Applies a change to the contents of the three files."""
     names = ["assets.json", "id2assets.json", "graph.json"]
     values = [json.loads((folder / name).read_text()) for name in names]
     change(*values)
@@ -167,48 +174,51 @@ def damaged(folder: Path, change: Callable[[list, dict, dict], None]) -> None:
 
 
 DAMAGE = {
-    "a wrong type": (lambda a, b, g: a[2].update(name=17), "assets.json", 3, "name"),
-    "a missing field": (lambda a, b, g: a[5].pop("type"), "assets.json", 6, "type"),
-    "a range upside down": (lambda a, b, g: a[-1]["specifications"].update(range_low=9, range_high=1), "assets.json", None, "specifications.range_low"),
-    "a malformed id": (lambda a, b, g: a[4].update(id="TT-101"), "assets.json", 5, "id"),
-    "a repeated id": (lambda a, b, g: a.append(dict(a[3])), "assets.json", None, "id"),
-    "an unknown source": (lambda a, b, g: g["edges"][7].update(source=str(uuid.uuid4())), "graph.json", 8, "source"),
-    "an unknown node": (lambda a, b, g: g["nodes"][9].update(id=str(uuid.uuid4())), "graph.json", 10, "id"),
-    "no relation": (lambda a, b, g: g["edges"][1].pop("relation"), "graph.json", 2, "relation"),
-    "another name by id": (lambda a, b, g: next(iter(b.values())).update(name="x"), "id2assets.json", 1, "name"),
-}
+    "wrong type": (lambda a, b, g: a[2].update(name=17), "assets.json", 3, "name"),
+    "missing field": (lambda a, b, g: a[5].pop("type"), "assets.json", 6, "type"),
+    "reversed range": (
+        lambda a, b, g: a[-1]["specifications"].update(range_low=9, range_high=1),
+        "assets.json", None, "specifications.range_low",
+    ),
+    "malformed id": (lambda a, b, g: a[4].update(id="TT-101"), "assets.json", 5, "id"),
+    "repeated id": (lambda a, b, g: a.append(dict(a[3])), "assets.json", None, "id"),
+    "unknown source": (lambda a, b, g: g["edges"][7].update(source=str(uuid.uuid4())), "graph.json", 8, "source"),
+    "unknown node": (lambda a, b, g: g["nodes"][9].update(id=str(uuid.uuid4())), "graph.json", 10, "id"),
+    "missing relation": (lambda a, b, g: g["edges"][1].pop("relation"), "graph.json", 2, "relation"),
+    "different name by id": (lambda a, b, g: next(iter(b.values())).update(name="x"), "id2assets.json", 1, "name"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_mistake_is_named_with_file_entry_and_field(plant: LocalLake, folder: Path, damage: str) -> None:
+def test_catalog_error_names_file_entry_and_field(plant: LocalLake, folder: Path, damage: str) -> None:
     change, file, entry, field = DAMAGE[damage]
-    damaged(folder, change)
+    rewrite_catalog(folder, change)
     finished = check(folder, "--json").expect(FAILURE)
     assert finished.json["valid"] is False
     found = [problem for problem in finished.json["problems"] if problem["file"].endswith(f"/{file}")]
     assert any(problem["field"] == field and entry in (None, problem["entry"]) for problem in found), str(finished)
 
-    people = check(folder).expect(FAILURE)
-    assert f"{file}, " in people.text and f"field {field}: " in people.text, str(people)
-    assert "never put in force" in people.err
+    printed = check(folder).expect(FAILURE)
+    assert f"{file}, " in printed.text and f"field {field}: " in printed.text, str(printed)
+    assert "never put in force" in printed.err
 
     # Queries on the catalog report the same error, and other queries work.
-    refused = ask(plant, folder, "SELECT count(*) FROM assets").expect(FAILURE)
+    refused = query_with_catalog(plant, folder, "SELECT count(*) FROM assets").expect(FAILURE)
     assert file in refused.err and field in refused.err and "External error" not in refused.err, str(refused)
-    assert frame(ask(plant, folder, "SELECT count(*) AS n FROM data_h"))["n"].item() > 0
+    assert to_frame(query_with_catalog(plant, folder, "SELECT count(*) AS n FROM data_h"))["n"].item() > 0
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1,", "\x00", "null", '{"a": 1}', "[" * 10_000])
-def test_what_is_no_catalog_is_refused(folder: Path, text: str) -> None:
+def test_invalid_catalog_file_is_refused(folder: Path, text: str) -> None:
     (folder / "assets.json").write_text(text)
     finished = check(folder).expect(FAILURE)
     assert "assets.json" in finished.text and "panicked" not in finished.err, str(finished)
 
 
-def test_without_a_catalog_the_averages_are_still_answered(plant: LocalLake, tmp_path: Path) -> None:
-    refused = ask(plant, tmp_path / "none", "SELECT * FROM assets").expect(FAILURE)
+def test_query_of_averages_without_catalog_succeeds(plant: LocalLake, tmp_path: Path) -> None:
+    refused = query_with_catalog(plant, tmp_path / "none", "SELECT * FROM assets").expect(FAILURE)
     assert "cannot read the catalog file" in refused.err and "assets.json" in refused.err, str(refused)
-    assert frame(ask(plant, tmp_path / "none", "SELECT count(*) AS n FROM data_d"))["n"].item() > 0
+    assert to_frame(query_with_catalog(plant, tmp_path / "none", "SELECT count(*) AS n FROM data_d"))["n"].item() > 0
     assert check(tmp_path / "none", "--json").expect(FAILURE).json["valid"] is False
 
 
@@ -229,7 +239,7 @@ class Watcher:
             self.lines.put(json.loads(line))
 
     def next(self) -> dict:
-        return self.lines.get(timeout=SOON)
+        return self.lines.get(timeout=EVENT_TIMEOUT)
 
     def is_silent(self, seconds: float) -> bool:
         time.sleep(seconds)
@@ -242,13 +252,13 @@ def watcher(folder: Path) -> Iterator[Watcher]:
     yield watcher
     watcher.process.terminate()
     try:
-        watcher.process.communicate(timeout=SOON)
+        watcher.process.communicate(timeout=EVENT_TIMEOUT)
     except subprocess.TimeoutExpired:
         watcher.process.kill()
         raise
 
 
-def test_a_change_is_live_and_a_mistake_leaves_the_last_good_one(folder: Path, watcher: Watcher) -> None:
+def test_catalog_watch_loads_changes_and_keeps_last_valid_version(folder: Path, watcher: Watcher) -> None:
     first = watcher.next()
     assert (first["version"], first["refused"]) == (1, None)
 
@@ -269,7 +279,7 @@ def test_a_change_is_live_and_a_mistake_leaves_the_last_good_one(folder: Path, w
     assert (third["version"], third["assets"]) == (2, first["assets"] + 1)
     [problem] = third["refused"]["problems"]
     assert (problem["entry"], problem["field"]) == (1, "target")
-    assert watcher.is_silent(4), "it is said once"
+    assert watcher.is_silent(4), "an error is reported more than once"
 
     write(folder, "graph.json", more["graph.json"])
     fourth = watcher.next()
@@ -284,7 +294,7 @@ def test_a_change_is_live_and_a_mistake_leaves_the_last_good_one(folder: Path, w
     assert (fifth["version"], fifth["assets"], fifth["refused"]) == (3, first["assets"], None)
 
 
-def test_a_catalog_must_be_right_at_the_start(folder: Path) -> None:
+def test_catalog_watch_with_invalid_catalog_fails_at_start(folder: Path) -> None:
     (folder / "assets.json").write_text("[{}]")
     finished = harness.run(["--catalog", str(folder), "catalog", "watch"]).expect(FAILURE)
     assert "entry 1" in finished.err, str(finished)

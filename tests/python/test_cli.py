@@ -1,4 +1,4 @@
-"""The commands of a first session: simulate, resample, status, query."""
+"""Tests of the commands of a first session: simulate, resample, status, query."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import compare
 import harness
 from harness import FAILURE, OK, USAGE, Lake, LocalLake
 from reference import RESOLUTIONS, RawFile, rollups
-from stories import Life, Put, Run
+from stories import LakeModel, Put, Run
 from writers import FileSpec
 
 SIMULATE = ["simulate", "--assets", "6", "--days", "3", "--start", "2024-03-30", "--interval", "60s", "--seed", "7"]
 
 
-def raw_of(lake: Lake) -> list[RawFile]:
+def read_raw_files(lake: Lake) -> list[RawFile]:
     """Returns the existing raw files, read by pyarrow."""
     times = lake.mtimes()
     return [
@@ -32,15 +32,15 @@ def raw_of(lake: Lake) -> list[RawFile]:
     ]
 
 
-def test_from_nothing_to_averages(lake: Lake) -> None:
+def test_first_session_produces_expected_averages(lake: Lake) -> None:
     lake.run(*SIMULATE).expect(OK)
-    raw = raw_of(lake)
+    raw = read_raw_files(lake)
     assert len({file.table["id"][0].as_py() for file in raw}) == 6
     expected = rollups(raw)
 
     published = lake.resample().expect(OK).json
     assert published["outcome"] == "published"
-    harness.is_expected(lake, expected)
+    harness.assert_expected(lake, expected)
     assert published["readings"]["used"] == expected.used
     assert {k: v for k, v in published["readings"]["left_out"].items() if v} == expected.left_out_by_reason
     dates = published["dates"]
@@ -50,14 +50,14 @@ def test_from_nothing_to_averages(lake: Lake) -> None:
     text = json.dumps(status.json)
     for name in RESOLUTIONS:
         assert name in text and str(len(expected.tables[name])) in text, str(status)
-    people = lake.run("status").expect(OK)
-    assert "data_min" in people.text, str(people)
+    printed = lake.run("status").expect(OK)
+    assert "data_min" in printed.text, str(printed)
 
     shown = lake.run("query", "SELECT * FROM data_h ORDER BY asset_id, timestamp LIMIT 5", "--format", "table").expect(OK)
     assert expected.tables["data_h"]["asset_id"].iloc[0] in shown.text and "stddev" in shown.text, str(shown)
 
 
-def test_a_simulation_is_the_same_for_the_same_seed(new_lake) -> None:
+def test_simulate_with_same_seed_writes_same_files(new_lake) -> None:
     first, second, third = new_lake(), new_lake(), new_lake()
     for lake in (first, second):
         lake.run(*SIMULATE).expect(OK)
@@ -71,64 +71,67 @@ def test_a_simulation_is_the_same_for_the_same_seed(new_lake) -> None:
 
 
 @pytest.fixture
-def filled(lake: Lake) -> Life:
-    life = Life(lake)
-    for step in [Put(0, FileSpec(rows=300, days=3, assets=(0, 1), fine=True)), Put(1, FileSpec(seed=1, day=3)), Run()]:
-        life.live(step)
-    return life
+def filled_model(lake: Lake) -> LakeModel:
+    """A lake with two raw files and one run."""
+    model = LakeModel(lake)
+    for step in [Put(0, FileSpec(rows=300, days=3, assets=(0, 1), edge_times=True)), Put(1, FileSpec(seed=1, day=3)), Run()]:
+        model.apply(step)
+    return model
 
 
-EVERYTHING = 'SELECT * FROM data_min ORDER BY asset_id, "timestamp"'
+ALL_MINUTES = 'SELECT * FROM data_min ORDER BY asset_id, "timestamp"'
 
 
 def as_reference(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows with the types of the reference."""
     frame = frame.copy()
     stamps = pd.to_datetime(frame["timestamp"], utc=True).astype("datetime64[us, UTC]")
     frame["timestamp"] = stamps.astype("int64")
     return frame.astype({"asset_id": object, "count": "int64", "stddev": "float64"})
 
 
-def test_query_csv(filled: Life) -> None:
-    out = filled.lake.run("query", EVERYTHING, "--format", "csv").expect(OK)
+def test_query_as_csv_equals_table(filled_model: LakeModel) -> None:
+    out = filled_model.lake.run("query", ALL_MINUTES, "--format", "csv").expect(OK)
     found = as_reference(pd.read_csv(io.StringIO(out.text), float_precision="round_trip"))
-    compare.same_bits("data_min", found, filled.lake.table("data_min"))
+    compare.same_bits("data_min", found, filled_model.lake.table("data_min"))
 
 
-def test_query_json(filled: Life) -> None:
-    out = filled.lake.run("query", EVERYTHING, "--format", "json").expect(OK)
+def test_query_as_json_equals_table(filled_model: LakeModel) -> None:
+    out = filled_model.lake.run("query", ALL_MINUTES, "--format", "json").expect(OK)
     found = pd.DataFrame([json.loads(line) for line in out.text.splitlines()])
     assert "stddev" in found.columns
-    compare.same_bits("data_min", as_reference(found), filled.lake.table("data_min"))
+    compare.same_bits("data_min", as_reference(found), filled_model.lake.table("data_min"))
 
 
-def test_query_parquet(filled: Life) -> None:
-    out = filled.lake.run("query", EVERYTHING, "--format", "parquet").expect(OK)
+def test_query_as_parquet_equals_table(filled_model: LakeModel) -> None:
+    out = filled_model.lake.run("query", ALL_MINUTES, "--format", "parquet").expect(OK)
     table = pq.read_table(io.BytesIO(out.out))
     assert table.schema.field("timestamp").type == pa.timestamp("us", "UTC")
-    compare.same_bits("data_min", as_reference(table.to_pandas()), filled.lake.table("data_min"))
+    compare.same_bits("data_min", as_reference(table.to_pandas()), filled_model.lake.table("data_min"))
 
 
 @pytest.mark.parametrize("format_", ["csv", "json", "parquet", "table"])
-def test_query_into_a_file(filled: Life, format_: str) -> None:
-    path = filled.lake.folder / f"answer.{format_}"
-    out = filled.lake.run("query", EVERYTHING, "--format", format_, "--output", str(path)).expect(OK)
+def test_query_with_output_writes_file(filled_model: LakeModel, format_: str) -> None:
+    path = filled_model.lake.folder / f"answer.{format_}"
+    out = filled_model.lake.run("query", ALL_MINUTES, "--format", format_, "--output", str(path)).expect(OK)
     assert out.out == b"" and path.stat().st_size > 0
     if format_ == "parquet":
-        compare.same_bits("data_min", as_reference(pd.read_parquet(path)), filled.lake.table("data_min"))
+        compare.same_bits("data_min", as_reference(pd.read_parquet(path)), filled_model.lake.table("data_min"))
 
 
-def test_query_from_standard_input(filled: Life) -> None:
-    lake = filled.lake
+def test_query_reads_sql_from_standard_input(filled_model: LakeModel) -> None:
+    lake = filled_model.lake
     command = [str(harness.binary()), *lake.args(["query", "-", "--format", "csv"])]
-    asked = subprocess.run(
-        command, input=b"SELECT count(*) AS n FROM data_d", env=harness.environment(lake.settings), capture_output=True, check=True
+    finished = subprocess.run(
+        command, input=b"SELECT count(*) AS n FROM data_d", env=harness.environment(lake.settings), capture_output=True,
+        check=True,
     )
-    assert asked.stdout.split() == [b"n", str(len(filled.settled.tables["data_d"])).encode()]
+    assert finished.stdout.split() == [b"n", str(len(filled_model.expected.tables["data_d"])).encode()]
 
 
 @pytest.mark.parametrize("format_", ["csv", "json", "parquet", "table"])
-def test_query_with_no_rows(filled: Life, format_: str) -> None:
-    out = filled.lake.run("query", "SELECT * FROM data_d WHERE \"count\" < 0", "--format", format_).expect(OK)
+def test_query_without_rows_succeeds(filled_model: LakeModel, format_: str) -> None:
+    out = filled_model.lake.run("query", "SELECT * FROM data_d WHERE \"count\" < 0", "--format", format_).expect(OK)
     if format_ == "parquet":
         assert pq.read_table(io.BytesIO(out.out)).num_rows == 0
     if format_ == "csv":
@@ -137,31 +140,31 @@ def test_query_with_no_rows(filled: Life, format_: str) -> None:
         assert out.out == b""
 
 
-def test_query_of_a_table_fits_the_terminal(filled: Life) -> None:
-    out = filled.lake.run("query", EVERYTHING, "--format", "table", settings={"COLUMNS": "80"}).expect(OK)
+def test_query_as_table_in_narrow_terminal_prints_rows(filled_model: LakeModel) -> None:
+    out = filled_model.lake.run("query", ALL_MINUTES, "--format", "table", settings={"COLUMNS": "80"}).expect(OK)
     assert len(out.text.splitlines()) > 3
 
 
-def test_query_by_partition_and_by_time(filled: Life) -> None:
-    table = filled.settled.tables["data_min"]
+def test_query_by_partition_or_time_returns_same_rows(filled_model: LakeModel) -> None:
+    table = filled_model.expected.tables["data_min"]
     day = 1_704_067_200_000_000
-    due = int(table[(table["timestamp"] >= day) & (table["timestamp"] < day + 86_400_000_000)]["count"].sum())
-    assert due > 0
+    expected = int(table[(table["timestamp"] >= day) & (table["timestamp"] < day + 86_400_000_000)]["count"].sum())
+    assert expected > 0
     for condition in [
         "date = DATE '2024-01-01'",
         "\"timestamp\" >= '2024-01-01T00:00:00Z' AND \"timestamp\" < '2024-01-02T00:00:00Z'",
     ]:
-        found = filled.lake.query(f'SELECT sum("count") AS n FROM data_min WHERE {condition}')
-        assert int(found["n"].iloc[0]) == due, condition
-    months = filled.lake.query('SELECT month, sum("count") AS n FROM data_h GROUP BY month ORDER BY month')
+        found = filled_model.lake.query(f'SELECT sum("count") AS n FROM data_min WHERE {condition}')
+        assert int(found["n"].iloc[0]) == expected, condition
+    months = filled_model.lake.query('SELECT month, sum("count") AS n FROM data_h GROUP BY month ORDER BY month')
     assert list(months["month"])[:2] == ["2023-12", "2024-01"]
-    years = filled.lake.query("SELECT DISTINCT year FROM data_d ORDER BY year")
+    years = filled_model.lake.query("SELECT DISTINCT year FROM data_d ORDER BY year")
     assert list(years["year"]) == [2023, 2024]
 
 
-def test_query_sees_what_is_published_alone(filled: Life) -> None:
+def test_query_reads_published_version_only(filled_model: LakeModel) -> None:
     """Commits by other writers, or by an unfinished run, are not visible."""
-    lake = filled.lake
+    lake = filled_model.lake
     before = lake.query('SELECT sum("count") AS n FROM data_min')["n"].iloc[0]
     lake.delta("data_min").delete()
     assert len(lake.table("data_min")) == 0
@@ -189,8 +192,8 @@ WRITES = [
 
 
 @pytest.mark.parametrize("sql", WRITES)
-def test_writing_by_query_is_refused(filled: Life, sql: str) -> None:
-    lake = filled.lake
+def test_query_that_writes_is_refused(filled_model: LakeModel, sql: str) -> None:
+    lake = filled_model.lake
     before = lake.snapshot()
     files = {path for path in lake.folder.rglob("*") if "state" not in path.parts}
     finished = lake.run("query", sql.format(folder=lake.folder)).expect(FAILURE, USAGE)
@@ -199,11 +202,11 @@ def test_writing_by_query_is_refused(filled: Life, sql: str) -> None:
     assert {path for path in lake.folder.rglob("*") if "state" not in path.parts} == files, f"files appeared\n{finished}"
 
 
-def test_other_files_cannot_be_queried(filled: Life) -> None:
-    secret = filled.lake.folder / "secret.csv"
+def test_query_of_other_files_is_refused(filled_model: LakeModel) -> None:
+    secret = filled_model.lake.folder / "secret.csv"
     secret.write_text("word\nswordfish\n")
     for sql in [f"SELECT * FROM '{secret}'", f"SELECT * FROM \"{secret}\"", f"SELECT * FROM read_csv('{secret}')"]:
-        finished = filled.lake.run("query", sql).expect(FAILURE, USAGE)
+        finished = filled_model.lake.run("query", sql).expect(FAILURE, USAGE)
         assert "swordfish" not in finished.text + finished.err, str(finished)
 
 
@@ -217,47 +220,47 @@ def test_other_files_cannot_be_queried(filled: Life) -> None:
         ("", "nothing"),
     ],
 )
-def test_wrong_sql_is_explained(filled: Life, sql: str, says: str) -> None:
-    finished = filled.lake.run("query", sql).expect(FAILURE, USAGE)
+def test_query_with_invalid_sql_names_cause(filled_model: LakeModel, sql: str, says: str) -> None:
+    finished = filled_model.lake.run("query", sql).expect(FAILURE, USAGE)
     assert finished.err.strip() and says in finished.err, str(finished)
-    assert finished.out == b"", f"errors go to standard error\n{finished}"
+    assert finished.out == b"", f"standard output is not empty\n{finished}"
 
 
-def test_query_before_anything_is_published(lake: Lake) -> None:
+def test_query_without_publication_succeeds_or_suggests_resample(lake: Lake) -> None:
     finished = lake.run("query", "SELECT count(*) FROM data_min").expect(OK, FAILURE)
     if finished.code == FAILURE:
-        assert "resample" in finished.err, f"it should say what to do\n{finished}"
+        assert "resample" in finished.err, f"the error does not name the remedy\n{finished}"
 
 
-def test_status_before_anything_is_published(lake: Lake) -> None:
+def test_status_without_publication_succeeds(lake: Lake) -> None:
     lake.run("status").expect(OK)
     assert isinstance(lake.run("status", "--json").expect(OK).json, dict)
 
 
-def test_dry_run_writes_nothing(lake: Lake) -> None:
-    life = Life(lake)
-    life.live(Put(0, FileSpec(rows=100, days=2)))
-    life.live(Put(1, FileSpec(seed=1, rows=100, day=3)))
+def test_resample_dry_run_writes_nothing(lake: Lake) -> None:
+    model = LakeModel(lake)
+    model.apply(Put(0, FileSpec(rows=100, days=2)))
+    model.apply(Put(1, FileSpec(seed=1, rows=100, day=3)))
     before = lake.snapshot()
     finished = lake.resample("--dry-run").expect(OK)
     assert (finished.json["outcome"], finished.json["run"]) == ("dry_run", None), str(finished)
     assert finished.json["files"]["new"] == 2
     dates = finished.json["dates"]
     assert (dates["first"], dates["last"], dates["count"]) == ("2023-12-30", "2024-02-28", 3), str(finished)
-    people = lake.run("resample", "--dry-run").expect(OK)
-    assert "2023-12-30" in people.text + people.err, str(people)
+    printed = lake.run("resample", "--dry-run").expect(OK)
+    assert "2023-12-30" in printed.text + printed.err, str(printed)
     assert lake.snapshot() == before
-    life.run(Run())
+    model.run(Run())
 
 
-def test_what_a_run_says_of_itself(lake: Lake) -> None:
-    life = Life(lake)
+def test_resample_report_counts_files(lake: Lake) -> None:
+    model = LakeModel(lake)
     for step in [Put(0, FileSpec(rows=100)), Put(1, FileSpec(seed=1, day=1)), Put(2, FileSpec(seed=2, day=2)), Run()]:
-        life.live(step)
-    life.live(Put(3, FileSpec(seed=3, day=3)))
-    life.live(Put(1, FileSpec(seed=4, day=1), 1))
+        model.apply(step)
+    model.apply(Put(3, FileSpec(seed=3, day=3)))
+    model.apply(Put(1, FileSpec(seed=4, day=1), 1))
     lake.remove("a/b.parquet")
-    del life.files["a/b.parquet"]
+    del model.files["a/b.parquet"]
     report = lake.resample().expect(OK).json
     files = {key: report["files"][key] for key in ("new", "changed", "removed", "quarantined")}
     assert files == {"new": 1, "changed": 1, "removed": 1, "quarantined": 0}, report
@@ -267,7 +270,7 @@ def test_what_a_run_says_of_itself(lake: Lake) -> None:
 
 
 @pytest.mark.local_only
-def test_the_columns_may_have_other_names(lake: LocalLake) -> None:
+def test_resample_with_configured_column_names_reads_them(lake: LocalLake) -> None:
     """`jobs/resample.toml` sets the column names."""
     import writers
 
@@ -278,15 +281,15 @@ def test_the_columns_may_have_other_names(lake: LocalLake) -> None:
     (jobs / "resample.toml").write_text('[columns]\nid = "tag_id"\ntimestamp = "ts"\nvalue = "reading"\n')
     lake.resample(settings={"PLANTLAKE_JOBS": str(jobs)}).expect(OK)
     renamed = table.rename_columns(["id", "timestamp", "value"])
-    harness.is_expected(lake, rollups(lake.raw_files({"a.parquet": renamed})))
+    harness.assert_expected(lake, rollups(lake.raw_files({"a.parquet": renamed})))
 
 
-def test_usage_errors() -> None:
+def test_invalid_arguments_exit_with_usage_error() -> None:
     for args in (["resample", "--form", "2024-01-01"], ["nonsense"], ["query"], ["query", "SELECT 1", "--format", "xml"]):
         harness.run(args, cwd=Path("/")).expect(USAGE)
 
 
-def test_version_and_help() -> None:
+def test_version_and_help_are_printed() -> None:
     assert "plantlake" in harness.run(["--version"]).expect(OK).text
     text = harness.run(["resample", "--help"]).expect(OK).text
     for flag in ("--raw", "--full", "--from", "--to", "--dry-run", "--json"):

@@ -1,4 +1,4 @@
-"""Shells complete commands, flags and values."""
+"""Tests of shell completions of commands, flags and values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness import OK, USAGE
 pytestmark = pytest.mark.local_only
 
 
-def completed(line: str, folder: Path) -> set[str]:
+def bash_completions(line: str, folder: Path) -> set[str]:
     """Returns bash's completions of the last word of a line, by the function that the script registers."""
     words = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
@@ -38,25 +38,25 @@ def completed(line: str, folder: Path) -> set[str]:
     return set(done.stdout.split())
 
 
-def commands(*command: str) -> set[str]:
+def commands_in_help(*command: str) -> set[str]:
     """Returns the commands listed in the help."""
-    said = harness.run([*command, "--help"]).expect(OK).text
-    listed = re.search(r"^Commands:\n((?:  .*\n)+)", said, re.MULTILINE)
+    help_text = harness.run([*command, "--help"]).expect(OK).text
+    listed = re.search(r"^Commands:\n((?:  .*\n)+)", help_text, re.MULTILINE)
     return set(re.findall(r"^  ([a-z][a-z-]*)", listed[1], re.MULTILINE))
 
 
 def test_bash_completes_commands_flags_and_values(tmp_path: Path) -> None:
-    assert commands() <= completed("plantlake ", tmp_path)
-    assert {"resample", "restore"} == completed("plantlake res", tmp_path)
-    assert commands("usage") <= completed("plantlake usage ", tmp_path)
-    assert {"--to", "--check", "--only", "--json", "--config"} <= completed("plantlake backup --", tmp_path)
-    assert completed("plantlake completions z", tmp_path) == {"zsh"}
-    assert {"csv", "json", "parquet", "table"} <= completed("plantlake query x --format ", tmp_path)
+    assert commands_in_help() <= bash_completions("plantlake ", tmp_path)
+    assert {"resample", "restore"} == bash_completions("plantlake res", tmp_path)
+    assert commands_in_help("usage") <= bash_completions("plantlake usage ", tmp_path)
+    assert {"--to", "--check", "--only", "--json", "--config"} <= bash_completions("plantlake backup --", tmp_path)
+    assert bash_completions("plantlake completions z", tmp_path) == {"zsh"}
+    assert {"csv", "json", "parquet", "table"} <= bash_completions("plantlake query x --format ", tmp_path)
     (tmp_path / "old.tar.zst").touch()
-    assert "old.tar.zst" in completed("plantlake restore --from o", tmp_path)
+    assert "old.tar.zst" in bash_completions("plantlake restore --from o", tmp_path)
 
 
-def test_other_shells_have_theirs(tmp_path: Path) -> None:
+def test_completions_of_other_shells_are_valid(tmp_path: Path) -> None:
     for shell in ("zsh", "fish", "elvish", "powershell"):
         script = harness.run(["completions", shell], cwd=tmp_path).expect(OK).text
         assert "resample" in script and "organisations" in script.lower()
@@ -68,7 +68,7 @@ def test_other_shells_have_theirs(tmp_path: Path) -> None:
     assert "bash" in harness.run(["completions", "tcsh"], cwd=tmp_path).expect(USAGE).err
 
 
-def test_neither_settings_nor_a_lake_are_needed(tmp_path: Path) -> None:
+def test_completions_need_no_valid_settings(tmp_path: Path) -> None:
     (tmp_path / "plantlake.toml").write_text(json.dumps({"nonsense": 1}))
     harness.run(["config"], cwd=tmp_path).expect(USAGE)
     assert "complete" in harness.run(["completions", "bash"], cwd=tmp_path).expect(OK).text

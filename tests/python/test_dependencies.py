@@ -26,9 +26,9 @@ def packages() -> list[dict]:
     found: dict[str, dict] = {}
     for target in DENY["graph"]["targets"]:
         command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
-        assert made.returncode == 0, made.stderr.decode()
-        metadata = json.loads(made.stdout)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr.decode()
+        metadata = json.loads(done.stdout)
         used = {node["id"] for node in metadata["resolve"]["nodes"]}
         found |= {package["id"]: package for package in metadata["packages"] if package["id"] in used}
     assert len(found) > 300
@@ -36,14 +36,15 @@ def packages() -> list[dict]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
+    """Returns the numbers of a version, without pre-release and build."""
     return tuple(int(part) for part in re.split(r"[-+]", version)[0].split("."))
 
 
 def matches(spec: str, name: str, version: str) -> bool:
     """Whether `name`, `name@=1.2.3` or `name@<1.2.3` matches a package."""
-    wanted, _, bound = spec.partition("@")
-    if wanted != name or not bound:
-        return wanted == name
+    crate, _, bound = spec.partition("@")
+    if crate != name or not bound:
+        return crate == name
     if bound.startswith("="):
         return version.split("+")[0] == bound[1:].split("+")[0]
     assert bound.startswith("<") and not bound.startswith("<="), spec
@@ -84,7 +85,7 @@ def is_allowed(licence: str, allowed: set[str]) -> bool:
     return value
 
 
-def test_licence_expressions_are_read_as_spdx_means_them() -> None:
+def test_licence_expressions_follow_spdx() -> None:
     mit = {"MIT", "Apache-2.0 WITH LLVM-exception"}
     for text in ("MIT", "GPL-3.0 OR MIT", "GPL-3.0/MIT", "(GPL-3.0 OR MIT) AND MIT", "Apache-2.0 WITH LLVM-exception"):
         assert is_allowed(text, mit), text
@@ -92,7 +93,7 @@ def test_licence_expressions_are_read_as_spdx_means_them() -> None:
         assert not is_allowed(text, mit), text
 
 
-def test_version_bounds_are_compared_by_number() -> None:
+def test_version_bounds_compare_numerically() -> None:
     assert matches("time@<0.3.47", "time", "0.3.9") and not matches("time@<0.3.47", "time", "0.3.47")
     assert matches("toml@=0.7.5", "toml", "0.7.5+spec-1.1.0") and not matches("toml@=0.7.5", "toml", "0.7.50")
     assert matches("openssl-sys", "openssl-sys", "0.9.1") and not matches("openssl", "openssl-sys", "0.9.1")
@@ -106,12 +107,12 @@ def test_licences_are_allowed() -> None:
         for package in packages()
         if not is_allowed(package["license"] or "none", general | exceptions.get(package["name"], set()))
     ]
-    assert not wrong, f"add a licence to deny.toml, if it may be kept to: {wrong}"
+    assert not wrong, f"add these licences to deny.toml if the project can comply with them: {wrong}"
     unused = exceptions.keys() - {package["name"] for package in packages()}
-    assert not unused, f"take these exceptions out of deny.toml: {unused}"
+    assert not unused, f"remove these unused exceptions from deny.toml: {unused}"
 
 
-def test_sources_are_the_registry_alone() -> None:
+def test_all_packages_come_from_the_registry() -> None:
     sources = {package["source"] for package in packages()} - {None}
     assert len(sources) == 1 and all(source.startswith("registry+") for source in sources), sources
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
@@ -119,7 +120,7 @@ def test_sources_are_the_registry_alone() -> None:
     assert not without, without
 
 
-def test_duplicate_versions_are_those_that_are_declared() -> None:
+def test_duplicate_versions_are_declared() -> None:
     skips = [entry["crate"] for entry in DENY["bans"]["skip"]]
     kept: dict[str, set[str]] = {}
     for package in packages():
@@ -129,10 +130,10 @@ def test_duplicate_versions_are_those_that_are_declared() -> None:
     assert not twice, f"use one version of each, or declare the older one in deny.toml: {twice}"
     found = [(package["name"], package["version"]) for package in packages()]
     unused = [spec for spec in skips if not any(matches(spec, *one) for one in found)]
-    assert not unused, f"take these out of deny.toml, they are gone: {unused}"
+    assert not unused, f"remove these entries from deny.toml, no package matches them: {unused}"
 
 
-def test_versions_with_advisories_do_not_come_back() -> None:
+def test_banned_versions_are_absent() -> None:
     banned = [
         (package["name"], package["version"], entry["reason"])
         for package in packages()
@@ -142,17 +143,17 @@ def test_versions_with_advisories_do_not_come_back() -> None:
     assert not banned, banned
 
 
-def test_accepted_advisories_are_still_about_something_and_say_why() -> None:
+def test_accepted_advisories_apply_and_have_reasons() -> None:
     found = {(package["name"], package["version"]) for package in packages()}
     for entry in DENY["advisories"]["ignore"]:
         assert re.fullmatch(r"RUSTSEC-\d{4}-\d{4}", entry["id"]), entry
-        about, _, why = entry["reason"].partition(": ")
-        name, _, version = about.partition(" ")
-        assert (name, version) in found, f"take {entry['id']} out of deny.toml: {about} is gone"
-        assert len(why) > 40, entry
+        package, _, reason = entry["reason"].partition(": ")
+        name, _, version = package.partition(" ")
+        assert (name, version) in found, f"remove {entry['id']} from deny.toml: {package} is no longer used"
+        assert len(reason) > 40, entry
 
 
-def test_the_feature_that_makes_rand_unsound_is_off() -> None:
+def test_rand_0_7_has_log_feature_disabled() -> None:
     """deny.toml accepts RUSTSEC-2026-0097 because rand 0.7 without the feature `log` does not depend on the crate log."""
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     [old] = [package for package in locked if package["name"] == "rand" and package["version"].startswith("0.7.")]

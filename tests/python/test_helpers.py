@@ -16,21 +16,23 @@ import compare
 import reference
 import writers
 from reference import RawFile, readings, rollups
-from writers import FOOTER_DAMAGE, FileSpec, Made, damage, file_specs, make
+from writers import FOOTER_DAMAGE, FileSpec, WrittenFile, damage, file_specs, make
 
 
 @given(file_specs())
 @settings(deadline=None)
-def test_a_written_file_means_what_its_table_says(spec: FileSpec) -> None:
+def test_written_file_equals_its_table(spec: FileSpec) -> None:
     made = make(spec)
-    meant = readings(made.table)
-    written = readings(pq.read_table(io.BytesIO(made.data)))
-    assert meant.equals(written), f"{meant[~(meant == written).all(axis=1)]}\n{written[~(meant == written).all(axis=1)]}"
+    expected = readings(made.table)
+    actual = readings(pq.read_table(io.BytesIO(made.data)))
+    assert expected.equals(actual), (
+        f"{expected[~(expected == actual).all(axis=1)]}\n{actual[~(expected == actual).all(axis=1)]}"
+    )
 
 
 @given(file_specs())
 @settings(deadline=None, max_examples=30)
-def test_the_reference_agrees_with_exact_arithmetic(spec: FileSpec) -> None:
+def test_reference_equals_exact_arithmetic(spec: FileSpec) -> None:
     made = make(spec)
     latest: dict[tuple[str, int], float] = {}
     for asset, time, value, reason in readings(made.table).itertuples(index=False):
@@ -56,7 +58,8 @@ def test_the_reference_agrees_with_exact_arithmetic(spec: FileSpec) -> None:
                 assert isclose(row.stddev, sqrt(variance), rel_tol=1e-10, abs_tol=1e-10)
 
 
-def one(path: str, mtime: int, time: int, value: float | None) -> RawFile:
+def file_with_reading(path: str, mtime: int, time: int, value: float | None) -> RawFile:
+    """Returns a raw file with a single reading."""
     table = pa.table(
         {
             "id": pa.array([writers.ASSETS[0]]),
@@ -67,9 +70,9 @@ def one(path: str, mtime: int, time: int, value: float | None) -> RawFile:
     return RawFile(path, mtime, table)
 
 
-def test_the_last_file_wins_by_time_then_path_and_nulls_win_nothing() -> None:
-    older, newer = one("z.parquet", 1, 5, 1.0), one("a.parquet", 2, 5, 2.0)
-    tied, null = one("b.parquet", 2, 5, 3.0), one("c.parquet", 3, 5, None)
+def test_reference_prefers_last_file_and_ignores_nulls() -> None:
+    older, newer = file_with_reading("z.parquet", 1, 5, 1.0), file_with_reading("a.parquet", 2, 5, 2.0)
+    tied, null = file_with_reading("b.parquet", 2, 5, 3.0), file_with_reading("c.parquet", 3, 5, None)
     result = rollups([null, tied, older, newer])
     row = result.tables["data_min"].iloc[0]
     assert (row["count"], row["value"]) == (1, 3.0)
@@ -87,13 +90,13 @@ def test_the_last_file_wins_by_time_then_path_and_nulls_win_nothing() -> None:
         ("Asia/Kolkata", "2024-01-01T00:00", "2023-12-31T18:30"),
     ],
 )
-def test_local_times(zone: str, local: str, instant: str) -> None:
+def test_from_local_converts_ambiguous_and_skipped_times(zone: str, local: str, instant: str) -> None:
     micros = lambda text: int(np.datetime64(text, "us").astype(np.int64))  # noqa: E731
     assert reference.from_local(micros(local), zone) == micros(instant)
 
 
 @pytest.mark.parametrize("kind", FOOTER_DAMAGE)
-def test_damaged_files_cannot_be_used(kind: str) -> None:
+def test_damaged_file_is_unusable(kind: str) -> None:
     data = damage(make(FileSpec(rows=500)), kind)
     try:
         table = pq.read_table(io.BytesIO(data))
@@ -102,7 +105,7 @@ def test_damaged_files_cannot_be_used(kind: str) -> None:
     assert "value" not in table.column_names or table.schema.field("value").type == pa.string()
 
 
-def test_a_broken_page_is_met_only_by_reading_it() -> None:
+def test_broken_page_fails_only_when_read() -> None:
     made = make(FileSpec(rows=500))
     data = damage(made, "broken_page")
     file = pq.ParquetFile(io.BytesIO(data))
@@ -111,8 +114,8 @@ def test_a_broken_page_is_met_only_by_reading_it() -> None:
         file.read()
 
 
-def test_a_difference_is_shown_row_by_row() -> None:
-    made: Made = make(FileSpec(rows=30))
+def test_compare_shows_differing_rows() -> None:
+    made: WrittenFile = make(FileSpec(rows=30))
     expected = rollups([RawFile("a.parquet", 1, made.table)]).tables["data_min"]
     wrong = expected.copy()
     wrong.loc[3, "max"] += 1e-12 + abs(wrong.loc[3, "max"]) * 1e-15

@@ -1,4 +1,4 @@
-"""The tables are standard Delta tables: other engines read the same rows from them."""
+"""Tests that the tables are standard Delta tables, from which other engines read the same rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import compare
 from harness import OK, Lake
 from reference import COLUMNS, PARTITION, RESOLUTIONS, Expected
-from stories import Life, Put, Remove, Run
+from stories import LakeModel, Put, Remove, Run
 from writers import FileSpec
 
 pytestmark = pytest.mark.local_only
@@ -30,11 +30,11 @@ PARTITION_TYPES = {"data_min": pa.date32(), "data_h": pa.string(), "data_d": pa.
 
 
 @pytest.fixture
-def filled(lake: Lake) -> tuple[Lake, Expected]:
+def filled_lake(lake: Lake) -> tuple[Lake, Expected]:
     """A lake with replaced and removed files, so that its tables have tombstones."""
-    life = Life(lake)
+    model = LakeModel(lake)
     for step in [
-        Put(0, FileSpec(rows=900, days=3, assets=(0, 1, 2), fine=True)),
+        Put(0, FileSpec(rows=900, days=3, assets=(0, 1, 2), edge_times=True)),
         Put(1, FileSpec(seed=1, rows=300, day=3, days=2)),
         Run(),
         Put(1, FileSpec(seed=2, rows=300, day=4, days=1, assets=(3,)), 1),
@@ -44,11 +44,12 @@ def filled(lake: Lake) -> tuple[Lake, Expected]:
         Put(3, FileSpec(seed=4, rows=10, day=6, pace="sparse", assets=(0, 1, 2))),
         Run(),
     ]:
-        life.live(step)
-    return lake, life.settled
+        model.apply(step)
+    return lake, model.expected
 
 
-def in_our_form(arrow: pa.Table) -> pd.DataFrame:
+def to_reference_form(arrow: pa.Table) -> pd.DataFrame:
+    """Returns the rows with the columns and types of the reference."""
     arrow = arrow.set_column(
         arrow.column_names.index("timestamp"), "timestamp", arrow["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     )
@@ -58,27 +59,27 @@ def in_our_form(arrow: pa.Table) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", RESOLUTIONS)
 class TestEngines:
-    def test_deltalake_as_a_dataset(self, filled: tuple[Lake, Expected], name: str) -> None:
-        lake, expected = filled
+    def test_deltalake_dataset_reads_same_rows(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled_lake
         table = lake.delta(name)
         dataset = table.to_pyarrow_dataset()
-        compare.same_as_reference(name, in_our_form(dataset.to_table()), expected.tables[name])
+        compare.same_as_reference(name, to_reference_form(dataset.to_table()), expected.tables[name])
         # With a filter, the reader skips files and row groups by their statistics.
         asset = expected.tables[name]["asset_id"].iloc[0]
-        found = in_our_form(dataset.to_table(filter=(ds.field("asset_id") == asset)))
-        due = expected.tables[name].query("asset_id == @asset").reset_index(drop=True)
-        compare.same_as_reference(name, found, due)
+        found = to_reference_form(dataset.to_table(filter=(ds.field("asset_id") == asset)))
+        expected_rows = expected.tables[name].query("asset_id == @asset").reset_index(drop=True)
+        compare.same_as_reference(name, found, expected_rows)
 
-    def test_deltalake_by_sql(self, filled: tuple[Lake, Expected], name: str) -> None:
+    def test_deltalake_sql_reads_same_rows(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
         from deltalake import QueryBuilder
 
-        lake, expected = filled
+        lake, expected = filled_lake
         rows = QueryBuilder().register("t", lake.delta(name)).execute("SELECT * FROM t")
         rows = pa.table(rows.read_all() if hasattr(rows, "read_all") else rows)
-        compare.same_as_reference(name, in_our_form(rows), expected.tables[name])
+        compare.same_as_reference(name, to_reference_form(rows), expected.tables[name])
 
-    def test_the_schema_is_the_promised_one(self, filled: tuple[Lake, Expected], name: str) -> None:
-        lake, _ = filled
+    def test_schema_equals_documented_schema(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
+        lake, _ = filled_lake
         schema = pa.schema(lake.delta(name).schema().to_arrow())
         found = {field.name: field.type for field in schema}
         text = (pa.string(), pa.large_string(), pa.string_view())
@@ -86,29 +87,29 @@ class TestEngines:
         assert list(found.items()) == [*TYPES.items(), (PARTITION[name], PARTITION_TYPES[name])]
         assert lake.delta(name).metadata().partition_columns == [PARTITION[name]]
 
-    def test_polars_scans_delta(self, filled: tuple[Lake, Expected], name: str) -> None:
-        lake, expected = filled
+    def test_polars_delta_scan_reads_same_rows(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled_lake
         frame = pl.scan_delta(f"{lake.url}/{name}").collect()
-        compare.same_as_reference(name, in_our_form(frame.to_arrow()), expected.tables[name])
+        compare.same_as_reference(name, to_reference_form(frame.to_arrow()), expected.tables[name])
         cut = pd.Timestamp("2024-01-01", tz="UTC")
         recent = pl.scan_delta(f"{lake.url}/{name}").filter(pl.col("timestamp") >= cut).collect()
-        due = expected.tables[name].query("timestamp >= 1704067200000000").reset_index(drop=True)
-        compare.same_as_reference(name, in_our_form(recent.to_arrow()), due)
+        expected_rows = expected.tables[name].query("timestamp >= 1704067200000000").reset_index(drop=True)
+        compare.same_as_reference(name, to_reference_form(recent.to_arrow()), expected_rows)
 
-    def test_polars_reads_the_files(self, filled: tuple[Lake, Expected], name: str) -> None:
-        lake, expected = filled
+    def test_polars_file_reader_reads_same_rows(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled_lake
         frame = pl.read_parquet(lake.delta(name).file_uris(), hive_partitioning=False)
-        compare.same_as_reference(name, in_our_form(frame.to_arrow()), expected.tables[name])
+        compare.same_as_reference(name, to_reference_form(frame.to_arrow()), expected.tables[name])
 
-    def test_duckdb_reads_the_files(self, filled: tuple[Lake, Expected], name: str) -> None:
-        lake, expected = filled
+    def test_duckdb_file_reader_reads_same_rows(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled_lake
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             found = connection.execute(
                 "SELECT * FROM read_parquet(?, hive_partitioning = true)", [lake.delta(name).file_uris()]
             ).to_arrow_table()
             assert PARTITION[name] in found.column_names
-            compare.same_as_reference(name, in_our_form(found), expected.tables[name])
+            compare.same_as_reference(name, to_reference_form(found), expected.tables[name])
             total = connection.execute(
                 "SELECT sum(\"count\") FROM read_parquet(?) WHERE \"timestamp\" >= TIMESTAMPTZ '2024-01-01 00:00:00Z'",
                 [lake.delta(name).file_uris()],
@@ -116,51 +117,51 @@ class TestEngines:
         table = expected.tables[name]
         assert total[0] == table[table["timestamp"] >= 1704067200000000]["count"].sum()
 
-    def test_plantlake_itself(self, filled: tuple[Lake, Expected], name: str) -> None:
-        lake, expected = filled
+    def test_plantlake_query_reads_same_rows(self, filled_lake: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled_lake
         found = pa.Table.from_pandas(lake.query(f"SELECT * FROM {name}"))
-        compare.same_as_reference(name, in_our_form(found), expected.tables[name])
+        compare.same_as_reference(name, to_reference_form(found), expected.tables[name])
 
 
-def test_every_version_can_be_read(filled: tuple[Lake, Expected]) -> None:
-    lake, _ = filled
+def test_every_table_version_is_readable(filled_lake: tuple[Lake, Expected]) -> None:
+    lake, _ = filled_lake
     for name in RESOLUTIONS:
         for version in range(lake.delta(name).version() + 1):
             lake.table(name, version)
 
 
-def test_other_writers_can_maintain_the_tables(filled: tuple[Lake, Expected]) -> None:
-    """The job continues after another writer has created a checkpoint."""
-    lake, expected = filled
+def test_resample_continues_after_foreign_checkpoint(filled_lake: tuple[Lake, Expected]) -> None:
+    """The job works after another writer has created a checkpoint."""
+    lake, expected = filled_lake
     for name in RESOLUTIONS:
         lake.delta(name).create_checkpoint()
     lake.resample().expect(OK)
     compare.all_same_as_reference(lake.tables(), expected)
 
 
-def test_each_tenth_version_has_a_checkpoint(lake: Lake) -> None:
+def test_every_tenth_version_has_checkpoint(lake: Lake) -> None:
     """With frequent runs and no maintenance, checkpoints keep the log short for other readers. Old versions stay readable."""
-    life = Life(lake)
+    model = LakeModel(lake)
     for number in range(22):
-        life.live(Put(0, FileSpec(seed=number, rows=20, days=1, assets=(0, 1)), number))
-        life.run(Run())
+        model.apply(Put(0, FileSpec(seed=number, rows=20, days=1, assets=(0, 1)), number))
+        model.run(Run())
     for name in RESOLUTIONS:
         newest = lake.delta(name).version()
-        assert newest > 20, "each run changes each table"
+        assert newest > 20, "not every run changed the table"
         found = sorted(file for file in lake.listing(f"{name}/_delta_log") if file.endswith(".checkpoint.parquet"))
         assert found == [f"{version:020}.checkpoint.parquet" for version in range(10, newest + 1, 10)], name
         assert "_last_checkpoint" in lake.listing(f"{name}/_delta_log")
         # A version before the first checkpoint, the checkpoint, and later versions.
         for version in (9, 10, 11, newest):
             assert len(lake.table(name, version)) > 0
-    compare.all_same_as_reference(lake.tables(), life.reference())
+    compare.all_same_as_reference(lake.tables(), model.reference())
 
 
-def test_the_layout_makes_small_reads_small(lake: Lake) -> None:
+def test_data_files_have_bounded_row_groups_and_indexes(lake: Lake) -> None:
     """Row groups are bounded, pages are indexed, and the sort order is declared."""
-    life = Life(lake)
-    life.live(Put(0, FileSpec(rows=20_000, days=1, pace="dense", assets=(0, 1, 2, 3), repeats=True)))
-    life.run(Run())
+    model = LakeModel(lake)
+    model.apply(Put(0, FileSpec(rows=20_000, days=1, pace="dense", assets=(0, 1, 2, 3), repeats=True)))
+    model.run(Run())
     for name in RESOLUTIONS:
         for file in lake.data_files(name):
             metadata = pq.ParquetFile(f"{lake.url}/{name}/{file.path}").metadata

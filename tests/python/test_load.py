@@ -49,24 +49,24 @@ def serving(plant: Plant, process: dict | None = None, **settings: str) -> Itera
             assert plant.stop() == OK, "".join(plant.log)
 
 
-class Asking:
+class BackgroundQuery:
     """A query that runs in a thread and can be cancelled."""
 
     def __init__(self, plant: Plant, sql: str, tenant: str = "Everything") -> None:
         self.connection = plant.with_key(tenant)
         self.cursor = self.connection.cursor()
         self.outcome: queue.Queue = queue.Queue()
-        self.thread = threading.Thread(target=self.ask, args=(sql,), daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(sql,), daemon=True)
         self.thread.start()
 
-    def ask(self, sql: str) -> None:
+    def _run(self, sql: str) -> None:
         try:
             self.cursor.execute(sql)
             answer = self.cursor.fetch_arrow_table()
             self.cursor.close()
             self.connection.close()
             self.outcome.put(answer)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+        except Exception as error:  # noqa: BLE001 - the test inspects any error
             self.outcome.put(error)
 
     def result(self, seconds: float):
@@ -99,9 +99,9 @@ def spilled(plant: Plant) -> list[Path]:
 # ---- memory
 
 
-def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Plant) -> None:
+def test_query_over_memory_limit_spills_to_disk(built: Plant) -> None:
     with serving(built, query_memory="64MiB") as plant:
-        query, seen = Asking(plant, GROUPS), False
+        query, seen = BackgroundQuery(plant, GROUPS), False
         while query.is_waiting():
             seen = seen or any(path.suffix != ".lock" for path in spilled(plant))
             time.sleep(0.01)
@@ -110,16 +110,16 @@ def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Pla
         [row] = result.to_pylist()
         rows = plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"][0]
         assert row == {"groups": 16 * rows, "n": 16 * rows}
-        assert seen, "nothing was put aside"
+        assert seen, "no spill file was written"
         # The running process keeps its lock file; all spill files are deleted.
         assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
 
 
-def test_a_full_disk_ends_the_query_that_needs_it_and_no_other(built: Plant) -> None:
+def test_full_disk_fails_only_the_spilling_query(built: Plant) -> None:
     with serving(built, small_disk(2 << 20), query_memory="64MiB") as plant:
         asset = sorted(plant.tenants["North"].assets)[0]
         expected = plant.ask(POINT.format(asset))
-        query = Asking(plant, GROUPS)
+        query = BackgroundQuery(plant, GROUPS)
         while query.is_waiting():
             assert plant.ask(POINT.format(asset)).equals(expected)
         error = query.result(1)
@@ -130,21 +130,21 @@ def test_a_full_disk_ends_the_query_that_needs_it_and_no_other(built: Plant) -> 
         assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
 
 
-def test_what_cannot_go_to_disk_is_refused_and_others_go_on(built: Plant) -> None:
+def test_unspillable_query_over_memory_limit_fails_alone(built: Plant) -> None:
     with serving(built, query_memory="64MiB") as plant:
         asset = sorted(plant.tenants["North"].assets)[0]
         columns = ", ".join(f"array_agg({name})" for name in ("value", "min", "max", "first", "last", "stddev"))
-        hungry = f"SELECT {columns} FROM ({' UNION ALL '.join(['SELECT * FROM data_min'] * 12)})"
-        greedy, asked = Asking(plant, hungry), 0
-        while greedy.is_waiting() and asked < 10_000:
+        sql = f"SELECT {columns} FROM ({' UNION ALL '.join(['SELECT * FROM data_min'] * 12)})"
+        query, others = BackgroundQuery(plant, sql), 0
+        while query.is_waiting() and others < 10_000:
             assert len(plant.ask(POINT.format(asset))) > 0
-            asked += 1
-        error = greedy.result(1)
+            others += 1
+        error = query.result(1)
         assert isinstance(error, adbc_driver_manager.InternalError), error
         assert "needs more memory than allowed" in str(error)
 
 
-def test_a_row_that_no_client_takes_is_refused(built: Plant) -> None:
+def test_row_over_message_limit_is_refused(built: Plant) -> None:
     with serving(built) as plant, plant.with_key("Everything") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT string_agg(asset_id, ',') AS ids FROM data_h")
         assert len(cursor.fetch_arrow_table()["ids"][0].as_py()) > 100_000
@@ -153,7 +153,7 @@ def test_a_row_that_no_client_takes_is_refused(built: Plant) -> None:
             cursor.fetch_arrow_table()
 
 
-def test_what_a_killed_server_put_aside_goes_when_the_next_starts(built: Plant) -> None:
+def test_spill_files_of_killed_server_are_deleted_at_start(built: Plant) -> None:
     with serving(built) as plant:
         folder = plant.lake.state / "spill"
         [own] = [path for path in folder.iterdir() if path.is_dir()]
@@ -167,27 +167,31 @@ def test_what_a_killed_server_put_aside_goes_when_the_next_starts(built: Plant) 
         assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
 
 
-def test_where_queries_put_things_aside_is_not_told(built: Plant) -> None:
+def test_session_settings_hide_spill_folder(built: Plant) -> None:
     with serving(built) as plant, plant.with_key("Everything") as connection, connection.cursor() as cursor:
-        asked = ["SHOW ALL", "SELECT * FROM information_schema.df_settings", "SELECT value FROM df_settings", "SELECT 1 AS n WHERE EXISTS "
-                 "(SELECT 1 FROM df_settings WHERE value LIKE '%/spill/%')"]
-        for sql in asked:
+        statements = [
+            "SHOW ALL",
+            "SELECT * FROM information_schema.df_settings",
+            "SELECT value FROM df_settings",
+            "SELECT 1 AS n WHERE EXISTS (SELECT 1 FROM df_settings WHERE value LIKE '%/spill/%')",
+        ]
+        for sql in statements:
             if "information_schema" not in sql and "df_settings" in sql:
                 cursor.execute("SET schema = 'information_schema'")
             cursor.execute(sql)
-            told = str(cursor.fetch_arrow_table().to_pylist())
-            assert str(plant.lake.folder) not in told
-        cursor.execute(asked[-1])
+            rows = str(cursor.fetch_arrow_table().to_pylist())
+            assert str(plant.lake.folder) not in rows
+        cursor.execute(statements[-1])
         assert cursor.fetchall() == []
 
 
 # ---- time
 
 
-def test_a_query_that_is_worked_on_for_too_long_ends(built: Plant) -> None:
+def test_query_over_timeout_ends(built: Plant) -> None:
     with serving(built, query_timeout="2s") as plant:
         began = time.monotonic()
-        error = Asking(plant, LONG).result(20)
+        error = BackgroundQuery(plant, LONG).result(20)
         assert isinstance(error, adbc_driver_manager.OperationalError), error
         assert "the query exceeded serve.query_timeout (2 s); ask for fewer rows" in str(error)
         assert 2 <= time.monotonic() - began < 15
@@ -205,9 +209,9 @@ def test_a_query_that_is_worked_on_for_too_long_ends(built: Plant) -> None:
 # ---- queueing
 
 
-def test_an_organisation_that_asks_much_does_not_shut_out_another(built: Plant) -> None:
+def test_busy_organisation_does_not_starve_another(built: Plant) -> None:
     with serving(built, queries="2") as plant:
-        many = [Asking(plant, LONG, "Everything") for _ in range(6)]
+        many = [BackgroundQuery(plant, LONG, "Everything") for _ in range(6)]
         time.sleep(2)
         began = time.monotonic()
         assert plant.ask(MEDIUM, "South")["n"][0] > 0
@@ -219,28 +223,28 @@ def test_an_organisation_that_asks_much_does_not_shut_out_another(built: Plant) 
             query.cancel()
 
 
-def test_a_turn_is_not_waited_for_for_ever(built: Plant) -> None:
+def test_query_over_queue_timeout_is_refused(built: Plant) -> None:
     with serving(built, queries="1", queue_timeout="2s") as plant:
-        first = Asking(plant, LONG)
+        first = BackgroundQuery(plant, LONG)
         time.sleep(1)
-        error = Asking(plant, MEDIUM).result(10)
+        error = BackgroundQuery(plant, MEDIUM).result(10)
         assert isinstance(error, adbc_driver_manager.OperationalError), error
         assert "no permit for the query within serve.queue_timeout (2 s); try again later" in str(error)
         first.cancel()
 
 
-def test_a_cancelled_query_gives_its_turn_to_the_next(built: Plant) -> None:
+def test_cancelled_query_releases_its_permit(built: Plant) -> None:
     with serving(built, queries="1") as plant:
-        first = Asking(plant, LONG)
+        first = BackgroundQuery(plant, LONG)
         time.sleep(1)
-        next_one = Asking(plant, MEDIUM)
+        second = BackgroundQuery(plant, MEDIUM)
         time.sleep(1)
-        assert next_one.is_waiting()
+        assert second.is_waiting()
         first.cancel()
-        assert next_one.result(10)["n"][0].as_py() > 0
+        assert second.result(10)["n"][0].as_py() > 0
 
 
-def test_a_slow_reader_keeps_its_answer_and_not_its_turn(built: Plant) -> None:
+def test_slow_reader_keeps_result_without_permit(built: Plant) -> None:
     with serving(built, queries="1", unread_timeout="4s") as plant:
         with plant.with_key("Everything") as connection, connection.cursor() as cursor:
             cursor.execute(LARGE)
@@ -262,7 +266,7 @@ def test_a_slow_reader_keeps_its_answer_and_not_its_turn(built: Plant) -> None:
 # ---- shutdown
 
 
-def test_answers_that_have_begun_end_before_the_server_does(built: Plant) -> None:
+def test_shutdown_finishes_started_results(built: Plant) -> None:
     with serving(built) as plant:
         connection = plant.with_key("Everything")
         cursor = connection.cursor()
@@ -275,7 +279,7 @@ def test_answers_that_have_begun_end_before_the_server_does(built: Plant) -> Non
             plant.client("Everything").query("SELECT 1")
         rows += sum(batch.num_rows for batch in reader)
         with contextlib.suppress(adbc_driver_manager.Error):
-            # The server is gone, so closing fails.
+            # The server has exited, so closing fails.
             cursor.close()
         connection.close()
         assert rows == 10 * 40_000
@@ -283,7 +287,7 @@ def test_answers_that_have_begun_end_before_the_server_does(built: Plant) -> Non
         plant.process = None
 
 
-def test_a_reader_that_stands_still_does_not_hold_up_the_end(built: Plant) -> None:
+def test_shutdown_with_stalled_reader_ends_at_timeout(built: Plant) -> None:
     with serving(built, shutdown_timeout="2s") as plant:
         connection = plant.with_key("Everything")
         cursor = connection.cursor()
@@ -300,27 +304,27 @@ def test_a_reader_that_stands_still_does_not_hold_up_the_end(built: Plant) -> No
 # ---- many clients
 
 
-def test_many_clients_at_once(built: Plant) -> None:
+def test_concurrent_clients_get_their_own_rows(built: Plant) -> None:
     with serving(built) as plant:
         tenants = ["North", "South", "Everything"]
         expected = {tenant: len(plant.ask("SELECT * FROM data_h", tenant)) for tenant in tenants}
 
-        def ask(number: int) -> None:
+        def run_queries(number: int) -> None:
             tenant = tenants[number % 3]
             with plant.with_key(tenant) as connection:
-                for turn in range(6):
-                    sql = "SELECT count(*) AS n FROM data_h" if turn % 3 else MEDIUM
+                for step in range(6):
+                    sql = "SELECT count(*) AS n FROM data_h" if step % 3 else MEDIUM
                     with connection.cursor() as cursor:
                         cursor.execute(sql)
                         [n] = cursor.fetch_arrow_table()["n"].to_pylist()
-                    if turn % 3:
+                    if step % 3:
                         assert n == expected[tenant]
 
         with ThreadPoolExecutor(32) as pool:
-            list(pool.map(ask, range(32)))
+            list(pool.map(run_queries, range(32)))
 
 
-def test_what_is_abandoned_takes_no_memory(built: Plant) -> None:
+def test_abandoned_statements_use_no_memory(built: Plant) -> None:
     with serving(built) as plant:
         client = plant.client("North")
 
@@ -338,7 +342,7 @@ def test_what_is_abandoned_takes_no_memory(built: Plant) -> None:
 # ---- the plan cache
 
 
-def test_the_time_is_told_anew(built: Plant) -> None:
+def test_now_in_cached_plan_is_evaluated_per_query(built: Plant) -> None:
     with serving(built) as plant, plant.with_key("North") as connection, connection.cursor() as cursor:
         times = []
         for _ in range(3):
@@ -351,22 +355,22 @@ def test_the_time_is_told_anew(built: Plant) -> None:
         [handle] = [plant.client("North").prepare("SELECT now() AS t")]
         command = any_of("CommandPreparedStatementQuery", text_field(1, handle))
         client = plant.client("North")
-        told = [client.get(client.info(command).endpoints[0].ticket)["t"][0].as_py() for _ in range(2)]
-        assert told[0] < told[1]
+        prepared_times = [client.get(client.info(command).endpoints[0].ticket)["t"][0].as_py() for _ in range(2)]
+        assert prepared_times[0] < prepared_times[1]
 
 
-def test_a_ticket_can_be_redeemed_more_than_once(built: Plant) -> None:
+def test_ticket_redeemed_twice_returns_same_rows(built: Plant) -> None:
     with serving(built) as plant:
         client = plant.client("North")
         info = client.info(any_of("CommandStatementQuery", text_field(1, "SELECT * FROM data_h ORDER BY 1, 2")))
         one, two = (client.get(info.endpoints[0].ticket) for _ in range(2))
         assert one.equals(two) and one.num_rows > 0
-        stranger = plant.client("South")
+        other = plant.client("South")
         with pytest.raises((flight.FlightError, KeyError), match="no such ticket"):
-            stranger.get(info.endpoints[0].ticket)
+            other.get(info.endpoints[0].ticket)
 
 
-def test_the_same_words_of_two_organisations_are_two_queries(built: Plant) -> None:
+def test_same_statement_of_two_organisations_returns_own_rows(built: Plant) -> None:
     with serving(built) as plant:
         sql = "SELECT DISTINCT asset_id FROM data_h"
         for _ in range(3):
@@ -374,7 +378,7 @@ def test_the_same_words_of_two_organisations_are_two_queries(built: Plant) -> No
             assert seen["North"] and seen["South"] and not seen["North"] & seen["South"] and not seen["Nobody"]
 
 
-def test_a_changed_view_is_planned_again(built: Plant) -> None:
+def test_changed_view_is_planned_again(built: Plant) -> None:
     views = built.lake.folder / "catalog" / "views"
     views.mkdir(exist_ok=True)
     (views / "answer.sql").write_text("SELECT 41 AS n")
@@ -384,7 +388,7 @@ def test_a_changed_view_is_planned_again(built: Plant) -> None:
         assert eventually(lambda: plant.ask("SELECT n FROM answer")["n"][0] == 42) < 5
 
 
-def test_a_view_that_asks_for_the_time_is_told_it_anew(built: Plant) -> None:
+def test_now_in_view_is_evaluated_per_query(built: Plant) -> None:
     views = built.lake.folder / "catalog" / "views"
     views.mkdir(exist_ok=True)
     (views / "clock.sql").write_text("SELECT now() AS t")

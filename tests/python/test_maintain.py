@@ -1,4 +1,4 @@
-"""Maintenance compacts many small files into few sorted ones. It changes no rows and disturbs no readers."""
+"""Maintenance compacts many small files into few sorted ones, without changes to rows or effects on readers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from conftest import LONG
 from harness import KILLED, OK, REFUSED, Finished, Lake
 from reference import RESOLUTIONS
 from server import Plant, any_of, text_field
-from stories import Life, Put, Remove, Run
-from test_kill import LEASE_SECONDS, assert_consistent, look, resample_after_kill, stopped_with_the_lease
+from stories import LakeModel, Put, Remove, Run
+from test_kill import LEASE_SECONDS, assert_consistent, read_state, resample_after_kill, start_paused_with_lease
 from writers import ASSETS, FileSpec, parquet_bytes
 
 RUNS = 200 if LONG else 12
@@ -31,12 +31,12 @@ SMALL = {"PLANTLAKE_FAILPOINT_MEMORY": str(1 << 14)}
 FIRST = dt.date(2024, 1, 20)
 
 
-def at(days: int) -> dict[str, str]:
+def clock_after(days: int) -> dict[str, str]:
     """Returns the setting that moves the clock forward by `days`."""
     return {"PLANTLAKE_FAILPOINT_NOW": f"{dt.datetime.now(dt.UTC) + dt.timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"}
 
 
-LATER = at(2)
+LATER = clock_after(2)
 FAILPOINTS = [
     "lease-taken", "before-intent", "after-intent", "before-data-file", "after-data-file", "after-data-file:3",
     "before-commit-data_min", "after-commit-data_min", "before-commit-data_h", "after-commit-data_h", "before-commit-data_d",
@@ -48,13 +48,13 @@ FAILPOINTS = [
 def daily(number: int) -> dict[str, pa.Table]:
     """Returns a day's readings, every third minute in one file per asset, and one late reading per asset from ten days
     before."""
-    dice = np.random.default_rng(number)
+    rng = np.random.default_rng(number)
     start = pd.Timestamp(FIRST, tz="UTC") + pd.Timedelta(days=number)
     files = {}
     for at, asset in enumerate(ASSETS):
         times = [start + pd.Timedelta(minutes=minute) for minute in range(at, 1440, 3)]
-        times.append(start - pd.Timedelta(days=10, minutes=int(dice.integers(1, 60))))
-        frame = pd.DataFrame({"id": asset, "timestamp": times, "value": dice.normal(size=len(times))})
+        times.append(start - pd.Timedelta(days=10, minutes=int(rng.integers(1, 60))))
+        frame = pd.DataFrame({"id": asset, "timestamp": times, "value": rng.normal(size=len(times))})
         frame = frame.astype({"timestamp": "datetime64[us, UTC]"})
         files[f"day-{number:03}/{at}.parquet"] = pa.Table.from_pandas(frame, preserve_index=False)
     return files
@@ -103,11 +103,11 @@ def many_small_files(lake: Lake) -> dict[str, pa.Table]:
     return raw
 
 
-def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake]) -> None:
+def test_maintain_merges_small_files_per_partition(new_lake: Callable[[], Lake]) -> None:
     lake = new_lake()
     raw = many_small_files(lake)
-    before, by_others = lake.tables(), by_polars(lake)
-    assert max(per_partition(lake, "data_min").values()) > 2, "the runs left no small files to make fewer"
+    before, polars_before = lake.tables(), by_polars(lake)
+    assert max(per_partition(lake, "data_min").values()) > 2, "the runs left no small files to compact"
     published = lake.published()
     pinned = {name: lake.delta(name) for name in RESOLUTIONS}
 
@@ -116,20 +116,20 @@ def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake
     done = maintain(lake).expect(OK).json
     assert done["outcome"] == "maintained" and done["run"] == published["run"] + 1
     sizes = [{key: value for key, value in entry.items() if key != "bytes_after"} for entry in done["compacted"]]
-    assert sizes == planned["compacted"], "the dry run said something else"
+    assert sizes == planned["compacted"], "the dry run planned other work"
 
     for name in RESOLUTIONS:
         assert set(per_partition(lake, name).values()) == {1}, f"{name}: {per_partition(lake, name)}"
     compare.all_same_bits(lake.tables(), before)
     compare.all_same_bits(lake.published_tables(), before)
-    harness.is_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
+    harness.assert_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
     for name, table in by_polars(lake).items():
-        assert table.equals(by_others[name]), f"{name} is something else to polars"
+        assert table.equals(polars_before[name]), f"polars reads other rows from {name}"
     # Readers of the change feed see no changes, and the transaction versions of the job continue.
-    said = actions(lake, "data_min")
-    assert {action["add"]["dataChange"] for action in said if "add" in action} == {False}
-    assert {action["remove"]["dataChange"] for action in said if "remove" in action} == {False}
-    assert [action["txn"]["version"] for action in said if "txn" in action] == [done["run"]]
+    committed = actions(lake, "data_min")
+    assert {action["add"]["dataChange"] for action in committed if "add" in action} == {False}
+    assert {action["remove"]["dataChange"] for action in committed if "remove" in action} == {False}
+    assert [action["txn"]["version"] for action in committed if "txn" in action] == [done["run"]]
     assert lake.resample().expect(OK).json["outcome"] == "nothing_to_do"
     assert maintain(lake).expect(OK).json["outcome"] == "nothing_to_do"
 
@@ -151,7 +151,7 @@ def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake
     raw[path] = daily(1_000)[f"day-1000/1.parquet"]
     lake.put(path, parquet_bytes(raw[path]), 1_800_000_000_000_000_000)
     lake.resample().expect(OK)
-    harness.is_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
+    harness.assert_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
 
 
 def layout(lake: Lake) -> dict[tuple[str, str], list]:
@@ -175,65 +175,67 @@ def layout(lake: Lake) -> dict[tuple[str, str], list]:
     return found
 
 
-def two_runs(lake: Lake) -> Life:
+def two_runs(lake: Lake) -> LakeModel:
     """Executes two runs with so little memory that they leave several files per partition."""
-    life = Life(lake)
+    model = LakeModel(lake)
     for step in [
         Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))),
         Run(memory=1 << 14),
         Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))),
         Run(memory=1 << 14),
     ]:
-        life.live(step)
-    return life
+        model.apply(step)
+    return model
 
 
-def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
-    life = two_runs(lake)
+def test_maintain_deletes_only_unreferenced_files(lake: Lake) -> None:
+    model = two_runs(lake)
     # A killed run leaves files that no version refers to.
-    life.live(Put(2, FileSpec(seed=2, rows=100, day=2)))
+    model.apply(Put(2, FileSpec(seed=2, rows=100, day=2)))
     lake.resample(settings={"PLANTLAKE_FAILPOINT": "before-commit-data_min"}).expect(KILLED)
     resample_after_kill(lake)
-    life.settled = life.reference()
-    named = {name: {file.path for version in range(lake.delta(name).version() + 1) for file in lake.data_files(name, version)}
-             for name in RESOLUTIONS}  # fmt: skip
-    there = {name: stored(lake, name) for name in RESOLUTIONS}
-    assert there["data_min"] - named["data_min"], "the dead run left nothing"
+    model.expected = model.reference()
+    referenced = {
+        name: {file.path for version in range(lake.delta(name).version() + 1) for file in lake.data_files(name, version)}
+        for name in RESOLUTIONS
+    }
+    existing = {name: stored(lake, name) for name in RESOLUTIONS}
+    assert existing["data_min"] - referenced["data_min"], "the killed run left no files"
 
     now = maintain(lake).expect(OK).json
-    assert now["swept"]["data_files"] == 0, f"younger than the grace: {now}"
-    assert all(there[name] <= stored(lake, name) for name in RESOLUTIONS)
+    assert now["swept"]["data_files"] == 0, f"files within the grace period were deleted: {now}"
+    assert all(existing[name] <= stored(lake, name) for name in RESOLUTIONS)
 
     planned = maintain(lake, "--dry-run", settings=LATER).expect(OK).json
     later = maintain(lake, settings=LATER).expect(OK).json
     assert later["swept"]["data_files"] == planned["swept"]["data_files"] > 0
     for name in RESOLUTIONS:
         assert stored(lake, name) == {file.path for file in lake.data_files(name)}, name
-    harness.is_expected(lake, life.settled)
+    harness.assert_expected(lake, model.expected)
     assert "_last_checkpoint" in lake.listing("data_min/_delta_log")
-    life.check_nothing_to_do()
+    model.check_nothing_to_do()
     assert maintain(lake, settings=LATER).expect(OK).json["outcome"] == "nothing_to_do"
 
     # After another month, old log files are deleted.
-    assert maintain(lake, settings=at(40)).expect(OK).json["swept"]["log_files"] > 0
-    harness.is_expected(lake, life.settled)
-    life.live(Put(0, FileSpec(seed=3, rows=100, day=1), 3))
-    life.run(Run())
+    assert maintain(lake, settings=clock_after(40)).expect(OK).json["swept"]["log_files"] > 0
+    harness.assert_expected(lake, model.expected)
+    model.apply(Put(0, FileSpec(seed=3, rows=100, day=1), 3))
+    model.run(Run())
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
-def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
-    """After a kill at any step, readers see the same rows, and the next run of maintenance or of the job is right."""
-    life = two_runs(lake)
+def test_maintain_killed_at_failpoint_keeps_rows(lake: Lake, failpoint: str) -> None:
+    """After a kill at any step, readers see the same rows, and the next run of maintenance or of the job is correct."""
+    model = two_runs(lake)
     # At this failpoint, there must be files to sweep.
     settings = LATER if "swept" in failpoint else {}
     before = lake.published_tables()
     maintain(lake, settings=settings | {"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
     compare.all_same_bits(lake.published_tables(), before)
-    assert_consistent(look(lake), [life.settled], f"after a kill at {failpoint}")
+    assert_consistent(read_state(lake), [model.expected], f"after a kill at {failpoint}")
 
-    life.live(Put(2, FileSpec(seed=2, rows=100, day=2, assets=(0, 3))))
-    life.live(Remove(1))
+    model.apply(Put(2, FileSpec(seed=2, rows=100, day=2, assets=(0, 3))))
+    model.apply(Remove(1))
     first = FAILPOINTS.index(failpoint) % 2 == 0
     if first:
         until = time.monotonic() + LEASE_SECONDS
@@ -242,25 +244,25 @@ def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
         done.expect(OK)
         compare.all_same_bits(lake.published_tables(), before)
     resample_after_kill(lake)
-    life.settled = life.reference()
-    harness.is_expected(lake, life.settled)
+    model.expected = model.reference()
+    harness.assert_expected(lake, model.expected)
     # This run replaces files, which are deleted later, when they are old enough.
     maintain(lake, settings=LATER).expect(OK)
-    maintain(lake, settings=at(9)).expect(OK)
-    harness.is_expected(lake, life.settled)
-    life.check_nothing_to_do()
+    maintain(lake, settings=clock_after(9)).expect(OK)
+    harness.assert_expected(lake, model.expected)
+    model.check_nothing_to_do()
     for name in RESOLUTIONS:
         assert stored(lake, name) == {file.path for file in lake.data_files(name)}, name
 
 
 @pytest.mark.parametrize("failpoint", ["after-commit-data_min", "after-commit-data_h", "before-publish"])
-def test_what_a_dead_run_of_the_job_did_is_not_published(lake: Lake, failpoint: str) -> None:
+def test_killed_resample_is_not_published_by_maintain(lake: Lake, failpoint: str) -> None:
     """The tables contain half of a killed run of the job. Maintenance publishes none of it and keeps its dates due."""
-    life = Life(lake)
-    life.live(Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))))
-    life.live(Run(memory=1 << 14))
+    model = LakeModel(lake)
+    model.apply(Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))))
+    model.apply(Run(memory=1 << 14))
     before = lake.published_tables()
-    life.live(Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))))
+    model.apply(Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))))
     lake.resample(settings={"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
     done = maintain(lake, settings={"PLANTLAKE_MAINTAIN_TARGET_FILE_SIZE": "1MiB"})
     until = time.monotonic() + LEASE_SECONDS
@@ -269,19 +271,19 @@ def test_what_a_dead_run_of_the_job_did_is_not_published(lake: Lake, failpoint: 
         done = maintain(lake)
     assert done.expect(OK).json["compacted"]
     compare.all_same_bits(lake.tables(), before)
-    assert_consistent(look(lake), [life.settled], "after half a run and the upkeep")
+    assert_consistent(read_state(lake), [model.expected], "after half a run and maintenance")
     lake.resample().expect(OK)
-    life.settled = life.reference()
-    harness.is_expected(lake, life.settled)
-    life.check_nothing_to_do()
+    model.expected = model.reference()
+    harness.assert_expected(lake, model.expected)
+    model.check_nothing_to_do()
 
 
-def test_one_at_a_time(lake: Lake) -> None:
-    life = Life(lake)
-    life.live(Put(0, FileSpec(rows=200, days=3)))
-    life.live(Run())
-    life.live(Put(5, FileSpec(seed=5, rows=120_000, days=3, pace="sparse", order="shuffled")))
-    first = stopped_with_the_lease(lake)
+def test_maintain_during_resample_is_refused(lake: Lake) -> None:
+    model = LakeModel(lake)
+    model.apply(Put(0, FileSpec(rows=200, days=3)))
+    model.apply(Run())
+    model.apply(Put(5, FileSpec(seed=5, rows=120_000, days=3, pace="sparse", order="shuffled")))
+    first = start_paused_with_lease(lake)
     try:
         before = lake.snapshot()
         refused = maintain(lake).expect(REFUSED)
@@ -293,15 +295,15 @@ def test_one_at_a_time(lake: Lake) -> None:
         first.communicate()
 
 
-def test_nothing_is_published(lake: Lake) -> None:
+def test_maintain_of_empty_lake_publishes_nothing(lake: Lake) -> None:
     assert maintain(lake).expect(OK).json["outcome"] == "nothing_published"
 
 
-def test_nothing_to_do_is_no_list_of_what_would_be_done(lake: Lake) -> None:
-    Life(lake).live(Put(0, FileSpec(rows=50)))
+def test_dry_run_without_work_lists_no_steps(lake: Lake) -> None:
+    LakeModel(lake).apply(Put(0, FileSpec(rows=50)))
     lake.resample().expect(OK)
-    told = lake.run("maintain", "--dry-run").expect(OK)
-    assert "nothing to do" in told.text and "Would do" not in told.text, str(told)
+    dry_run = lake.run("maintain", "--dry-run").expect(OK)
+    assert "nothing to do" in dry_run.text and "Would do" not in dry_run.text, str(dry_run)
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +315,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 @pytest.mark.local_only
-def test_an_answer_that_was_announced_before_is_what_was_announced(plant: Plant) -> None:
+def test_ticket_from_before_maintenance_returns_same_rows(plant: Plant) -> None:
     client = plant.client("Everything")
     statement = any_of("CommandStatementQuery", text_field(1, "SELECT * FROM data_min ORDER BY asset_id, timestamp"))
     before, info = client.get(client.info(statement).endpoints[0].ticket), client.info(statement)

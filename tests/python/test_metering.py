@@ -1,5 +1,5 @@
-"""The ledger of requests is compared with the counts of independent clients, by request id, after the server was killed, the
-database was unavailable, or the disk was full."""
+"""Compares the ledger of requests with the counts of independent clients, by request id, after kills of the server, outages of
+the database, and full disks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ pytestmark = pytest.mark.local_only
 REQUEST_ID = "plantlake-request-id"
 POINT = "SELECT timestamp, value FROM data_h WHERE asset_id = '{}' ORDER BY timestamp"
 MINUTES = "SELECT * FROM data_min LIMIT {}"
-EVENTUALLY = 20
+# The maximum time in seconds until a record is in the ledger.
+LEDGER_TIMEOUT = 20
 
 
 # ---- counting clients
 
 
-class Ids(flight.ClientMiddlewareFactory):
+class RequestIds(flight.ClientMiddlewareFactory):
     """Records the request ids of a client's last calls by method, and the last warning."""
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class Ids(flight.ClientMiddlewareFactory):
 
 
 @dataclass
-class Seen:
+class ClientResult:
     """A result as its client saw it."""
 
     request_id: str
@@ -66,16 +67,16 @@ class Seen:
     ended: bool
 
 
-class Counting:
+class CountingClient:
     """A pyarrow client that counts its results."""
 
     def __init__(self, uri: str, key: str) -> None:
-        self.ids = Ids()
+        self.ids = RequestIds()
         self.client = flight.FlightClient(uri, middleware=[self.ids])
         self.options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {key}".encode())], timeout=120)
-        self.seen: list[Seen] = []
+        self.seen: list[ClientResult] = []
 
-    def ask(self, sql: str) -> Seen:
+    def ask(self, sql: str) -> ClientResult:
         command = any_of("CommandStatementQuery", text_field(1, sql))
         info = self.client.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
         self.ids.last.pop("DO_GET", None)
@@ -83,7 +84,7 @@ class Counting:
         try:
             reader = self.client.do_get(info.endpoints[0].ticket, self.options)
             # The schema is the first message.
-            seen = Seen(self.ids.last["DO_GET"], 0, 1, False)
+            seen = ClientResult(self.ids.last["DO_GET"], 0, 1, False)
             for chunk in reader:
                 seen.rows += chunk.data.num_rows
                 seen.messages += 1
@@ -135,13 +136,13 @@ def database_of(plant: Plant) -> SqliteDatabase:
 
 
 @pytest.mark.parametrize("sync", ["false", "true"])
-def test_a_query_is_one_record_with_what_its_client_counted(plant: Plant, sync: str) -> None:
+def test_query_is_recorded_once_with_client_counts(plant: Plant, sync: str) -> None:
     plant.serve(settings={"PLANTLAKE_METERING_SQL": "true", "PLANTLAKE_METERING_JOURNAL_SYNC": sync})
     database = database_of(plant)
-    client = Counting(plant.uri, plant.tenants["North"].key)
+    client = CountingClient(plant.uri, plant.tenants["North"].key)
     asset = sorted(plant.tenants["North"].assets)[0]
     point, many = client.ask(POINT.format(asset)), client.ask(MINUTES.format(30_000))
-    eventually(lambda: {point.request_id, many.request_id} <= ledger(database).keys(), EVENTUALLY)
+    eventually(lambda: {point.request_id, many.request_id} <= ledger(database).keys(), LEDGER_TIMEOUT)
     rows = ledger(database)
     for seen in (point, many):
         row = rows[seen.request_id]
@@ -151,20 +152,22 @@ def test_a_query_is_one_record_with_what_its_client_counted(plant: Plant, sync: 
         assert row["api_key_id"] == plant.tenants["North"].key_id
         assert int(row["bytes_sent"]) > 8 * seen.rows and int(row["bytes_scanned"]) > 0
         assert uuid.UUID(seen.request_id).version == 7
-    told = f"request_id = '{point.request_id}'"
-    assert database.value(f"SELECT sql_text FROM api_usage_logs WHERE {told}") == POINT.format(asset)
-    first, took = database.value(f"SELECT first_byte_microseconds, duration_microseconds FROM api_usage_logs WHERE {told}").split("|")
+    where = f"request_id = '{point.request_id}'"
+    assert database.value(f"SELECT sql_text FROM api_usage_logs WHERE {where}") == POINT.format(asset)
+    times = database.value(f"SELECT first_byte_microseconds, duration_microseconds FROM api_usage_logs WHERE {where}")
+    first, took = times.split("|")
     assert 0 < int(first) <= int(took) < 60_000_000
     # Statements that differ only in literals have the same fingerprint, and redeeming a ticket has the statement's fingerprint.
     again = client.ask(POINT.format(sorted(plant.tenants["North"].assets)[1]))
-    eventually(lambda: again.request_id in ledger(database), EVENTUALLY)
-    prints = database.value(f"SELECT DISTINCT sql_fingerprint FROM api_usage_logs WHERE request_id IN ('{point.request_id}', '{again.request_id}')")
-    assert len(prints.splitlines()) == 1 and len(prints) == 64
+    eventually(lambda: again.request_id in ledger(database), LEDGER_TIMEOUT)
+    both = f"request_id IN ('{point.request_id}', '{again.request_id}')"
+    fingerprints = database.value(f"SELECT DISTINCT sql_fingerprint FROM api_usage_logs WHERE {both}")
+    assert len(fingerprints.splitlines()) == 1 and len(fingerprints) == 64
     # A point query reads much less than a query of all minutes.
     assert int(ledger(database)[again.request_id]["bytes_scanned"]) < int(rows[many.request_id]["bytes_scanned"]) / 2
 
 
-def test_what_is_asked_around_queries_is_recorded_and_not_billed(plant: Plant) -> None:
+def test_calls_around_queries_are_recorded_unbilled(plant: Plant) -> None:
     plant.serve()
     database = database_of(plant)
     before = ledger(database).keys()
@@ -176,7 +179,7 @@ def test_what_is_asked_around_queries_is_recorded_and_not_billed(plant: Plant) -
         with pytest.raises(adbc_driver_manager.ProgrammingError):
             cursor.execute("SELECT wrong")
     new = lambda: [row for key, row in ledger(database).items() if key not in before]  # noqa: E731
-    eventually(lambda: any(row["endpoint"] == "DoAction/CloseSession" for row in new()), EVENTUALLY)
+    eventually(lambda: any(row["endpoint"] == "DoAction/CloseSession" for row in new()), LEDGER_TIMEOUT)
     counted = Counter((row["endpoint"], row["status"], is_true(row["billable"])) for row in new())
     assert counted["Handshake", "OK", False] >= 1
     assert counted["DoGet/GetTableTypes", "OK", False] == 1
@@ -188,24 +191,24 @@ def test_what_is_asked_around_queries_is_recorded_and_not_billed(plant: Plant) -
     assert all(row["api_key_id"] == "" for row in new())
 
 
-def test_a_client_that_goes_away_cancelled(plant: Plant) -> None:
+def test_cancelled_query_is_recorded_as_cancelled(plant: Plant) -> None:
     plant.serve()
     database = database_of(plant)
     large = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
-    client = Counting(plant.uri, plant.tenants["Everything"].key)
+    client = CountingClient(plant.uri, plant.tenants["Everything"].key)
     command = any_of("CommandStatementQuery", text_field(1, large))
     info = client.client.get_flight_info(flight.FlightDescriptor.for_command(command), client.options)
     reader = client.client.do_get(info.endpoints[0].ticket, client.options)
     got = reader.read_chunk().data.num_rows
     reader.cancel()
     request = client.ids.last["DO_GET"]
-    eventually(lambda: request in ledger(database), EVENTUALLY)
+    eventually(lambda: request in ledger(database), LEDGER_TIMEOUT)
     row = ledger(database)[request]
     assert row["status"] == "CANCELLED" and is_true(row["cancelled"]) and is_true(row["billable"])
     assert int(row["rows"]) >= got > 0
 
 
-def test_calls_of_nobody_are_counted_by_address_and_minute(plant: Plant) -> None:
+def test_unauthenticated_calls_are_counted_by_address(plant: Plant) -> None:
     plant.serve()
     database = database_of(plant)
     before = ledger(database).keys()
@@ -223,30 +226,31 @@ def test_calls_of_nobody_are_counted_by_address_and_minute(plant: Plant) -> None
 # ---- killed servers
 
 
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(plant: Plant, effort: Effort) -> None:
+def test_ledger_of_killed_server_has_each_request_once(plant: Plant, effort: Effort) -> None:
     assets = sorted(plant.tenants["Everything"].assets)
     key = plant.tenants["Everything"].key
-    seen: list[Seen] = []
+    seen: list[ClientResult] = []
     lock, stop = threading.Lock(), threading.Event()
     rng = random.Random(7)
     database = database_of(plant)
     plant.serve()
 
-    def keep_asking(number: int) -> None:
-        mine = random.Random(number)
+    def query_repeatedly(number: int) -> None:
+        client_rng = random.Random(number)
         while not stop.is_set():
-            client = Counting(plant.uri, key)
+            client = CountingClient(plant.uri, key)
             try:
                 while not stop.is_set():
-                    kind = mine.random()
-                    client.ask(POINT.format(mine.choice(assets)) if kind < 0.7 else MINUTES.format(mine.randrange(20_000, 120_000)))
+                    is_point = client_rng.random() < 0.7
+                    large = lambda: MINUTES.format(client_rng.randrange(20_000, 120_000))  # noqa: E731
+                    client.ask(POINT.format(client_rng.choice(assets)) if is_point else large())
             except (flight.FlightError, OSError, KeyError):
                 time.sleep(0.1)
             finally:
                 with lock:
                     seen.extend(client.seen)
 
-    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(32)]
+    threads = [threading.Thread(target=query_repeatedly, args=(number,), daemon=True) for number in range(32)]
     for thread in threads:
         thread.start()
     for _ in range(effort.metering_kills):
@@ -287,7 +291,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(plant: Plant,
 # ---- an unavailable database
 
 
-class Gate:
+class Proxy:
     """A proxy in front of a Postgres server. While closed, the server appears to be down."""
 
     def __init__(self, url: str) -> None:
@@ -295,21 +299,21 @@ class Gate:
         before, _, place = url.rpartition("@")
         address, _, name = place.partition("/")
         host, _, port = address.partition(":")
-        self.behind = (host, int(port))
+        self.server_address = (host, int(port))
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.through = f"{before}@127.0.0.1:{self.port}/{name}"
-        self.open_now, self.pairs = True, []
+        self.proxy_url = f"{before}@127.0.0.1:{self.port}/{name}"
+        self.is_open, self.connections = True, []
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self) -> None:
         while True:
             client, _ = self.listener.accept()
-            if not self.open_now:
+            if not self.is_open:
                 client.close()
                 continue
-            server = socket.create_connection(self.behind)
-            self.pairs.append((client, server))
+            server = socket.create_connection(self.server_address)
+            self.connections.append((client, server))
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self.pump, args=(source, target), daemon=True).start()
 
@@ -327,17 +331,17 @@ class Gate:
                 pass
 
     def close(self) -> None:
-        self.open_now = False
-        for pair in self.pairs:
-            for each in pair:
+        self.is_open = False
+        for connection in self.connections:
+            for each in connection:
                 try:
                     each.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
-        self.pairs = []
+        self.connections = []
 
     def open(self) -> None:
-        self.open_now = True
+        self.is_open = True
 
 
 @pytest.fixture(scope="module")
@@ -347,34 +351,34 @@ def postgres() -> Iterator[Postgres]:
     server.stop()
 
 
-def test_while_the_database_is_away_queries_are_answered_and_nothing_is_lost(
+def test_queries_during_database_outage_are_answered_and_recorded(
     tmp_path: Path, postgres: Postgres, effort: Effort
 ) -> None:
-    gate = Gate(postgres.new_database())
-    database = PostgresDatabase(gate.url)
-    plant = Plant(tmp_path, {"PLANTLAKE_ORGANISATION_URL": gate.through}).build()
+    proxy = Proxy(postgres.new_database())
+    database = PostgresDatabase(proxy.url)
+    plant = Plant(tmp_path, {"PLANTLAKE_ORGANISATION_URL": proxy.proxy_url}).build()
     plant.serve()
     key, assets = plant.tenants["Everything"].key, sorted(plant.tenants["Everything"].assets)
     stop, clients, errors = threading.Event(), [], []
 
-    def keep_asking(number: int) -> None:
-        mine, client = random.Random(number), Counting(plant.uri, key)
+    def query_repeatedly(number: int) -> None:
+        client_rng, client = random.Random(number), CountingClient(plant.uri, key)
         clients.append(client)
         while not stop.is_set():
             try:
-                client.ask(POINT.format(mine.choice(assets)))
-            except Exception as error:  # noqa: BLE001 - there must be none
+                client.ask(POINT.format(client_rng.choice(assets)))
+            except Exception as error:  # noqa: BLE001 - no error is expected
                 errors.append(error)
 
-    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(8)]
+    threads = [threading.Thread(target=query_repeatedly, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     time.sleep(2)
-    gate.close()
+    proxy.close()
     known = len(ledger(database))
-    time.sleep(effort.away)
+    time.sleep(effort.outage_seconds)
     assert len(ledger(database)) == known and journals(plant)
-    gate.open()
+    proxy.open()
     time.sleep(2)
     stop.set()
     for thread in threads:
@@ -383,21 +387,21 @@ def test_while_the_database_is_away_queries_are_answered_and_nothing_is_lost(
     seen = [each for client in clients for each in client.seen]
     assert len(seen) > known
     # About 10,000 records are transferred per second, and each check reads the whole ledger.
-    eventually(lambda: {each.request_id for each in seen} <= ledger(database).keys(), 60 + effort.away / 2)
+    eventually(lambda: {each.request_id for each in seen} <= ledger(database).keys(), 60 + effort.outage_seconds / 2)
     rows = ledger(database)
     assert all(each.ended and int(rows[each.request_id]["rows"]) == each.rows for each in seen)
     assert plant.stop() == OK
     assert journals(plant) == []
 
 
-def test_a_full_journal_refuses_queries_until_the_database_takes_it(built: Plant) -> None:
+def test_full_journal_refuses_or_drops_as_configured(built: Plant) -> None:
     for setting, refuses in (("refuse", True), ("go-on", False)):
         plant = built.serve(settings={"PLANTLAKE_METERING_JOURNAL_SIZE": "1MiB", "PLANTLAKE_METERING_JOURNAL_FULL": setting})
         database = database_of(plant)
-        client = Counting(plant.uri, plant.tenants["North"].key)
+        client = CountingClient(plant.uri, plant.tenants["North"].key)
         client.ask("SELECT 1")
-        away = sqlite3.connect(database.path, isolation_level=None)
-        away.execute("BEGIN IMMEDIATE")
+        blocker = sqlite3.connect(database.path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
         try:
             failure = None
             for _ in range(4_000):
@@ -415,26 +419,26 @@ def test_a_full_journal_refuses_queries_until_the_database_takes_it(built: Plant
             else:
                 assert eventually(lambda: "a request was answered but not recorded" in "".join(plant.log)) < 5
         finally:
-            away.rollback()
-            away.close()
+            blocker.rollback()
+            blocker.close()
 
-        def answers() -> bool:
+        def is_query_answered() -> bool:
             try:
                 return client.ask("SELECT 1").ended
             except flight.FlightUnavailableError:
                 return False
 
-        eventually(answers, 60)
+        eventually(is_query_answered, 60)
         ended = {each.request_id for each in client.seen if each.ended}
         assert plant.stop() == OK
         missing = ended - ledger(database).keys()
         assert bool(missing) != refuses
 
 
-def test_a_full_disk_refuses_queries_and_loses_none(built: Plant) -> None:
+def test_full_disk_refuses_queries_and_loses_no_record(built: Plant) -> None:
     plant = built.serve(**small_disk(300_000))
     database = database_of(plant)
-    client = Counting(plant.uri, plant.tenants["North"].key)
+    client = CountingClient(plant.uri, plant.tenants["North"].key)
     failure = None
     try:
         for _ in range(3_000):
@@ -456,43 +460,43 @@ def test_a_full_disk_refuses_queries_and_loses_none(built: Plant) -> None:
         assert plant.stop() == OK
 
 
-def test_what_takes_long_is_in_the_journal_before_its_client_hears_of_it_and_what_is_short_once(built: Plant) -> None:
+def test_journal_has_start_records_of_long_queries_only(built: Plant) -> None:
     plant = built.serve()
     database = database_of(plant)
-    client = Counting(plant.uri, plant.tenants["Everything"].key)
+    client = CountingClient(plant.uri, plant.tenants["Everything"].key)
     client.ask("SELECT 1")
     before = ledger(database, "status = 'ABORTED'").keys()
     # The database is locked, so the journal keeps all records.
-    away = sqlite3.connect(database.path, isolation_level=None)
-    away.execute("BEGIN IMMEDIATE")
+    blocker = sqlite3.connect(database.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
     short, large = client.ask("SELECT 1"), client.ask(MINUTES.format(20_000))
 
-    def told() -> list[bytes]:
+    def journal_lines() -> list[bytes]:
         return b"".join(path.read_bytes() for path in journals(plant)).splitlines()
 
-    def of(seen: Seen) -> list[bool]:
-        return [b'"begun"' in line for line in told() if seen.request_id.encode() in line]
+    def start_flags(seen: ClientResult) -> list[bool]:
+        return [b'"begun"' in line for line in journal_lines() if seen.request_id.encode() in line]
 
-    assert (of(short), of(large)) == ([False], [True, False])
+    assert (start_flags(short), start_flags(large)) == ([False], [True, False])
     # This query runs for minutes and returns no row.
     slow = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_min c WHERE a.value + b.value + c.value < 0"
 
-    def ask_slow() -> None:
+    def run_slow_query() -> None:
         with pytest.raises(flight.FlightError):
             client.ask(slow)
 
-    asking = threading.Thread(target=ask_slow)
-    asking.start()
-    assert eventually(lambda: sum(b'"begun"' in line for line in told()) == 2) < 5
+    thread = threading.Thread(target=run_slow_query)
+    thread.start()
+    assert eventually(lambda: sum(b'"begun"' in line for line in journal_lines()) == 2) < 5
     plant.process.kill()
     plant.process.wait()
     plant.process = None
-    asking.join()
-    away.rollback()
-    away.close()
+    thread.join()
+    blocker.rollback()
+    blocker.close()
     plant.serve()
     try:
-        eventually(lambda: large.request_id in ledger(database), EVENTUALLY)
+        eventually(lambda: large.request_id in ledger(database), LEDGER_TIMEOUT)
         rows = ledger(database)
         aborted = [rows[request] for request in ledger(database, "status = 'ABORTED'").keys() - before]
         assert [row["endpoint"] for row in aborted] == ["DoGet/StatementQuery"]
@@ -501,35 +505,35 @@ def test_what_takes_long_is_in_the_journal_before_its_client_hears_of_it_and_wha
         assert plant.stop() == OK
 
 
-def test_a_damaged_journal_costs_what_is_damaged_and_is_told(built: Plant) -> None:
+def test_damaged_journal_loses_damaged_records_only(built: Plant) -> None:
     plant = built.serve()
     database = database_of(plant)
-    away = sqlite3.connect(database.path, isolation_level=None)
-    client = Counting(plant.uri, plant.tenants["North"].key)
+    blocker = sqlite3.connect(database.path, isolation_level=None)
+    client = CountingClient(plant.uri, plant.tenants["North"].key)
     client.ask("SELECT 1")
-    away.execute("BEGIN IMMEDIATE")
+    blocker.execute("BEGIN IMMEDIATE")
     # One of these results is long.
-    asked = [client.ask(MINUTES.format(20_000) if number == 4 else "SELECT 1") for number in range(10)]
+    results = [client.ask(MINUTES.format(20_000) if number == 4 else "SELECT 1") for number in range(10)]
     plant.process.kill()
     plant.process.wait()
     plant.process = None
-    away.rollback()
-    away.close()
+    blocker.rollback()
+    blocker.close()
     [path] = journals(plant)
     lines = path.read_bytes().splitlines(keepends=True)
-    for damaged in (asked[4], asked[7]):
+    for damaged in (results[4], results[7]):
         [broken] = [number for number, line in enumerate(lines) if b'"ended"' in line and damaged.request_id.encode() in line]
         lines[broken] = lines[broken].replace(b'"OK"', b'"KO"')
     path.write_bytes(b"".join(lines) + b"0123456789abcdef {\"ended\":{\"request")
     plant.serve()
     try:
-        eventually(lambda: asked[9].request_id in ledger(database), EVENTUALLY)
+        eventually(lambda: results[9].request_id in ledger(database), LEDGER_TIMEOUT)
         rows = ledger(database)
-        assert {each.request_id for each in asked} - rows.keys() == {asked[7].request_id}
+        assert {each.request_id for each in results} - rows.keys() == {results[7].request_id}
         # The long request has a start record and a damaged end record. The damaged end record of a short request is its only
         # one.
-        assert rows.pop(asked[4].request_id)["status"] == "ABORTED"
-        assert {rows[each.request_id]["status"] for each in asked if each not in (asked[4], asked[7])} == {"OK"}
+        assert rows.pop(results[4].request_id)["status"] == "ABORTED"
+        assert {rows[each.request_id]["status"] for each in results if each not in (results[4], results[7])} == {"OK"}
         assert any("are damaged" in line and "lines=2" in line for line in plant.log)
         assert journals(plant) and path not in journals(plant)
     finally:
@@ -543,10 +547,10 @@ def limit(plant: Plant, tenant: str, *flags: str) -> None:
     plant.run("org", "limit", tenant, *flags).expect(OK)
 
 
-def test_a_month_that_is_used_up_is_refused_and_warned_of_before(plant: Plant) -> None:
+def test_used_up_quota_refuses_after_warning(plant: Plant) -> None:
     plant.serve()
     plant.tenant("Quota", ["--all"])
-    client = Counting(plant.uri, plant.tenants["Quota"].key)
+    client = CountingClient(plant.uri, plant.tenants["Quota"].key)
     limit(plant, "Quota", "--monthly-requests", "10")
     time.sleep(2.5)
     for number in range(10):
@@ -557,23 +561,23 @@ def test_a_month_that_is_used_up_is_refused_and_warned_of_before(plant: Plant) -
         client.ask("SELECT 1")
     assert any("a quota is nearly used up" in line for line in plant.log)
     # The quota can be changed while the server runs, and other organisations are not affected.
-    Counting(plant.uri, plant.tenants["North"].key).ask("SELECT 1")
+    CountingClient(plant.uri, plant.tenants["North"].key).ask("SELECT 1")
     limit(plant, "Quota", "--monthly-requests", "11")
-    eventually(lambda: asks(client), EVENTUALLY)
+    eventually(lambda: is_answered(client), LEDGER_TIMEOUT)
     limit(plant, "Quota", "--monthly-requests", "none", "--monthly-bytes-scanned", "1000")
-    eventually(lambda: asks(client), EVENTUALLY)
+    eventually(lambda: is_answered(client), LEDGER_TIMEOUT)
     client.ask("SELECT count(value) FROM data_min")
     with pytest.raises(pa.ArrowInvalid, match="quota of monthly_bytes_scanned"):
         client.ask("SELECT 1")
     limit(plant, "Quota", "--monthly-bytes-scanned", "none", "--monthly-bytes-sent", "100")
-    eventually(lambda: not asks(client) and "monthly_bytes_sent" in last_error(client), EVENTUALLY)
+    eventually(lambda: not is_answered(client) and "monthly_bytes_sent" in last_error(client), LEDGER_TIMEOUT)
 
 
-def asks(client: Counting) -> bool:
+def is_answered(client: CountingClient) -> bool:
     return last_error(client) == ""
 
 
-def last_error(client: Counting) -> str:
+def last_error(client: CountingClient) -> str:
     try:
         client.ask("SELECT 1")
     except (flight.FlightError, pa.ArrowInvalid) as error:
@@ -581,12 +585,12 @@ def last_error(client: Counting) -> str:
     return ""
 
 
-def test_the_rate_is_kept_in_the_long_run_and_says_when_to_come_again(plant: Plant) -> None:
+def test_rate_limit_holds_over_seconds(plant: Plant) -> None:
     plant.serve()
     plant.tenant("Rate", ["--all"])
     limit(plant, "Rate", "--requests-per-second", "20")
     time.sleep(2.5)
-    client = Counting(plant.uri, plant.tenants["Rate"].key)
+    client = CountingClient(plant.uri, plant.tenants["Rate"].key)
     answered, refused, began = 0, "", time.monotonic()
     while time.monotonic() - began < 6:
         try:
@@ -602,7 +606,7 @@ def test_the_rate_is_kept_in_the_long_run_and_says_when_to_come_again(plant: Pla
     assert statuses["UNAVAILABLE"] > 0
 
 
-def test_queries_at_once_are_limited(plant: Plant) -> None:
+def test_concurrent_queries_over_limit_are_refused(plant: Plant) -> None:
     plant.serve()
     plant.tenant("Few", ["--all"])
     limit(plant, "Few", "--concurrent-queries", "2")
@@ -610,19 +614,19 @@ def test_queries_at_once_are_limited(plant: Plant) -> None:
     large = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
     readers = []
     for _ in range(2):
-        client = Counting(plant.uri, plant.tenants["Few"].key)
+        client = CountingClient(plant.uri, plant.tenants["Few"].key)
         info = client.client.get_flight_info(flight.FlightDescriptor.for_command(any_of("CommandStatementQuery", text_field(1, large))), client.options)
         reader = client.client.do_get(info.endpoints[0].ticket, client.options)
         reader.read_chunk()
         readers.append((client, reader))
-    third = Counting(plant.uri, plant.tenants["Few"].key)
+    third = CountingClient(plant.uri, plant.tenants["Few"].key)
     assert "may run 2 queries at once" in last_error(third)
     readers[0][1].cancel()
-    eventually(lambda: asks(third), EVENTUALLY)
+    eventually(lambda: is_answered(third), LEDGER_TIMEOUT)
     readers[1][1].cancel()
 
 
-def test_two_servers_share_the_limits(plant: Plant) -> None:
+def test_two_servers_share_limits(plant: Plant) -> None:
     plant.serve()
     other = Plant(plant.lake.folder)
     other.tenants = plant.tenants
@@ -634,24 +638,24 @@ def test_two_servers_share_the_limits(plant: Plant) -> None:
         answered, seconds = [], 8
         deadline = time.monotonic() + seconds
 
-        def ask_on(uri: str) -> None:
-            client = Counting(uri, plant.tenants["Shared"].key)
+        def run_queries(uri: str) -> None:
+            client = CountingClient(uri, plant.tenants["Shared"].key)
             while time.monotonic() < deadline:
-                answered.append(asks(client))
+                answered.append(is_answered(client))
                 time.sleep(0.002)
 
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(ask_on, [plant.uri, other.uri] * 2))
+            list(pool.map(run_queries, [plant.uri, other.uri] * 2))
         # The servers learn of each other within 2 s. Until then, each allows the full rate; afterwards they share it.
         assert 12 * seconds * 0.7 < sum(answered) <= 12 * seconds + 2 * 12 + 3 * 12, sum(answered)
         limit(plant, "Shared", "--requests-per-second", "none")
         used = 0
-        clients = [Counting(uri, plant.tenants["Shared"].key) for uri in (plant.uri, other.uri)]
+        clients = [CountingClient(uri, plant.tenants["Shared"].key) for uri in (plant.uri, other.uri)]
         limit(plant, "Shared", "--monthly-requests", str(sum(answered) + 60))
         time.sleep(3)
         began = time.monotonic()
         while time.monotonic() - began < 30:
-            done = [asks(client) for client in clients]
+            done = [is_answered(client) for client in clients]
             used += sum(done)
             if not any(done):
                 break

@@ -87,7 +87,7 @@ class Watch:
         self.url = url
         self.seen: dict[tuple[str, tuple], set[float]] = defaultdict(set)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -97,12 +97,12 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def _follow(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.is_set():
-            self.look()
+            self.read()
             self._stop.wait(0.1)
 
-    def look(self) -> None:
+    def read(self) -> None:
         try:
             text = get(self.url)[1]
         except (urllib.error.URLError, ConnectionError, TimeoutError):
@@ -118,21 +118,21 @@ class Watch:
     def names(self) -> set[str]:
         return {name for name, _ in self.seen}
 
-    def moved(self) -> set[str]:
+    def changed(self) -> set[str]:
         return {name for (name, _), values in self.seen.items() if len(values) > 1}
 
 
 def expressions() -> list[str]:
     """Returns all PromQL expressions of the dashboard and the alerts."""
     alerts = yaml.safe_load((MONITORING / "alerts.yaml").read_text())
-    asked = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    found = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
-    asked += [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    asked += [variable["query"]["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
-    return asked
+    found += [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    found += [variable["query"]["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
+    return found
 
 
-class Hooks(BaseHTTPRequestHandler):
+class WebhookHandler(BaseHTTPRequestHandler):
     """A webhook receiver that rejects the first request and accepts all later ones."""
 
     calls = 0
@@ -149,21 +149,21 @@ class Hooks(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def webhook() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), type("Handler", (Hooks,), {}))
+    server = HTTPServer(("127.0.0.1", 0), type("Handler", (WebhookHandler,), {}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
 
 
-def test_expressions_can_be_read() -> None:
-    asked = expressions()
-    assert len(asked) > 60
-    for expression in asked:
+def test_promql_expressions_parse() -> None:
+    found = expressions()
+    assert len(found) > 60
+    for expression in found:
         if not expression.startswith("label_values("):
             promql_parser.parse(expression.replace("$__rate_interval", "5m").replace("$instance", ".*"))
 
 
-def test_every_metric_of_the_dashboard_and_the_alerts_is_there_and_moves(tmp_path: Path, webhook: str) -> None:
+def test_metrics_of_dashboard_and_alerts_exist_and_change(tmp_path: Path, webhook: str) -> None:
     settings = {
         "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0",
         "PLANTLAKE_SCHEDULE_WEBHOOK_URL": webhook,
@@ -182,40 +182,40 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_there_and_moves(tmp_pat
     declare(lake, "yearly", 'kind = "resample"\nschedule = "0 0 1 1 *"\n')
     path = lake.state / "organisation.db"
     plant.serve("--with-jobs")
-    url = plant.said["metrics"]
+    url = plant.startup["metrics"]
     assert get(url.replace("/metrics", "/healthz")) == (200, "ok\n")
     eventually(lambda: get(url.replace("/metrics", "/readyz")) == (200, "ready\n"), 10)
     assert get(url.replace("/metrics", "/nothing"))[0] == 404
     try:
         with Watch(url) as watch, ThreadPoolExecutor(8) as pool:
-            jobs_of_others(path)
-            queries(plant, watch, pool)
-            raw_and_catalog(plant, watch)
-            metering(plant, watch, path)
+            insert_foreign_job_runs(path)
+            exercise_queries(plant, watch, pool)
+            exercise_raw_and_catalog(plant, watch)
+            exercise_metering(plant, watch, path)
             eventually(lambda: watch.value("plantlake_job_runs_total", job="mirror", result="failed") > 0, 30)
             eventually(lambda: watch.value("plantlake_webhook_calls_total", result="failed") > 0, 30)
             eventually(lambda: watch.value("plantlake_webhook_calls_total", result="ok") > 0, 30)
             eventually(lambda: watch.value("plantlake_job_runs_taken_over_total", job="yearly") == 1, 60)
             eventually(lambda: watch.value("plantlake_job_runs_total", job="yearly", result="ok") == 1, 60)
             assert watch.value("plantlake_mirror_lag_seconds") >= 3_600
-            ending(plant, watch)
+            exercise_shutdown(plant, watch)
     finally:
         plant.stop()
     wanted = {name for expression in expressions() for name in NAME.findall(expression)} - {CERTIFICATE}
-    assert wanted - watch.names() == set(), "they do not exist"
-    assert wanted - watch.moved() == CONSTANTS & wanted, "they do not move"
+    assert wanted - watch.names() == set(), "metrics that do not exist"
+    assert wanted - watch.changed() == CONSTANTS & wanted, "metrics that do not change"
     # With other settings, these metrics have other values.
     plant.lake.settings.clear()
     plant.serve(settings={"PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"})
     try:
-        other = series(get(plant.said["metrics"])[1])
+        other = series(get(plant.startup["metrics"])[1])
         for name in CONSTANTS:
             assert other[name, ()] not in watch.seen[name, ()], name
     finally:
         assert plant.stop() == OK
 
 
-def jobs_of_others(path: Path) -> None:
+def insert_foreign_job_runs(path: Path) -> None:
     """Inserts a run whose process has died, and a mirror job that finished an hour ago."""
     now = dt.datetime.now(dt.UTC)
     text = lambda time: f"{time:%Y-%m-%dT%H:%M:%S.000000Z}"  # noqa: E731
@@ -235,7 +235,7 @@ def jobs_of_others(path: Path) -> None:
     connection.close()
 
 
-def queries(plant: Plant, watch: Watch, pool: ThreadPoolExecutor) -> None:
+def exercise_queries(plant: Plant, watch: Watch, pool: ThreadPoolExecutor) -> None:
     count = lambda kind, status: watch.value("plantlake_requests_total", kind=kind, status=status)  # noqa: E731
     before = count("query", "OK")
     for _ in range(3):
@@ -288,7 +288,7 @@ def queries(plant: Plant, watch: Watch, pool: ThreadPoolExecutor) -> None:
     assert watch.value("plantlake_refused_requests_total", limit="rate") > 0
 
 
-def raw_and_catalog(plant: Plant, watch: Watch) -> None:
+def exercise_raw_and_catalog(plant: Plant, watch: Watch) -> None:
     lake = plant.lake
     eventually(lambda: watch.value("plantlake_job_runs_total", job="resample", result="ok") > 0, 30)
     asset = next(iter(plant.tenants["Everything"].assets))
@@ -326,12 +326,12 @@ def raw_and_catalog(plant: Plant, watch: Watch) -> None:
     eventually(lambda: watch.value("plantlake_catalog_reloads_total", result="ok") >= 1, 20)
 
 
-def metering(plant: Plant, watch: Watch, path: Path) -> None:
-    """The database is locked for a while, so the journal fills."""
+def exercise_metering(plant: Plant, watch: Watch, path: Path) -> None:
+    """Locks the database for a while, so that the journal fills."""
     eventually(lambda: watch.value("plantlake_journal_records") == 0, 30)
     added = watch.value("plantlake_ledger_records_total")
-    away = sqlite3.connect(path, timeout=20, isolation_level=None)
-    away.execute("BEGIN IMMEDIATE")
+    blocker = sqlite3.connect(path, timeout=20, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
     try:
         def drops() -> bool:
             with plant.with_key("Everything") as connection, connection.cursor() as cursor:
@@ -345,14 +345,14 @@ def metering(plant: Plant, watch: Watch, path: Path) -> None:
         assert watch.value("plantlake_ledger_lag_seconds") > 0
         assert watch.value("plantlake_journal_bytes") > 500_000
     finally:
-        away.rollback()
-        away.close()
+        blocker.rollback()
+        blocker.close()
     eventually(lambda: watch.value("plantlake_journal_records") == 0, 60)
     assert watch.value("plantlake_ledger_lag_seconds") == 0
     assert watch.value("plantlake_ledger_records_total") > added + 100
 
 
-def ending(plant: Plant, watch: Watch) -> None:
+def exercise_shutdown(plant: Plant, watch: Watch) -> None:
     """During shutdown, while a result is still being sent, the process reports that it is not ready."""
     client = plant.client("Everything")
     endless = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 500) b"
@@ -364,12 +364,12 @@ def ending(plant: Plant, watch: Watch) -> None:
     eventually(lambda: get(ready) == (503, "stopping\n"), 10)
     assert get(watch.url.replace("/metrics", "/healthz"))[0] == 200
     assert watch.value("plantlake_ready") == 0
-    watch.look()
+    watch.read()
     reader.cancel()
 
 
-def test_the_certificate_says_when_it_ends(tmp_path: Path) -> None:
-    """An alert uses this metric; a server without TLS does not have it."""
+def test_certificate_expiry_metric_follows_certificate(tmp_path: Path) -> None:
+    """An alert uses the metric of the certificate's expiry; a server without TLS does not have it."""
     assert any(CERTIFICATE in expression for expression in expressions())
 
     def ends(name: str) -> float:
@@ -379,7 +379,7 @@ def test_the_certificate_says_when_it_ends(tmp_path: Path) -> None:
     live = self_signed(tmp_path, "live", days=3)
     plant.serve("--tls-cert", str(live[0]), "--tls-key", str(live[1]))
     try:
-        watch = Watch(plant.said["metrics"])
+        watch = Watch(plant.startup["metrics"])
         first = ends("live")
         assert watch.value(CERTIFICATE) == first
         # The key is replaced first; with the old certificate it has no effect.
@@ -391,19 +391,19 @@ def test_the_certificate_says_when_it_ends(tmp_path: Path) -> None:
         assert plant.stop() == OK
     plant.serve()
     try:
-        assert CERTIFICATE not in {name for name, _ in series(get(plant.said["metrics"])[1])}
+        assert CERTIFICATE not in {name for name, _ in series(get(plant.startup["metrics"])[1])}
     finally:
         assert plant.stop() == OK
 
 
-def test_what_clients_send_is_no_label(tmp_path: Path) -> None:
+def test_metric_labels_contain_no_client_text(tmp_path: Path) -> None:
     plant = Plant(tmp_path, {"PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"}).build().serve()
     try:
         plant.ask("SELECT 'a secret' AS x", "Everything")
         client = plant.client("Everything")
         with pytest.raises(pa.ArrowNotImplementedError):
             client.action("a name that nobody knows")
-        text = get(plant.said["metrics"])[1]
+        text = get(plant.startup["metrics"])[1]
         for foreign in ("secret", "nobody knows", "Everything", plant.tenants["Everything"].key_id):
             assert foreign not in text
         assert len(series(text)) < 1_000
@@ -411,12 +411,12 @@ def test_what_clients_send_is_no_label(tmp_path: Path) -> None:
         assert plant.stop() == OK
 
 
-def test_without_a_port_of_its_own_a_server_goes_on(tmp_path: Path) -> None:
+def test_server_without_metrics_port_answers_queries(tmp_path: Path) -> None:
     plant = Plant(tmp_path).build()
     with HTTPServer(("127.0.0.1", 9464), BaseHTTPRequestHandler) if is_free(9464) else contextlib.nullcontext():
         plant.serve()
         try:
-            assert plant.said["metrics"] is None
+            assert plant.startup["metrics"] is None
             assert any("metrics are not served" in line for line in plant.log)
             assert plant.ask("SELECT 1 AS one", "Everything")["one"][0] == 1
         finally:

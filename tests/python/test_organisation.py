@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 
 from databases import MIGRATIONS, SCHEMA, Postgres, PostgresDatabase, SqliteDatabase
 from harness import FAILURE, OK, USAGE, binary, environment, finish
-from office import PASSWORD, Office, office, postgres  # noqa: F401 (fixtures)
+from admin import PASSWORD, Installation, installation, postgres  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.local_only
 
@@ -30,15 +30,15 @@ OTHER_PASSWORD = "wrong donkey capacitor"
 
 
 @pytest.fixture
-def acme(office: Office) -> Office:
+def acme(installation: Installation) -> Installation:
     """An organisation that may see Unit 1, with an admin."""
-    office.json("org", "create", "Acme Chemicals", "--user-limit", "3")
-    office.json("org", "grant", "acme chemicals", "--location", "Works / Unit 1")
-    office.json("user", "create", "Ada@acme.example", "--org", "Acme Chemicals", "--role", "admin", stdin=f"{PASSWORD}\n")
-    return office
+    installation.json("org", "create", "Acme Chemicals", "--user-limit", "3")
+    installation.json("org", "grant", "acme chemicals", "--location", "Works / Unit 1")
+    installation.json("user", "create", "Ada@acme.example", "--org", "Acme Chemicals", "--role", "admin", stdin=f"{PASSWORD}\n")
+    return installation
 
 
-def test_a_first_day_of_administration(acme: Office) -> None:
+def test_administration_commands_update_tables_and_audit_trail(acme: Installation) -> None:
     shown = acme.json("org", "show", "ACME CHEMICALS")
     assert (shown["users"], shown["user_limit"], shown["assets_visible"], shown["assets_in_catalog"]) == (1, 3, 2, 4)
     assert shown["grants"] == [{"kind": "location", "value": "Works / Unit 1", "access": "read"}]
@@ -47,11 +47,12 @@ def test_a_first_day_of_administration(acme: Office) -> None:
     acme.json("org", "revoke", "acme chemicals", "--type", "tank", "--type", "temperature sensor")
     acme.json("user", "create", "gateway@acme.example", "--org", "acme chemicals", "--role", "service", "--ingest")
     made = acme.json("key", "create", "--user", "GATEWAY@acme.example", "--name", "line 3", "--expires", "90d", "--ingest")
-    who = acme.json("token", "check", stdin=made["key"])
-    assert (who["user"], who["role"], who["may_ingest"], who["assets_visible"]) == ("gateway@acme.example", "service", True, 2)
+    principal = acme.json("token", "check", stdin=made["key"])
+    shown = [principal[name] for name in ("user", "role", "may_ingest", "assets_visible")]
+    assert shown == ["gateway@acme.example", "service", True, 2]
     token = acme.json("token", "create", "ADA@ACME.example", stdin=PASSWORD)
-    who = acme.json("token", "check", stdin=token["token"])
-    assert (who["user"], who["role"], who["may_ingest"]) == ("Ada@acme.example", "admin", False)
+    principal = acme.json("token", "check", stdin=token["token"])
+    assert (principal["user"], principal["role"], principal["may_ingest"]) == ("Ada@acme.example", "admin", False)
     # The tables as seen by other clients.
     value = acme.database.value
     assert value("SELECT name, user_limit FROM organizations") == "Acme Chemicals|3"
@@ -75,7 +76,7 @@ def test_a_first_day_of_administration(acme: Office) -> None:
         assert "cme" in acme.ok(*command)
 
 
-def test_the_limit_holds_between_processes(acme: Office) -> None:
+def test_user_limit_holds_across_processes(acme: Installation) -> None:
     processes = [
         acme.start("user", "create", f"u{i}@acme.example", "--org", "acme chemicals", "--role", "service") for i in range(24)
     ]
@@ -90,16 +91,17 @@ def test_the_limit_holds_between_processes(acme: Office) -> None:
     assert acme.database.value("SELECT count(*) FROM audit_trail WHERE action = 'user.create'") == "3"
 
 
-def test_processes_that_start_together_migrate_once(office: Office) -> None:
-    processes = [office.start("migrate", "--json") for _ in range(6)] + [office.start("org", "list", "--json") for _ in range(2)]
+def test_concurrent_processes_migrate_once(installation: Installation) -> None:
+    commands = [["migrate"]] * 6 + [["org", "list"]] * 2
+    processes = [installation.start(*command, "--json") for command in commands]
     finished = [finish(process, time.monotonic()).expect(OK) for process in processes]
     made = [step for one in finished[:6] for step in one.json["made"]]
     assert made.count("1 organisations") <= 1, "\n".join(map(str, finished))
-    assert office.database.value("SELECT count(*) FROM _sqlx_migrations") == str(MIGRATIONS)
-    assert office.json("migrate") | {"database": ""} == {"database": "", "made": [], "version": SCHEMA}
+    assert installation.database.value("SELECT count(*) FROM _sqlx_migrations") == str(MIGRATIONS)
+    assert installation.json("migrate") | {"database": ""} == {"database": "", "made": [], "version": SCHEMA}
 
 
-def test_access_ends_within_seconds(acme: Office) -> None:
+def test_revoked_access_ends_within_seconds(acme: Installation) -> None:
     key = acme.json("key", "create", "--user", "ada@acme.example", "--name", "k")
     changes: list[tuple[tuple[str, ...], str]] = [
         (("org", "deactivate", "acme chemicals"), "the organisation is deactivated"),
@@ -115,16 +117,16 @@ def test_access_ends_within_seconds(acme: Office) -> None:
         finished = finish(following, began).expect(OK)
         assert time.monotonic() - began < 10
         assert reason in json.loads(finished.text)["ended"]
-        acme.fails("token", "check", stdin=key["key"], says=reason)
+        acme.fails("token", "check", stdin=key["key"], error=reason)
         if change[1] == "deactivate":
             acme.ok(change[0], "activate", change[2])
 
 
-def test_a_removed_user_leaves_the_place_and_the_trail(acme: Office) -> None:
+def test_removed_user_frees_place_and_stays_in_audit_trail(acme: Installation) -> None:
     token = acme.json("token", "create", "ada@acme.example", stdin=PASSWORD)["token"]
     acme.ok("user", "remove", "ADA@acme.example")
-    acme.fails("token", "check", stdin=token, says="was revoked")
-    acme.fails("user", "passwd", "ada@acme.example", stdin=PASSWORD, says="there is no user")
+    acme.fails("token", "check", stdin=token, error="was revoked")
+    acme.fails("user", "passwd", "ada@acme.example", stdin=PASSWORD, error="there is no user")
     assert acme.json("org", "show", "acme chemicals")["users"] == 0
     acme.json("user", "create", "ada@acme.example", "--org", "acme chemicals", stdin=PASSWORD)
     assert acme.database.value("SELECT count(*) FROM users") == "2"
@@ -134,18 +136,18 @@ def test_a_removed_user_leaves_the_place_and_the_trail(acme: Office) -> None:
     first, second, third = (acme.json("token", "create", "ada@acme.example", stdin=PASSWORD) for _ in range(3))
     assert len(acme.json("session", "list", "--user", "ada@acme.example")) == 3
     assert acme.json("session", "revoke", first["session"]) == {"revoked": 1}
-    acme.fails("token", "check", stdin=first["token"], says="was revoked")
+    acme.fails("token", "check", stdin=first["token"], error="was revoked")
     acme.json("token", "check", stdin=second["token"])
     acme.ok("user", "passwd", "ada@acme.example", stdin=OTHER_PASSWORD)
-    acme.fails("token", "check", stdin=second["token"], says="was revoked")
-    acme.fails("token", "create", "ada@acme.example", stdin=PASSWORD, says="wrong e-mail address or password")
+    acme.fails("token", "check", stdin=second["token"], error="was revoked")
+    acme.fails("token", "create", "ada@acme.example", stdin=PASSWORD, error="wrong e-mail address or password")
     acme.json("token", "create", "ada@acme.example", stdin=OTHER_PASSWORD)
     assert acme.json("session", "revoke", "--user", "ada@acme.example") == {"revoked": 1}
     assert third["session"] != second["session"]
 
 
-def _public_key(office: Office) -> tuple[dict, object]:
-    (path,) = office.keys_dir().glob("*.key")
+def _public_key(installation: Installation) -> tuple[dict, object]:
+    (path,) = installation.keys_dir().glob("*.key")
     assert path.stat().st_mode & 0o777 == 0o600
     file = json.loads(path.read_text())
     private = serialization.load_der_private_key(base64.b64decode(file["signing"]), None)
@@ -160,7 +162,7 @@ def _sign(header: dict, claims: dict, sign: Callable[[bytes], bytes]) -> str:
     return f"{body}.{encode(sign(body.encode()))}"
 
 
-def test_tokens_are_what_other_libraries_make_of_them_and_forged_ones_are_refused(acme: Office) -> None:
+def test_tokens_verify_with_pyjwt_and_forged_tokens_are_refused(acme: Installation) -> None:
     signed_in = acme.json("token", "create", "ada@acme.example", stdin=PASSWORD)
     token = signed_in["token"]
     file, private = _public_key(acme)
@@ -206,13 +208,13 @@ def test_tokens_are_what_other_libraries_make_of_them_and_forged_ones_are_refuse
     newer = acme.json("token", "create", "ada@acme.example", stdin=PASSWORD)["token"]
     assert jwt.get_unverified_header(newer)["kid"] == rotated["made"]["id"] != file["id"]
     acme.ok("token", "keys", "remove", file["id"])
-    acme.fails("token", "check", stdin=token, says="unknown key")
+    acme.fails("token", "check", stdin=token, error="unknown key")
     acme.json("token", "check", stdin=newer)
-    acme.fails("token", "keys", "remove", file["id"], says="there is no signing key")
+    acme.fails("token", "keys", "remove", file["id"], error="there is no signing key")
     assert [key["id"] for key in acme.json("token", "keys", "list")] == [rotated["made"]["id"]]
 
 
-def test_a_key_that_differs_in_one_character_is_refused(acme: Office) -> None:
+def test_key_with_one_changed_character_is_refused(acme: Installation) -> None:
     key = acme.json("key", "create", "--user", "ada@acme.example", "--name", "k")["key"]
     for at in (0, 3, 10, 19, 20, 50, len(key) - 1):
         other = "0" if key[at] != "0" else "1"
@@ -220,49 +222,49 @@ def test_a_key_that_differs_in_one_character_is_refused(acme: Office) -> None:
     acme.json("token", "check", stdin=key)
 
 
-def test_nothing_secret_is_said_or_stored(office: Office) -> None:
+def test_secrets_are_neither_printed_nor_stored(installation: Installation) -> None:
     """Searches all output, logs and stored data for secrets."""
     log = {"PLANTLAKE_LOG": "trace"}
     secrets: dict[str, str] = {"password": PASSWORD, "another password": OTHER_PASSWORD}
-    office.ok("org", "create", "acme", "--json", **log)
-    office.ok("user", "create", "ada@x.y", "--org", "acme", "--role", "admin", stdin=PASSWORD, **log)
-    office.ok("user", "passwd", "ada@x.y", stdin=OTHER_PASSWORD, **log)
-    office.run("token", "create", "ada@x.y", stdin=PASSWORD, **log).expect(FAILURE)
-    office.run("user", "create", "bob@x.y", "--org", "nobody", stdin=PASSWORD, **log).expect(FAILURE)
+    installation.ok("org", "create", "acme", "--json", **log)
+    installation.ok("user", "create", "ada@x.y", "--org", "acme", "--role", "admin", stdin=PASSWORD, **log)
+    installation.ok("user", "passwd", "ada@x.y", stdin=OTHER_PASSWORD, **log)
+    installation.run("token", "create", "ada@x.y", stdin=PASSWORD, **log).expect(FAILURE)
+    installation.run("user", "create", "bob@x.y", "--org", "nobody", stdin=PASSWORD, **log).expect(FAILURE)
     # These secrets are shown once, on standard output only.
     for command, name in ((["key", "create", "--user", "ada@x.y", "--name", "k"], "key"), (["token", "create", "ada@x.y"], "token")):
-        finished = finish(office.start(*command, "--json", stdin=OTHER_PASSWORD, **log), time.monotonic()).expect(OK)
+        finished = finish(installation.start(*command, "--json", stdin=OTHER_PASSWORD, **log), time.monotonic()).expect(OK)
         assert finished.text.count(finished.json[name]) == 1
         # A key is pl_<public>_<secret>. Secrets and tokens may contain more underscores.
         secrets[name] = finished.json[name].split("_", 2)[2] if name == "key" else finished.json[name]
-        office.said += finished.err.encode()
+        installation.output += finished.err.encode()
     for credential in (secrets["token"], f"pl_0123456789abcdef_{secrets['key']}"):
-        office.run("token", "check", "--json", stdin=credential, **log)
-        office.run("token", "check", stdin=f"{credential}x", **log).expect(FAILURE)
-    office.ok("token", "keys", "rotate", "--json", **log)
+        installation.run("token", "check", "--json", stdin=credential, **log)
+        installation.run("token", "check", stdin=f"{credential}x", **log).expect(FAILURE)
+    installation.ok("token", "keys", "rotate", "--json", **log)
     for command in (["audit"], ["key", "list", "--all"], ["user", "list"], ["session", "list"], ["org", "show", "acme"], ["token", "keys", "list"], ["config"]):
-        office.ok(*command, "--json", **log)
-        office.ok(*command, **log)
-    for path in office.keys_dir().glob("*.key"):
+        installation.ok(*command, "--json", **log)
+        installation.ok(*command, **log)
+    for path in installation.keys_dir().glob("*.key"):
         file = json.loads(path.read_text())
         secrets |= {f"signing {path.name}": file["signing"], f"sealing {path.name}": file["sealing"]}
-    if "postgres" in office.database.url:
-        secrets["database password"] = office.database.url.split(":")[2].split("@")[0]
-        broken = office.database.url.replace("@127.0.0.1:", "@127.0.0.1:1", 1)
-        office.run("org", "list", PLANTLAKE_ORGANISATION_URL=broken, **log)
-    assert b"sqlx" in office.said, "the log at level trace is expected to show statements"
-    stored = office.database.dump()
+    if "postgres" in installation.database.url:
+        secrets["database password"] = installation.database.url.split(":")[2].split("@")[0]
+        broken = installation.database.url.replace("@127.0.0.1:", "@127.0.0.1:1", 1)
+        installation.run("org", "list", PLANTLAKE_ORGANISATION_URL=broken, **log)
+    assert b"sqlx" in installation.output, "the log at level trace is expected to show statements"
+    stored = installation.database.dump()
     for name, secret in secrets.items():
-        assert secret.encode() not in office.said, f"{name} was said"
+        assert secret.encode() not in installation.output, f"{name} was printed"
         assert secret.encode() not in stored, f"{name} was stored"
-    hashes = office.database.value("SELECT password_hash FROM users").encode()
-    assert hashes in stored and hashes not in office.said
+    hashes = installation.database.value("SELECT password_hash FROM users").encode()
+    assert hashes in stored and hashes not in installation.output
 
 
-def test_the_original_variables_name_the_database(tmp_path: Path, postgres: Postgres) -> None:
+def test_original_variables_configure_database(tmp_path: Path, postgres: Postgres) -> None:
     url = postgres.new_database()
-    office = Office(tmp_path, PostgresDatabase(url))
-    del office.settings["PLANTLAKE_ORGANISATION_URL"]
+    installation = Installation(tmp_path, PostgresDatabase(url))
+    del installation.settings["PLANTLAKE_ORGANISATION_URL"]
     credentials, place = url.removeprefix("postgres://").split("@")
     user, password = credentials.split(":")
     host, port = place.split("/")[0].split(":")
@@ -270,16 +272,16 @@ def test_the_original_variables_name_the_database(tmp_path: Path, postgres: Post
         f"DB_HOST={host}\nDB_PORT={port}\nDB_NAME=chemical\nDB_USER={user}\nDB_PASSWORD={password}\n\n"
         f"auth_host={host}\nauth_port={port}\nauth_db={place.split('/')[1]}\nauth_user={user}\nauth_password={password}\n"
     )
-    office.json("org", "create", "acme")
-    assert office.database.value("SELECT name FROM organizations") == "acme"
-    settings = {entry["setting"]: entry for entry in office.json("config")}
+    installation.json("org", "create", "acme")
+    assert installation.database.value("SELECT name FROM organizations") == "acme"
+    settings = {entry["setting"]: entry for entry in installation.json("config")}
     assert settings["organisation_url"]["value"] == url.replace(password, "******")
     assert settings["mirror_url"]["value"] == f"postgres://{user}:******@{host}:{port}/chemical"
     assert settings["mirror_url"]["source"] == ".env:1"
-    assert password.encode() not in office.said
+    assert password.encode() not in installation.output
 
 
-MISTAKES = [
+INVALID_COMMANDS = [
     (["org", "create", ""], "must not be empty", FAILURE, None),
     (["org", "create", "ACME chemicals"], "already", FAILURE, None),
     (["org", "create", "x", "--user-limit", "-1"], "must be between 0 and 100000, not -1", FAILURE, None),
@@ -306,14 +308,14 @@ MISTAKES = [
 ]
 
 
-def test_mistakes_are_told(acme: Office) -> None:
-    for command, says, code, stdin in MISTAKES:
-        acme.fails(*command, code=code, says=says, stdin=stdin)
+def test_invalid_commands_report_cause(acme: Installation) -> None:
+    for command, says, code, stdin in INVALID_COMMANDS:
+        acme.fails(*command, code=code, error=says, stdin=stdin)
     assert acme.json("org", "show", "acme chemicals")["users"] == 1
 
 
-def test_a_database_that_cannot_be_used_is_named(tmp_path: Path, postgres: Postgres) -> None:
-    office = Office(tmp_path, SqliteDatabase(f"sqlite:{tmp_path / 'o.db'}"))
+def test_unusable_database_is_named_in_error(tmp_path: Path, postgres: Postgres) -> None:
+    installation = Installation(tmp_path, SqliteDatabase(f"sqlite:{tmp_path / 'o.db'}"))
     wrong = {
         "mysql://root@localhost/x": (USAGE, "unknown scheme"),
         "sqlite::memory:": (USAGE, "names no file"),
@@ -321,18 +323,18 @@ def test_a_database_that_cannot_be_used_is_named(tmp_path: Path, postgres: Postg
         postgres.url.replace("/postgres", "/nothing_here").replace("postgres:/nothing_here/", "postgres://"): (FAILURE, "nothing_here"),
     }
     for url, (code, says) in wrong.items():
-        finished = office.run("org", "list", PLANTLAKE_ORGANISATION_URL=url).expect(code)
+        finished = installation.run("org", "list", PLANTLAKE_ORGANISATION_URL=url).expect(code)
         assert says in finished.err and "rganisation" in finished.err, str(finished)
     (tmp_path / "o.db").write_bytes(b"this is not a database" * 100)
-    finished = office.run("org", "list").expect(FAILURE)
+    finished = installation.run("org", "list").expect(FAILURE)
     assert "o.db" in finished.err, str(finished)
 
 
-def test_key_files_that_others_can_read_are_refused(acme: Office) -> None:
+def test_key_files_readable_by_others_are_refused(acme: Installation) -> None:
     acme.json("token", "create", "ada@acme.example", stdin=PASSWORD)
     (path,) = acme.keys_dir().glob("*.key")
     path.chmod(0o644)
-    acme.fails("token", "create", "ada@acme.example", stdin=PASSWORD, says="mode 644")
+    acme.fails("token", "create", "ada@acme.example", stdin=PASSWORD, error="mode 644")
     path.chmod(0o600)
     shutil.copytree(acme.keys_dir(), acme.folder / "shared-keys")
     # A server with the same keys accepts the token; one with other keys does not.
@@ -344,17 +346,17 @@ def test_key_files_that_others_can_read_are_refused(acme: Office) -> None:
 class Typist:
     """Types at a prompt on a pseudo-terminal."""
 
-    def __init__(self, office: Office, *args: str) -> None:
+    def __init__(self, installation: Installation, *args: str) -> None:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.chdir(office.folder)
-            os.execve(str(binary()), [str(binary()), *args], environment(office.settings))
+            os.chdir(installation.folder)
+            os.execve(str(binary()), [str(binary()), *args], environment(installation.settings))
         self.seen = ""
 
     def expect(self, text: str) -> None:
         end = time.monotonic() + 60
         while text not in self.seen:
-            assert time.monotonic() < end, f"{text!r} did not come: {self.seen!r}"
+            assert time.monotonic() < end, f"{text!r} did not appear: {self.seen!r}"
             if select.select([self.terminal], [], [], 1)[0]:
                 self.seen += os.read(self.terminal, 4096).decode(errors="replace")
 
@@ -372,7 +374,7 @@ class Typist:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def test_passwords_are_typed_twice_and_not_shown(acme: Office) -> None:
+def test_password_prompt_asks_twice_without_echo(acme: Installation) -> None:
     for second, code in ((OTHER_PASSWORD, USAGE), (PASSWORD, OK)):
         typist = Typist(acme, "user", "create", "bob@acme.example", "--org", "acme chemicals")
         typist.expect("password: ")

@@ -25,7 +25,7 @@ from server import Plant, eventually
 pytestmark = pytest.mark.local_only
 EVERY_SECOND = "* * * * * *"
 # The maximum time in seconds until a run without heartbeats is taken over by another process.
-TAKEN_OVER = 60
+MAX_TAKEOVER_SECONDS = 60
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ class Daemon:
 
     def __init__(self, lake: LocalLake, settings: dict[str, str] | None = None) -> None:
         self.process = start(lake.args(["schedule", "--json"]), lake.settings | (settings or {}), lake.folder)
-        self.said = json.loads(self.process.stdout.readline())
+        self.startup = json.loads(self.process.stdout.readline())
         self.log: list[str] = []
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -94,26 +94,26 @@ def runs(lake: LocalLake, job: str | None = None) -> list[dict]:
 # ---- daemons
 
 
-def test_of_two_daemons_one_is_killed_and_each_due_time_runs_once(lake: LocalLake) -> None:
+def test_killed_daemons_run_each_due_time_once(lake: LocalLake) -> None:
     lake.put("a.parquet", readings(100))
     declare(lake, "tick", f'kind = "resample"\nschedule = "{EVERY_SECOND}"\n')
-    dice = random.Random(7)
+    rng = random.Random(7)
     daemons = [Daemon(lake), Daemon(lake)]
-    assert daemons[0].said["jobs"] == ["tick"]
+    assert daemons[0].startup["jobs"] == ["tick"]
     try:
         began = time.monotonic()
-        eventually(lambda: runs(lake), TAKEN_OVER)
+        eventually(lambda: runs(lake), MAX_TAKEOVER_SECONDS)
         for _ in range(5):
-            time.sleep(dice.uniform(1, 4))
+            time.sleep(rng.uniform(1, 4))
             # Kills the daemon that executes the runs, sometimes during a run, so that the other one continues.
             at = int(runs(lake)[-1]["pid"] == daemons[1].process.pid)
             daemons[at].kill()
-            time.sleep(dice.uniform(0, 1))
+            time.sleep(rng.uniform(0, 1))
             daemons[at] = Daemon(lake)
         # Another process resumes the killed run; until then the job waits.
-        eventually(lambda: all(run["status"] == "ok" for run in runs(lake)[:-2]), TAKEN_OVER)
+        eventually(lambda: all(run["status"] == "ok" for run in runs(lake)[:-2]), MAX_TAKEOVER_SECONDS)
         before = len(runs(lake))
-        eventually(lambda: len(runs(lake)) >= before + 3, TAKEN_OVER)
+        eventually(lambda: len(runs(lake)) >= before + 3, MAX_TAKEOVER_SECONDS)
         seconds = time.monotonic() - began
     finally:
         codes = [daemon.stop() for daemon in daemons]
@@ -126,43 +126,43 @@ def test_of_two_daemons_one_is_killed_and_each_due_time_runs_once(lake: LocalLak
     ordered = sorted((run["started_at"], run["ended_at"]) for run in found)
     assert all(one[1] <= other[0] for one, other in zip(ordered, ordered[1:]))
     hosts = {run["pid"] for run in found}
-    assert len(hosts) >= 2, "both daemons ran some"
+    assert len(hosts) >= 2, "expected runs of at least two daemons"
 
 
-def test_a_run_that_dies_with_its_process_is_done_by_another(lake: LocalLake) -> None:
+def test_run_of_killed_process_is_resumed_by_another(lake: LocalLake) -> None:
     lake.put("a.parquet", readings(100))
     declare(lake, "tick", f'kind = "resample"\nschedule = "{EVERY_SECOND}"\n')
-    doomed = Daemon(lake, {"PLANTLAKE_FAILPOINT": "before-publish"})
-    assert doomed.process.wait(timeout=60) == KILLED
+    killed = Daemon(lake, {"PLANTLAKE_FAILPOINT": "before-publish"})
+    assert killed.process.wait(timeout=60) == KILLED
     [run] = runs(lake)
     assert run["status"] == "running" and lake.published() is None
-    heir = Daemon(lake)
+    second = Daemon(lake)
     try:
-        eventually(lambda: runs(lake)[0]["status"] == "ok", TAKEN_OVER)
+        eventually(lambda: runs(lake)[0]["status"] == "ok", MAX_TAKEOVER_SECONDS)
         run = runs(lake)[0]
-        assert (run["attempt"], run["failures"], run["pid"]) == (2, 0, heir.process.pid)
-        assert any("is taken over" in line for line in heir.log)
+        assert (run["attempt"], run["failures"], run["pid"]) == (2, 0, second.process.pid)
+        assert any("is taken over" in line for line in second.log)
         # The data of the killed run is complete.
         assert len(lake.query("SELECT * FROM data_min")) == 2
     finally:
-        assert heir.stop() == OK
+        assert second.stop() == OK
 
 
-def test_a_stop_lets_a_run_end_and_changed_jobs_are_in_force_within_seconds(lake: LocalLake) -> None:
+def test_changed_jobs_apply_within_seconds_and_stop_finishes_runs(lake: LocalLake) -> None:
     lake.put("a.parquet", readings(100))
     daemon = Daemon(lake)
     try:
-        assert daemon.said["jobs"] == []
+        assert daemon.startup["jobs"] == []
         declare(lake, "tick", f'kind = "resample"\nschedule = "{EVERY_SECOND}"\n')
         eventually(lambda: any(run["status"] == "ok" for run in runs(lake)), 15)
         declare(lake, "tick", 'kind = "resample"\nschedule = "every second"\n')
         eventually(lambda: any("cannot apply the changed jobs" in line and "line 2" in line for line in daemon.log), 15)
         before = len(runs(lake))
         eventually(lambda: len(runs(lake)) > before, 15)
-        in_force = lambda: sum("jobs=1" in line and "were applied" in line for line in daemon.log)  # noqa: E731
-        former = in_force()
+        applied = lambda: sum("jobs=1" in line and "were applied" in line for line in daemon.log)  # noqa: E731
+        former = applied()
         declare(lake, "tick", 'kind = "resample"\n')
-        eventually(lambda: in_force() > former, 15)
+        eventually(lambda: applied() > former, 15)
         # Runs that were due by then may still execute; no further run is due.
         until = (dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=1)).isoformat()
         time.sleep(6)
@@ -172,14 +172,14 @@ def test_a_stop_lets_a_run_end_and_changed_jobs_are_in_force_within_seconds(lake
     assert {run["status"] for run in runs(lake)} == {"ok"}
 
 
-def test_a_server_runs_jobs_and_its_clients_see_what_they_did(tmp_path: Path) -> None:
+def test_server_with_jobs_shows_results_to_clients(tmp_path: Path) -> None:
     plant = Plant(tmp_path, {"PLANTLAKE_METRICS_LISTEN": "off"})
     plant.lake.run("simulate", "--assets", "5", "--days", "1", "--start", "2024-05-01", "--interval", "60s", "--seed", "5").expect(OK)
     plant.tenant("Everything", ["--all"])
     declare(plant.lake, "resample", f'schedule = "{EVERY_SECOND}"\n')
     plant.serve("--with-jobs")
     try:
-        assert (plant.said["jobs"], plant.said["metrics"]) == (["resample"], None)
+        assert (plant.startup["jobs"], plant.startup["metrics"]) == (["resample"], None)
 
         def rows() -> int:
             return int(plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"][0])
@@ -197,14 +197,14 @@ def test_a_server_runs_jobs_and_its_clients_see_what_they_did(tmp_path: Path) ->
 # ---- runs by hand
 
 
-class Hooks(BaseHTTPRequestHandler):
+class WebhookHandler(BaseHTTPRequestHandler):
     """A webhook receiver that records all requests."""
 
-    taken: list[dict]
+    calls: list[dict]
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        type(self).taken.append({"path": self.path, **json.loads(body)})
+        type(self).calls.append({"path": self.path, **json.loads(body)})
         self.send_response(204)
         self.end_headers()
 
@@ -214,24 +214,24 @@ class Hooks(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict]]]:
-    handler = type("Handler", (Hooks,), {"taken": []})
+    handler = type("Handler", (WebhookHandler,), {"calls": []})
     server = HTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook/0123456789", handler.taken
+    yield f"http://127.0.0.1:{server.server_port}/hook/0123456789", handler.calls
     server.shutdown()
 
 
-def test_a_job_that_fails_is_told_everywhere(lake: LocalLake, webhook: tuple[str, list[dict]]) -> None:
-    url, taken = webhook
+def test_failed_job_is_reported_by_commands_and_webhook(lake: LocalLake, webhook: tuple[str, list[dict]]) -> None:
+    url, calls = webhook
     settings = {"PLANTLAKE_SCHEDULE_WEBHOOK_URL": url, "PLANTLAKE_RAW": str(lake.folder / "nowhere")}
     declare(lake, "resample", 'schedule = "0 0 1 1 *"\nretries = 1\nbackoff = "1s"\n')
     lake.run("status").expect(OK)
     failed = lake.run("run", "resample", "--json", settings=settings).expect(FAILURE)
     assert failed.json["status"] == "failed" and "nowhere" in failed.json["error"]
     assert "nowhere" in failed.err and "0123456789" not in failed.err
-    [told] = taken
-    assert (told["path"], told["job"], told["status"], told["attempts"]) == ("/hook/0123456789", "resample", "failed", 2)
-    assert "nowhere" in told["error"] and told["host"] and told["started_at"] <= told["ended_at"]
+    [call] = calls
+    assert (call["path"], call["job"], call["status"], call["attempts"]) == ("/hook/0123456789", "resample", "failed", 2)
+    assert "nowhere" in call["error"] and call["host"] and call["started_at"] <= call["ended_at"]
     assert "resample failed" in lake.run("status").expect(OK).text
     assert "nowhere" in lake.run("status", "--json").expect(OK).json["failed_jobs"][0]["error"]
     listed = lake.run("jobs").expect(OK).text
@@ -246,10 +246,10 @@ def test_a_job_that_fails_is_told_everywhere(lake: LocalLake, webhook: tuple[str
     history = lake.run("jobs", "history", "resample", "--json").expect(OK).json
     assert [(run["status"], run["by_hand"], run["attempt"]) for run in history] == [("ok", True, 1), ("failed", True, 2)]
     assert "by hand" in lake.run("jobs", "history").expect(OK).text
-    assert len(taken) == 1
+    assert len(calls) == 1
 
 
-def test_the_exit_code_of_a_run_is_that_of_its_job(lake: LocalLake) -> None:
+def test_run_exits_with_code_of_job(lake: LocalLake) -> None:
     declare(lake, "resample", "")
     lake.put("a.parquet", readings(100))
     lake.put("b.parquet", b"no parquet")
@@ -260,7 +260,7 @@ def test_the_exit_code_of_a_run_is_that_of_its_job(lake: LocalLake) -> None:
     # A job without its required settings fails at once.
     declare(lake, "mirror", "retries = 3\nbackoff = \"30s\"\n")
     unset = lake.run("run", "mirror").expect(USAGE)
-    assert "set `mirror_url`" in unset.err and unset.seconds < 15, "to try again is of no use"
+    assert "set `mirror_url`" in unset.err and unset.seconds < 15, "the run retried a usage error"
     # Another process holds the run and sends heartbeats.
     path = lake.state / "organisation.db"
     connection = sqlite3.connect(path, timeout=20, isolation_level=None)
@@ -290,7 +290,7 @@ def test_the_exit_code_of_a_run_is_that_of_its_job(lake: LocalLake) -> None:
     connection.close()
 
 
-def test_a_run_that_is_interrupted_says_so(lake: LocalLake) -> None:
+def test_interrupted_run_is_recorded_as_aborted(lake: LocalLake) -> None:
     declare(lake, "resample", "retries = 5\nbackoff = \"1h\"\n")
     settings = lake.settings | {"PLANTLAKE_RAW": str(lake.folder / "nowhere")}
     process = start(lake.args(["run", "resample"]), settings, lake.folder)
@@ -302,17 +302,17 @@ def test_a_run_that_is_interrupted_says_so(lake: LocalLake) -> None:
 
 
 @pytest.mark.parametrize("command", [["jobs"], ["schedule"], ["run", "resample"], ["serve", "--with-jobs", "--listen", "127.0.0.1:0"]])
-def test_mistakes_in_jobs_are_told_with_their_line(lake: LocalLake, command: list[str]) -> None:
+def test_invalid_job_file_is_reported_with_line(lake: LocalLake, command: list[str]) -> None:
     lake.run("simulate", "--assets", "2", "--days", "1", "--start", "2024-05-01", "--interval", "1h", "--seed", "5").expect(OK)
     declare(lake, "resample", '# often\nschedule = "*/61 * * * *"\n')
     error = lake.run(*command).expect(USAGE).err
     assert "resample.toml" in error and "line 2" in error and "*/61" in error
 
 
-def test_metrics_stay_on_this_machine(lake: LocalLake) -> None:
+def test_metrics_listen_on_loopback_only(lake: LocalLake) -> None:
     for address, code, part in [("0.0.0.0:0", USAGE, "metrics.allow_remote"), ("127.0.0.1:x", USAGE, "metrics.listen")]:
         assert part in lake.run("schedule", settings={"PLANTLAKE_METRICS_LISTEN": address}).expect(code).err
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        address = f"127.0.0.1:{occupied.getsockname()[1]}"
         error = lake.run("schedule", settings={"PLANTLAKE_METRICS_LISTEN": address}).expect(FAILURE).err
         assert address in error and "metrics.listen" in error

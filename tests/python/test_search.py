@@ -16,7 +16,7 @@ import pytest
 
 import harness
 from harness import FAILURE, OK, USAGE, LocalLake
-from models import CROSS_ENCODER, fetched
+from models import CROSS_ENCODER, fetch_models
 from server import SIMULATE, Plant, eventually
 
 pytestmark = pytest.mark.local_only
@@ -28,14 +28,14 @@ COLUMNS = ["asset_id", "name", "type", "location", "score", "similarity", "rank"
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     folder = tmp_path_factory.mktemp("search")
     plant = Plant(folder / "plant").build()
-    plant.lake.settings |= fetched(plant.lake, folder / "models", "bi-encoder")
+    plant.lake.settings |= fetch_models(plant.lake, folder / "models", "bi-encoder")
     plant.serve()
     eventually(lambda: "hybrid" in set(plant.ask("SELECT ranked_by FROM search('pump')", "Everything")["ranked_by"]), 120)
     yield plant
     assert plant.stop() == OK
 
 
-def test_it_finds_what_is_described_and_joins_with_the_tables(plant: Plant) -> None:
+def test_search_finds_described_assets_and_joins_tables(plant: Plant) -> None:
     found = plant.ask("SELECT * FROM search('how hot is the reactor')", "Everything")
     assert list(found.columns) == COLUMNS
     assert list(found["rank"]) == list(range(1, 11))
@@ -60,7 +60,7 @@ def test_it_finds_what_is_described_and_joins_with_the_tables(plant: Plant) -> N
     assert joined.sort_values(keys).reset_index(drop=True).equals(expected[keys].sort_values(keys).reset_index(drop=True))
 
 
-def test_a_parameter_says_what_is_looked_for_and_how_many(plant: Plant) -> None:
+def test_search_with_parameters_equals_literals(plant: Plant) -> None:
     literal = plant.ask("SELECT * FROM search('pressure of the column', 3) ORDER BY rank", "Everything")
     assert len(literal) == 3
     for sql, parameters in [
@@ -89,7 +89,7 @@ def test_a_parameter_says_what_is_looked_for_and_how_many(plant: Plant) -> None:
         ("search(NULL)", "search"),
     ],
 )
-def test_what_cannot_be_looked_for_is_told(plant: Plant, call: str, expected: str) -> None:
+def test_search_with_invalid_arguments_fails(plant: Plant, call: str, expected: str) -> None:
     with pytest.raises(adbc_driver_manager.Error) as raised:
         plant.ask(f"SELECT * FROM {call}", "Everything")
     assert expected in str(raised.value).replace(",", ""), raised.value
@@ -98,7 +98,7 @@ def test_what_cannot_be_looked_for_is_told(plant: Plant, call: str, expected: st
 
 @pytest.mark.parametrize("limit", [1, 10, 1000])
 @pytest.mark.parametrize("tenant", ["North", "South", "Nobody"])
-def test_a_tenant_gets_its_own_assets_only_and_all_of_them(plant: Plant, tenant: str, limit: int) -> None:
+def test_search_returns_all_visible_assets_and_no_others(plant: Plant, tenant: str, limit: int) -> None:
     own = plant.tenants[tenant].assets
     for text in ["temperature", "pressure sensor of the reactor", "site", "zzz", "R-101"]:
         found = plant.ask(f"SELECT asset_id, ranked_by FROM search('{text}', {limit})", tenant)
@@ -107,7 +107,7 @@ def test_a_tenant_gets_its_own_assets_only_and_all_of_them(plant: Plant, tenant:
         assert len(found) == min(limit, len(own)), text
 
 
-def test_others_change_no_score(plant: Plant) -> None:
+def test_scores_ignore_invisible_assets(plant: Plant) -> None:
     """Scores of words depend on the frequency of words among the caller's own assets only."""
     before = plant.ask("SELECT * FROM search('temperature of the reactor', 1000)", "North")
     assets = plant.assets()
@@ -130,28 +130,28 @@ def test_others_change_no_score(plant: Plant) -> None:
     eventually(lambda: "alien" not in found(), 60)
 
 
-def test_the_command_line_beside_a_server_has_its_requests_done_by_it(plant: Plant) -> None:
-    there = plant.ask("SELECT * FROM search('vibration of the pump', 5) ORDER BY rank", "Everything")
-    here = plant.run("search", "vibration of the pump", "--limit", "5", "--json").expect(OK)
-    rows = json.loads(here.text)
-    assert [row["asset_id"] for row in rows] == list(there["asset_id"])
+def test_commands_use_index_of_running_server(plant: Plant) -> None:
+    by_server = plant.ask("SELECT * FROM search('vibration of the pump', 5) ORDER BY rank", "Everything")
+    by_command = plant.run("search", "vibration of the pump", "--limit", "5", "--json").expect(OK)
+    rows = json.loads(by_command.text)
+    assert [row["asset_id"] for row in rows] == list(by_server["asset_id"])
     assert list(rows[0]) == COLUMNS or set(rows[0]) == set(COLUMNS)
     sql = "SELECT asset_id FROM search('vibration of the pump', 5) ORDER BY rank"
     queried = plant.run("query", sql, "--format", "json").expect(OK).text.splitlines()
-    assert [json.loads(line)["asset_id"] for line in queried] == list(there["asset_id"])
+    assert [json.loads(line)["asset_id"] for line in queried] == list(by_server["asset_id"])
     done = plant.run("index", "--json").expect(OK).json
     assert done["indexed"] == 0 and done["assets"] == len(plant.assets()) and done["has_meanings"]
     assert plant.run("index", "--full", "--json").expect(OK).json["indexed"] == len(plant.assets())
     shown = plant.run("search", "vibration of the pump").expect(OK)
     assert "ranked by" in shown.text and "hybrid" in shown.text
-    by = json.loads(plant.run("search", "vibration of the pump", "--by", "bm25", "--json").expect(OK).text)
-    assert {row["ranked_by"] for row in by} == {"bm25"}
+    by_words = json.loads(plant.run("search", "vibration of the pump", "--by", "bm25", "--json").expect(OK).text)
+    assert {row["ranked_by"] for row in by_words} == {"bm25"}
     # There is no cross-encoder, so requesting it is an error.
     refused = plant.run("search", "pump", "--by", "cross-encoder").expect(FAILURE)
     assert "cross-encoder" in refused.err and "models fetch" in refused.err
 
 
-def test_plans_show_nothing_and_do_nothing(plant: Plant) -> None:
+def test_explain_of_search_shows_plan(plant: Plant) -> None:
     plan = plant.ask("EXPLAIN SELECT * FROM search('pump') s JOIN data_h d ON d.asset_id = s.asset_id", "North")
     assert "search" in plan["plan"].str.cat().lower()
 
@@ -163,7 +163,7 @@ def small(tmp_path: Path) -> LocalLake:
     return lake
 
 
-def test_without_any_model_words_rank_and_a_model_takes_over_when_it_comes(small: LocalLake, tmp_path: Path) -> None:
+def test_search_ranks_by_words_until_models_are_fetched(small: LocalLake, tmp_path: Path) -> None:
     small.settings["PLANTLAKE_SEARCH_MODELS"] = str(tmp_path / "models")
     finished = small.run("search", "reactor temperature", "--json").expect(OK)
     rows = json.loads(finished.text)
@@ -172,10 +172,10 @@ def test_without_any_model_words_rank_and_a_model_takes_over_when_it_comes(small
     refused = small.run("search", "reactor", "--by", "hybrid").expect(FAILURE)
     assert "models fetch" in refused.err
     assert small.run("search", " ").expect(USAGE).err
-    fetched(small, tmp_path / "models", "bi-encoder")
+    fetch_models(small, tmp_path / "models", "bi-encoder")
     rows = json.loads(small.run("search", "reactor temperature", "--json").expect(OK).text)
     assert {row["ranked_by"] for row in rows} == {"hybrid"}
-    fetched(small, tmp_path / "models", "cross-encoder")
+    fetch_models(small, tmp_path / "models", "cross-encoder")
     rows = json.loads(small.run("search", "reactor temperature", "--json", "--limit", "30").expect(OK).text)
     assert [row["ranked_by"] for row in rows] == ["cross-encoder"] * 20 + ["hybrid"] * 10
     scores = [row["score"] for row in rows[:20]]
@@ -189,8 +189,8 @@ def test_without_any_model_words_rank_and_a_model_takes_over_when_it_comes(small
     assert {row["ranked_by"] for row in json.loads(finished.text)} == {"hybrid"}
 
 
-def test_an_index_whose_making_is_killed_is_whole_after_the_next_start(small: LocalLake, tmp_path: Path) -> None:
-    small.settings |= fetched(small, tmp_path / "models", "bi-encoder")
+def test_index_killed_during_build_is_completed(small: LocalLake, tmp_path: Path) -> None:
+    small.settings |= fetch_models(small, tmp_path / "models", "bi-encoder")
     assets = json.loads((small.folder / "catalog" / "assets.json").read_text())
     many = [dict(asset, id=f"{i:08x}{asset['id'][8:]}", name=f"{asset['name']} {i}") for i in range(2) for asset in assets]
     (small.folder / "catalog" / "assets.json").write_text(json.dumps(many))
@@ -198,10 +198,10 @@ def test_an_index_whose_making_is_killed_is_whole_after_the_next_start(small: Lo
     (small.folder / "catalog" / "graph.json").unlink()
     whole = small.run("search", "reactor temperature 1", "--json", "--limit", "200").expect(OK)
     shutil.rmtree(small.state / "search")
-    choice = random.Random(7)
+    rng = random.Random(7)
     for _ in range(8):
         process = small.start("index")
-        time.sleep(choice.uniform(0.05, 2.5))
+        time.sleep(rng.uniform(0.05, 2.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     done = small.run("index", "--json").expect(OK).json
@@ -214,7 +214,7 @@ def test_an_index_whose_making_is_killed_is_whole_after_the_next_start(small: Lo
     assert small.run("index", "--json").expect(OK).json["indexed"] == 0
 
 
-def test_a_damaged_index_is_made_again(small: LocalLake, tmp_path: Path) -> None:
+def test_damaged_index_is_rebuilt(small: LocalLake, tmp_path: Path) -> None:
     small.settings["PLANTLAKE_SEARCH_MODELS"] = str(tmp_path / "models")
     before = small.run("search", "pump", "--json").expect(OK).text
     files = [path for path in (small.state / "search").rglob("*") if path.is_file() and path.stat().st_size > 0]
@@ -226,7 +226,7 @@ def test_a_damaged_index_is_made_again(small: LocalLake, tmp_path: Path) -> None
     assert json.loads(after.text) == json.loads(before)
 
 
-def test_an_index_in_use_by_a_process_that_takes_no_requests_is_refused(small: LocalLake, tmp_path: Path) -> None:
+def test_locked_index_without_server_is_refused(small: LocalLake, tmp_path: Path) -> None:
     import fcntl
 
     small.settings["PLANTLAKE_SEARCH_MODELS"] = str(tmp_path / "models")

@@ -47,7 +47,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     assert plant.stop() == OK
 
 
-def own(plant: Plant, table: str, tenant: str = "North") -> pd.DataFrame:
+def tenant_rows(plant: Plant, table: str, tenant: str = "North") -> pd.DataFrame:
     """Returns the tenant's rows of a table, read by the `deltalake` package."""
     rows = plant.lake.table(table)
     rows = rows[rows["asset_id"].isin(plant.tenants[tenant].assets)]
@@ -55,7 +55,7 @@ def own(plant: Plant, table: str, tenant: str = "North") -> pd.DataFrame:
     return rows.sort_values(["asset_id", "timestamp"], ignore_index=True)
 
 
-def same(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+def assert_same_rows(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert len(expected) > 0
     pd.testing.assert_frame_equal(actual, expected[list(actual.columns)], check_dtype=False)
 
@@ -65,24 +65,24 @@ def same(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("tenant", ["North", "South", "Everything"])
 @pytest.mark.parametrize("table", ["data_h", "data_d"])
-def test_each_organisation_sees_its_own_rows(plant: Plant, table: str, tenant: str) -> None:
+def test_organisation_sees_its_own_rows(plant: Plant, table: str, tenant: str) -> None:
     actual = plant.ask(f"SELECT asset_id, timestamp, value, count, min, max, stddev FROM {table} ORDER BY 1, 2", tenant)
-    same(actual, own(plant, table, tenant))
+    assert_same_rows(actual, tenant_rows(plant, table, tenant))
 
 
-def test_all_of_the_minutes_come_over_in_many_messages(plant: Plant) -> None:
-    expected = own(plant, "data_min", "Everything")
+def test_large_result_arrives_complete(plant: Plant) -> None:
+    expected = tenant_rows(plant, "data_min", "Everything")
     actual = plant.ask("SELECT * FROM data_min", "Everything").sort_values(["asset_id", "timestamp"], ignore_index=True)
     assert len(expected) > 100_000
-    same(actual[["asset_id", "timestamp", "value", "count"]], expected)
+    assert_same_rows(actual[["asset_id", "timestamp", "value", "count"]], expected)
 
 
-def test_nobody_sees_nothing(plant: Plant) -> None:
+def test_organisation_without_grants_sees_no_rows(plant: Plant) -> None:
     for table in TABLES:
         assert plant.ask(f"SELECT count(*) AS n FROM {table}", "Nobody")["n"].item() == 0, table
 
 
-def test_assets_edges_and_raw_readings_are_the_tenants_own(plant: Plant) -> None:
+def test_assets_edges_and_readings_are_filtered_by_grants(plant: Plant) -> None:
     assets = pd.DataFrame(plant.assets())
     mine = plant.tenants["North"].assets
     assert set(plant.ask("SELECT id FROM assets")["id"]) == mine
@@ -101,13 +101,13 @@ def test_assets_edges_and_raw_readings_are_the_tenants_own(plant: Plant) -> None
     assert 0 < plant.ask(sql)["n"].item() == len(window)
 
 
-def test_a_view_of_the_operator_shows_each_its_own(plant: Plant) -> None:
+def test_view_is_filtered_by_grants(plant: Plant) -> None:
     names = {asset["name"] for asset in plant.assets() if asset["id"] in plant.tenants["South"].assets}
     actual = plant.ask("SELECT * FROM named_days", "South")
-    assert set(actual["name"]) <= names and len(actual) == len(own(plant, "data_d", "South"))
+    assert set(actual["name"]) <= names and len(actual) == len(tenant_rows(plant, "data_d", "South"))
 
 
-def test_a_wrong_view_is_left_out_and_said_so(plant: Plant) -> None:
+def test_invalid_view_is_ignored_and_logged(plant: Plant) -> None:
     with pytest.raises(adbc_driver_manager.ProgrammingError, match="no table broken"):
         plant.ask("SELECT * FROM broken")
     log = "".join(plant.log)
@@ -117,21 +117,21 @@ def test_a_wrong_view_is_left_out_and_said_so(plant: Plant) -> None:
 # ---- connecting
 
 
-def test_every_way_to_connect(plant: Plant) -> None:
+def test_every_credential_connects(plant: Plant) -> None:
     tenant = plant.tenants["North"]
-    ways = [
+    credentials = [
         {"username": tenant.email("ana"), "password": PASSWORD},
         {"username": tenant.email("ana").upper(), "password": PASSWORD},
         {"username": "token", "password": tenant.key},
         {BEARER: f"Bearer {tenant.key}"},
     ]
     token = plant.run("token", "create", tenant.email("ana"), "--json", stdin=PASSWORD + "\n")
-    ways.append({BEARER: f"Bearer {json.loads(token)['token']}"})
-    ways.append({"username": "", "password": json.loads(token)["token"]})
-    for way in ways:
-        with connect(plant.uri, way) as connection, connection.cursor() as cursor:
+    credentials.append({BEARER: f"Bearer {json.loads(token)['token']}"})
+    credentials.append({"username": "", "password": json.loads(token)["token"]})
+    for credential in credentials:
+        with connect(plant.uri, credential) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1 AS one")
-            assert cursor.fetchall() == [(1,)], way
+            assert cursor.fetchall() == [(1,)], credential
 
 
 def test_pyarrow_signs_in_with_basic(plant: Plant) -> None:
@@ -144,7 +144,7 @@ def test_pyarrow_signs_in_with_basic(plant: Plant) -> None:
     assert client.do_get(info.endpoints[0].ticket, options).read_all()["two"].to_pylist() == [2]
 
 
-def test_a_password_may_look_like_a_key(plant: Plant) -> None:
+def test_password_that_looks_like_key_signs_in(plant: Plant) -> None:
     password = "pl_is short for plantlake"
     plant.run("user", "create", "pl@north.example", "--org", "North", stdin=password + "\n")
     with connect(plant.uri, {"username": "pl@north.example", "password": password}) as connection, connection.cursor() as cursor:
@@ -154,7 +154,7 @@ def test_a_password_may_look_like_a_key(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({}, "no credential was sent"),
         ({"username": "ana@north.example", "password": "wrong horse battery"}, "wrong e-mail address or password"),
@@ -164,8 +164,8 @@ def test_a_password_may_look_like_a_key(plant: Plant) -> None:
         ({BEARER: "Digest x"}, "neither `Basic`"),
     ],
 )
-def test_who_is_not_let_in_is_told_why(plant: Plant, options: dict[str, str], says: str) -> None:
-    with pytest.raises(adbc_driver_manager.ProgrammingError, match=says):
+def test_refused_credential_reports_reason(plant: Plant, options: dict[str, str], message: str) -> None:
+    with pytest.raises(adbc_driver_manager.ProgrammingError, match=message):
         with connect(plant.uri, options) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")
 
@@ -185,15 +185,15 @@ def test_who_is_not_let_in_is_told_why(plant: Plant, options: dict[str, str], sa
         (dt.date(2024, 5, 1), "CAST(? AS DATE)"),
     ],
 )
-def test_parameters_of_every_type(plant: Plant, value: object, sql: str) -> None:
+def test_parameter_of_each_type_is_bound(plant: Plant, value: object, sql: str) -> None:
     expected = {"? + 1": 8, "? * 2": 5.0, "? || '?'": "a?b?", "NOT ?": False, "coalesce(?, 'nothing')": "nothing"}.get(sql, value)
     with plant.with_key() as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT {sql} AS x -- and a ? in a comment", (value,))
         assert cursor.fetchone()[0] == expected
 
 
-def test_parameters_wherever_a_value_may_be(plant: Plant) -> None:
-    rows = own(plant, "data_h")
+def test_parameters_in_any_position_are_bound(plant: Plant) -> None:
+    rows = tenant_rows(plant, "data_h")
     one = rows["asset_id"].iloc[0]
     begin = dt.datetime(2024, 5, 2, tzinfo=dt.timezone.utc)
     mine = rows[(rows["asset_id"] == one) & (rows["timestamp"] >= begin)]
@@ -207,21 +207,21 @@ def test_parameters_wherever_a_value_may_be(plant: Plant) -> None:
     assert plant.ask("SELECT * FROM generate_series(?, ?)", parameters=(2, 4))["value"].tolist() == [2, 3, 4]
 
 
-def test_a_prepared_statement_is_run_again_and_again(plant: Plant) -> None:
+def test_prepared_statement_runs_repeatedly(plant: Plant) -> None:
     with plant.with_key() as connection, connection.cursor() as cursor:
         for number in range(5):
             cursor.execute("SELECT ? * 10 AS x", (number,))
             assert cursor.fetchone() == (number * 10,)
 
 
-def test_parameters_are_described(plant: Plant) -> None:
+def test_prepared_statement_describes_parameter_types(plant: Plant) -> None:
     with plant.with_key() as connection, connection.cursor() as cursor:
         schema = cursor.adbc_prepare("SELECT * FROM data_h WHERE timestamp > ? AND value < ? AND asset_id = ? LIMIT ?")
     # The JDBC driver sends milliseconds for any declared unit; see test_jdbc.
     assert schema.types == [pa.timestamp("ms", "UTC"), pa.float64(), pa.string(), pa.int64()], str(schema)
 
 
-def test_too_few_or_many_parameters_are_refused(plant: Plant) -> None:
+def test_wrong_number_of_parameters_is_refused(plant: Plant) -> None:
     for values in ((1,), (1, 2, 3)):
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="has 2 parameters"):
             plant.ask("SELECT ? + ?", parameters=values)
@@ -255,7 +255,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("sql", REFUSED)
-def test_what_changes_something_is_refused_and_changes_nothing(plant: Plant, sql: str) -> None:
+def test_statement_other_than_query_is_refused_without_effect(plant: Plant, sql: str) -> None:
     before = plant.lake.snapshot()
     if sql:  # ADBC does not send empty statements
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="allowed here"):
@@ -265,7 +265,7 @@ def test_what_changes_something_is_refused_and_changes_nothing(plant: Plant, sql
     assert plant.lake.snapshot() == before
 
 
-def test_explain_shows_the_plan_and_nothing_of_files(plant: Plant) -> None:
+def test_explain_hides_files(plant: Plant) -> None:
     text = plant.ask("EXPLAIN SELECT count(*) FROM data_h WHERE value > 3")["plan"].str.cat()
     assert "TableScan: data_h" in text
     for secret in ("parquet", str(plant.lake.folder), "file", "visible", "partition"):
@@ -273,7 +273,7 @@ def test_explain_shows_the_plan_and_nothing_of_files(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "says"),
+    ("sql", "message"),
     [
         ("SELECT * FROM data_hh", r"no table data_hh; did you mean data_h\?\nline 1: SELECT \* FROM data_hh\n {22}\^"),
         ("SELECT\n  valeu\nFROM data_h", r"(?s)No field named valeu.*line 2:   valeu\n {10}\^"),
@@ -284,12 +284,12 @@ def test_explain_shows_the_plan_and_nothing_of_files(plant: Plant) -> None:
         ("SELECT 1 +", "line 1"),
     ],
 )
-def test_errors_say_what_and_where(plant: Plant, sql: str, says: str) -> None:
-    with pytest.raises(adbc_driver_manager.ProgrammingError, match=says):
+def test_errors_name_cause_and_position(plant: Plant, sql: str, message: str) -> None:
+    with pytest.raises(adbc_driver_manager.ProgrammingError, match=message):
         plant.ask(sql)
 
 
-def test_errors_and_answers_carry_the_requests_id(plant: Plant) -> None:
+def test_errors_carry_request_id(plant: Plant) -> None:
     with pytest.raises(adbc_driver_manager.ProgrammingError) as caught:
         plant.ask("SELECT * FROM nowhere")
     details = dict(caught.value.details)
@@ -306,7 +306,7 @@ def test_sql_is_not_logged(plant: Plant) -> None:
 # ---- metadata
 
 
-def test_tables_are_described(plant: Plant) -> None:
+def test_metadata_describes_tables(plant: Plant) -> None:
     with plant.with_key() as connection:
         objects = connection.adbc_get_objects(depth="all").read_all().to_pylist()
         [catalog] = objects
@@ -323,12 +323,12 @@ def test_tables_are_described(plant: Plant) -> None:
         info = connection.adbc_get_info()
         assert info["vendor_name"] == "plantlake"
         with connection.cursor() as cursor:
-            told = cursor.adbc_execute_schema("SELECT * FROM data_h")
+            announced = cursor.adbc_execute_schema("SELECT * FROM data_h")
             cursor.execute("SELECT * FROM data_h")
-            assert told == cursor.fetch_arrow_table().schema
+            assert announced == cursor.fetch_arrow_table().schema
 
 
-def test_tables_are_found_by_type_and_pattern(plant: Plant) -> None:
+def test_get_tables_filters_by_type_and_pattern(plant: Plant) -> None:
     client = plant.client()
 
     def tables(**filters: str | list[str]) -> list[str]:
@@ -351,7 +351,7 @@ def test_tables_are_found_by_type_and_pattern(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize("table, columns", [("data_min", ["asset_id", "timestamp"]), ("assets", ["id"]), ("raw_readings", [])])
-def test_primary_keys(plant: Plant, table: str, columns: list[str]) -> None:
+def test_primary_keys_are_listed(plant: Plant, table: str, columns: list[str]) -> None:
     command = any_of("CommandGetPrimaryKeys", text_field(2, "public") + text_field(3, table))
     keys = plant.client().get(command)
     assert keys["column_name"].to_pylist() == columns
@@ -359,7 +359,7 @@ def test_primary_keys(plant: Plant, table: str, columns: list[str]) -> None:
         assert plant.client().get(any_of(other, text_field(3, table))).num_rows == 0
 
 
-def test_every_description_announces_its_schema(plant: Plant) -> None:
+def test_metadata_commands_return_announced_schema(plant: Plant) -> None:
     client = plant.client()
     for name in ("CommandGetCatalogs", "CommandGetDbSchemas", "CommandGetTables", "CommandGetTableTypes", "CommandGetSqlInfo",
                  "CommandGetXdbcTypeInfo", "CommandGetPrimaryKeys", "CommandGetImportedKeys", "CommandGetExportedKeys",
@@ -374,7 +374,7 @@ def test_every_description_announces_its_schema(plant: Plant) -> None:
     assert len(numbers) >= 69 and len(set(numbers)) == len(numbers)
 
 
-def test_users_and_keys_are_for_admins(plant: Plant) -> None:
+def test_tables_of_users_and_keys_are_for_admins(plant: Plant) -> None:
     with plant.connect("North", "admin") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT email, role FROM account.users ORDER BY email")
         assert cursor.fetchall() == [("admin@north.example", "admin"), ("ana@north.example", "analyst")]
@@ -387,18 +387,18 @@ def test_users_and_keys_are_for_admins(plant: Plant) -> None:
 # ---- other clients
 
 
-def test_pandas_and_polars(plant: Plant) -> None:
+def test_pandas_and_polars_read_results(plant: Plant) -> None:
     sql = "SELECT asset_id, timestamp, value FROM data_h ORDER BY 1, 2"
-    expected = own(plant, "data_h")[["asset_id", "timestamp", "value"]]
+    expected = tenant_rows(plant, "data_h")[["asset_id", "timestamp", "value"]]
     with plant.connect() as connection:
-        same(pd.read_sql(sql, connection), expected)
+        assert_same_rows(pd.read_sql(sql, connection), expected)
         actual = pl.read_database(sql, connection)
         assert actual["value"].to_list() == expected["value"].to_list()
     with pytest.raises(adbc_driver_manager.Error, match="only users and keys with the ingest permission"), plant.connect() as connection, connection.cursor() as cursor:
         cursor.adbc_ingest("raw_readings", pa.table({"id": ["a"], "timestamp": [1], "value": [1.0]}), mode="append")
 
 
-def test_a_client_that_takes_no_more_than_4_mib_at_once(plant: Plant) -> None:
+def test_client_with_4_mib_message_limit_reads_wide_rows(plant: Plant) -> None:
     """As Grafana does: gRPC's default limit, base tables, then one endpoint."""
     client = Raw(plant.uri, plant.tenants["Everything"].key, generic_options=[("grpc.max_receive_message_length", 4 << 20)])
     tables = client.get(any_of("CommandGetTables", text_field(4, "BASE TABLE") + bool_field(5, False)))
@@ -406,10 +406,10 @@ def test_a_client_that_takes_no_more_than_4_mib_at_once(plant: Plant) -> None:
     info = client.info(any_of("CommandStatementQuery", text_field(1, "SELECT m.*, repeat('x', 200) AS wide FROM data_min m")))
     [endpoint] = info.endpoints
     assert not endpoint.locations
-    assert client.get(endpoint.ticket).num_rows == len(own(plant, "data_min", "Everything"))
+    assert client.get(endpoint.ticket).num_rows == len(tenant_rows(plant, "data_min", "Everything"))
 
 
-def test_what_writes_is_refused_with_a_reason(plant: Plant) -> None:
+def test_writes_are_refused_with_reason(plant: Plant) -> None:
     readings = pa.table({"id": ["a"], "timestamp": [1], "value": [1.0]})
     with plant.connect() as connection, connection.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.Error, match="(?i)not|only"):
@@ -428,7 +428,7 @@ def test_what_writes_is_refused_with_a_reason(plant: Plant) -> None:
         dbapi.connect(plant.uri, db_kwargs={BEARER: f"Bearer {plant.tenants['North'].key}"}).close()
 
 
-def test_a_query_is_not_executed_many_times(plant: Plant) -> None:
+def test_executemany_of_query_is_refused(plant: Plant) -> None:
     with plant.connect() as connection, connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error, match="a query is not an update"):
         cursor.executemany("SELECT count(*) FROM data_d WHERE asset_id = ?", [("a",), ("b",)])
 
@@ -436,7 +436,7 @@ def test_a_query_is_not_executed_many_times(plant: Plant) -> None:
 # ---- sessions
 
 
-def test_options_hold_for_the_session_only(plant: Plant) -> None:
+def test_session_options_do_not_affect_other_sessions(plant: Plant) -> None:
     zone = "SELECT value FROM information_schema.df_settings WHERE name = 'datafusion.execution.time_zone'"
     with plant.connect() as one, one.cursor() as cursor:
         cursor.execute("SET TIME ZONE = 'Europe/Berlin'")
@@ -455,7 +455,7 @@ def test_options_hold_for_the_session_only(plant: Plant) -> None:
         plant.ask("SET TIME ZONE = 'Middle/Earth'")
 
 
-def test_a_long_query_can_be_cancelled(plant: Plant) -> None:
+def test_long_query_can_be_cancelled(plant: Plant) -> None:
     with plant.connect("Everything") as connection, connection.cursor() as cursor:
         threading.Timer(1, cursor.adbc_cancel).start()
         began = time.monotonic()
@@ -466,11 +466,11 @@ def test_a_long_query_can_be_cancelled(plant: Plant) -> None:
     assert plant.ask("SELECT 1 AS x")["x"].item() == 1
 
 
-def test_a_query_is_cancelled_by_its_info(plant: Plant) -> None:
+def test_cancel_flight_info_cancels_own_query_only(plant: Plant) -> None:
     client = plant.client("Everything")
     info = client.info(any_of("CommandStatementQuery", text_field(1, LONG)))
     cancel = lambda who: fields_of(who.action("CancelFlightInfo", text_field(1, info.serialize()))[0])[1][0]  # noqa: E731
-    assert cancel(client) == 3, "it does not run yet"
+    assert cancel(client) == 3, "a query that does not run yet was cancelled"
     outcome: list[Exception] = []
 
     def read() -> None:
@@ -483,30 +483,31 @@ def test_a_query_is_cancelled_by_its_info(plant: Plant) -> None:
     thread = threading.Thread(target=read)
     thread.start()
     time.sleep(1)
-    assert cancel(plant.client("South")) == 3, "it is not theirs"
+    assert cancel(plant.client("South")) == 3, "another organisation cancelled the query"
     assert thread.is_alive()
     assert cancel(plant.client("Everything")) == 1
     thread.join(timeout=10)
     assert "was cancelled on request" in str(outcome[0]), outcome
 
 
-def fails(call: Callable[[], object]) -> None:
+def ignore_cancellation(call: Callable[[], object]) -> None:
     with contextlib.suppress(flight.FlightError, pa.ArrowCancelled):
         call()
 
 
-def test_any_server_answers_for_another(plant: Plant) -> None:
+def test_ticket_of_one_server_is_accepted_by_another(plant: Plant) -> None:
     """Servers behind a load balancer share the state, so each accepts the tickets and handles of the others."""
     twin = copy.copy(plant).serve()
     try:
         first, second = plant.client("Everything"), twin.client("Everything")
         info = first.info(any_of("CommandStatementQuery", text_field(1, "SELECT count(*) AS n FROM data_min")))
-        assert second.get(info.endpoints[0].ticket)["n"].to_pylist() == [len(own(plant, "data_min", "Everything"))]
+        assert second.get(info.endpoints[0].ticket)["n"].to_pylist() == [len(tenant_rows(plant, "data_min", "Everything"))]
         handle = first.prepare("SELECT 7 AS x")
         assert second.get(second.info(any_of("CommandPreparedStatementQuery", text_field(1, handle))).endpoints[0].ticket)["x"].to_pylist() == [7]
         # A running query can be cancelled only on its own server.
         long = first.info(any_of("CommandStatementQuery", text_field(1, LONG)))
-        reading = threading.Thread(target=lambda: fails(lambda: first.flight.do_get(long.endpoints[0].ticket, first.options).read_chunk()))
+        read = lambda: first.flight.do_get(long.endpoints[0].ticket, first.options).read_chunk()  # noqa: E731
+        reading = threading.Thread(target=lambda: ignore_cancellation(read))
         reading.start()
         time.sleep(1)
         cancel = lambda who: fields_of(who.action("CancelFlightInfo", text_field(1, long.serialize()))[0])[1][0]  # noqa: E731
@@ -525,18 +526,18 @@ def rows_of(plant: Plant, tenant: str) -> int:
     return plant.ask("SELECT count(*) AS n FROM data_d", tenant)["n"].item()
 
 
-def test_a_grant_and_its_revocation_are_in_force_within_seconds(plant: Plant) -> None:
+def test_grant_and_revocation_apply_within_seconds(plant: Plant) -> None:
     tenant = plant.tenant("Changing", [])
     assert rows_of(plant, "Changing") == 0
     plant.run("org", "grant", tenant.name, "--type", "temperature sensor").expect(OK)
-    eventually(lambda: rows_of(plant, "Changing") == len(own(plant, "data_d")))
+    eventually(lambda: rows_of(plant, "Changing") == len(tenant_rows(plant, "data_d")))
     plant.run("org", "revoke", tenant.name, "--type", "temperature sensor").expect(OK)
     eventually(lambda: rows_of(plant, "Changing") == 0)
 
 
-@pytest.mark.parametrize("way", ["user", "key", "org"])
-def test_a_query_ends_with_the_access(plant: Plant, way: str) -> None:
-    tenant = plant.tenant(f"Leaving{way}", ["--all"])
+@pytest.mark.parametrize("target", ["user", "key", "org"])
+def test_running_query_ends_when_access_is_revoked(plant: Plant, target: str) -> None:
+    tenant = plant.tenant(f"Leaving{target}", ["--all"])
     ended: list[float] = []
     errors: list[str] = []
 
@@ -551,7 +552,7 @@ def test_a_query_ends_with_the_access(plant: Plant, way: str) -> None:
     thread.start()
     time.sleep(1)
     command = {"user": ["user", "deactivate", tenant.email("ana")], "key": ["key", "revoke", tenant.key_id], "org": ["org", "deactivate", tenant.name]}
-    plant.run(*command[way]).expect(OK)
+    plant.run(*command[target]).expect(OK)
     began = time.monotonic()
     thread.join(timeout=30)
     assert ended and ended[0] - began < 5 and "access has ended" in errors[0], errors
@@ -559,7 +560,7 @@ def test_a_query_ends_with_the_access(plant: Plant, way: str) -> None:
         plant.ask("SELECT 1", tenant.name)
 
 
-def test_a_query_during_which_the_access_is_reduced_can_be_asked_again(plant: Plant) -> None:
+def test_query_during_revocation_fails_as_retryable(plant: Plant) -> None:
     tenant = plant.tenant("Shrinking", ["--all"])
     errors: list[Exception] = []
 
@@ -578,7 +579,7 @@ def test_a_query_during_which_the_access_is_reduced_can_be_asked_again(plant: Pl
     eventually(lambda: rows_of(plant, tenant.name) == 0)
 
 
-def test_new_data_a_new_catalog_and_a_new_view_are_seen_without_a_restart(plant: Plant) -> None:
+def test_new_data_catalog_and_view_apply_without_restart(plant: Plant) -> None:
     before = rows_of(plant, "Everything")
     source = next(plant.lake.raw.rglob("*.parquet"))
     table = pa.parquet.read_table(source).slice(0, 100).to_pandas()
@@ -609,11 +610,11 @@ def test_new_data_a_new_catalog_and_a_new_view_are_seen_without_a_restart(plant:
 # ---- plantlake's own client
 
 
-def test_plantlake_asks_a_server(plant: Plant) -> None:
+def test_query_command_reads_from_server(plant: Plant) -> None:
     tenant = plant.tenants["North"]
     sql = "SELECT asset_id, timestamp, value FROM data_h ORDER BY 1, 2"
     answer = plant.run("query", sql, "--server", plant.uri, "--format", "csv", stdin=tenant.key + "\n")
-    expected = own(plant, "data_h")[["asset_id", "timestamp", "value"]]
+    expected = tenant_rows(plant, "data_h")[["asset_id", "timestamp", "value"]]
     actual = pd.read_csv(io.StringIO(answer))
     actual["timestamp"] = pd.to_datetime(actual["timestamp"], utc=True).astype(expected["timestamp"].dtype)
     pd.testing.assert_frame_equal(actual, expected, check_dtype=False, rtol=1e-12)
@@ -622,37 +623,38 @@ def test_plantlake_asks_a_server(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "secret", "says"),
+    ("sql", "secret", "message"),
     [
         ("SELECT * FROM data_hh", None, r"no table data_hh; did you mean data_h\?\n +line 1"),
         ("SELECT 1", "nonsense", "neither an API key"),
         ("SET TIME ZONE 'UTC'", None, "returns no rows"),
     ],
 )
-def test_plantlake_is_told_by_a_server(plant: Plant, sql: str, secret: str | None, says: str) -> None:
-    with pytest.raises(AssertionError, match=says):
+def test_query_command_shows_server_errors(plant: Plant, sql: str, secret: str | None, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
         plant.run("query", sql, "--server", plant.uri, stdin=(secret or plant.tenants["North"].key) + "\n")
 
 
 # ---- remote administration
 
 
-def test_an_admin_manages_the_own_users_and_keys(plant: Plant) -> None:
+def test_remote_admin_manages_own_users_and_keys(plant: Plant) -> None:
     plant.tenant("Remote", ["--all"])
     login = ["--server", plant.uri, "--as", "admin@remote.example"]
 
-    def order(*command: str, secrets: str = PASSWORD) -> dict:
+    def administer(*command: str, secrets: str = PASSWORD) -> dict:
         return json.loads(plant.run(*command, *login, "--json", stdin=secrets + "\n"))
 
-    made = order("user", "create", "eve@remote.example", secrets=f"{PASSWORD}\n{PASSWORD}")
+    made = administer("user", "create", "eve@remote.example", secrets=f"{PASSWORD}\n{PASSWORD}")
     assert (made["organisation"], made["role"]) == ("Remote", "analyst")
-    key = order("key", "create", "--user", "eve@remote.example", "--name", "afar")
+    key = administer("key", "create", "--user", "eve@remote.example", "--name", "remote")
     with connect(plant.uri, {BEARER: f"Bearer {key['key']}"}) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    assert [user["email"] for user in order("user", "list")] == ["admin@remote.example", "ana@remote.example", "eve@remote.example"]
-    assert order("key", "revoke", key["id"])["changed"]
-    assert not order("user", "deactivate", "eve@remote.example")["active"]
-    assert order("user", "remove", "eve@remote.example")["removed"]
+    emails = [user["email"] for user in administer("user", "list")]
+    assert emails == ["admin@remote.example", "ana@remote.example", "eve@remote.example"]
+    assert administer("key", "revoke", key["id"])["changed"]
+    assert not administer("user", "deactivate", "eve@remote.example")["active"]
+    assert administer("user", "remove", "eve@remote.example")["removed"]
     audit = plant.run("audit", "--json").expect(OK).text
     assert "user admin@remote.example" in audit and "key.revoke" in audit
 
@@ -668,7 +670,7 @@ def test_an_admin_manages_the_own_users_and_keys(plant: Plant) -> None:
         ["key", "revoke", "KEY"],
     ],
 )
-def test_an_admin_has_no_say_elsewhere(plant: Plant, command: list[str]) -> None:
+def test_remote_admin_cannot_manage_other_organisations(plant: Plant, command: list[str]) -> None:
     command = [plant.tenants["North"].key_id if part == "KEY" else part for part in command]
     process = subprocess.run(
         [str(plant.binary()), *plant.lake.args([*command, "--server", plant.uri, "--as", "admin@everything.example"])],
@@ -682,7 +684,7 @@ def test_an_admin_has_no_say_elsewhere(plant: Plant, command: list[str]) -> None
 # ---- listening
 
 
-def test_plaintext_stays_on_this_machine(plant: Plant) -> None:
+def test_plaintext_listens_on_loopback_only(plant: Plant) -> None:
     finished = plant.run("serve", "--listen", "0.0.0.0:0").expect(USAGE)
     assert "--allow-plaintext" in finished.err and "--dev-tls" in finished.err
     port = plant.uri.rsplit(":", 1)[1]
@@ -690,11 +692,11 @@ def test_plaintext_stays_on_this_machine(plant: Plant) -> None:
     assert "cannot listen on" in taken.err
 
 
-def test_tls_and_its_renewal(plant: Plant, tmp_path: Path) -> None:
+def test_renewed_tls_certificate_is_loaded(plant: Plant, tmp_path: Path) -> None:
     second = Plant(tmp_path / "other")
     second.lake, second.tenants = plant.lake, plant.tenants
     second.serve("--dev-tls")
-    made = Path(second.said["certificate"]).read_text()
+    made = Path(second.startup["certificate"]).read_text()
     try:
         assert second.uri.startswith("grpc+tls://")
         with second.with_key("North", **{TLS_ROOTS: made}) as connection, connection.cursor() as cursor:
@@ -702,7 +704,7 @@ def test_tls_and_its_renewal(plant: Plant, tmp_path: Path) -> None:
             assert cursor.fetchone() == (1,)
         with pytest.raises(adbc_driver_manager.Error, match="certificate|tls|x509"):
             second.ask("SELECT 1")
-        listed = second.run("user", "list", "--json", "--server", second.uri, "--server-ca", second.said["certificate"],
+        listed = second.run("user", "list", "--json", "--server", second.uri, "--server-ca", second.startup["certificate"],
                             "--as", "admin@north.example", stdin=PASSWORD + "\n")
         assert "ana@north.example" in listed
     finally:
@@ -731,7 +733,7 @@ def test_tls_and_its_renewal(plant: Plant, tmp_path: Path) -> None:
         assert not trusts(certificate)
         live[0].write_text("damaged")
         time.sleep(2.5)
-        assert trusts(renewed), "what cannot be used changes nothing"
+        assert trusts(renewed), "an unusable certificate replaced the valid one"
     finally:
         second.stop()
 

@@ -20,7 +20,7 @@ import pytest
 import ledger
 from databases import PostgresDatabase
 from harness import FAILURE, OK, USAGE, binary, environment
-from office import PASSWORD, Office, office, postgres  # noqa: F401 (fixtures)
+from admin import PASSWORD, Installation, installation, postgres  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.local_only
 
@@ -36,37 +36,37 @@ PRICES = {
 }
 
 
-class Used:
+class UsageData:
     """Two organisations with usage and one without."""
 
-    def __init__(self, office: Office) -> None:
-        self.office = office
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
         self.ids: dict[str, str] = {}
         self.users: dict[str, str] = {}
         self.rows: list[dict] = []
         for seed, name in enumerate(["Acme, Chemicals", "bolt", "Idle"]):
-            self.ids[name] = office.json("org", "create", name)["id"]
+            self.ids[name] = installation.json("org", "create", name)["id"]
             emails = [f"{who}@{seed}.example" for who in ("zoe", "Ada")]
             for email in emails:
-                user = office.json("user", "create", email, "--org", name, "--role", "analyst", stdin=f"{PASSWORD}\n")
+                user = installation.json("user", "create", email, "--org", name, "--role", "analyst", stdin=f"{PASSWORD}\n")
                 self.users[user["id"]] = email
             if name != "Idle":
                 own = [user for user, email in self.users.items() if email in emails]
                 self.rows += ledger.records(seed, self.ids[name], own, MONTHS)
         # The organisations must be older than their usage.
-        office.database.value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
-        ledger.fill(office.database, self.rows)
+        installation.database.value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
+        ledger.fill(installation.database, self.rows)
 
     def own(self, name: str | None, *months: str) -> list[dict]:
         """Returns an organisation's records of these months, with names added."""
         names = {id: name for name, id in self.ids.items()}
         wanted = [row for row in self.rows if row["billing_month"] in months and name in (None, names[row["organization_id"]])]
-        words = [{"organisation": names[row["organization_id"]], "user": self.users[row["user_id"]]} for row in wanted]
-        return [row | {"month": row["billing_month"]} | more for row, more in zip(wanted, words)]
+        added = [{"organisation": names[row["organization_id"]], "user": self.users[row["user_id"]]} for row in wanted]
+        return [row | {"month": row["billing_month"]} | more for row, more in zip(wanted, added)]
 
     def close(self, *months: str) -> dict:
         for month in months:
-            closed = self.office.json("usage", "close", month)
+            closed = self.installation.json("usage", "close", month)
         return closed
 
     def settings(self) -> dict[str, str]:
@@ -74,8 +74,8 @@ class Used:
 
 
 @pytest.fixture
-def used(office: Office) -> Used:
-    return Used(office)
+def usage(installation: Installation) -> UsageData:
+    return UsageData(installation)
 
 
 def lines_of(printed: dict, by: list[str]) -> list[dict]:
@@ -88,119 +88,120 @@ def lines_of(printed: dict, by: list[str]) -> list[dict]:
 @pytest.mark.parametrize("by", [None, "user", "endpoint", "day"])
 @pytest.mark.parametrize("name", [None, "Acme, Chemicals"])
 @pytest.mark.parametrize("months", ["2024-01", "2023-12..2024-02"])
-def test_reports_are_what_pandas_makes_of_the_records(used: Used, by: str | None, name: str | None, months: str) -> None:
+def test_reports_equal_pandas(usage: UsageData, by: str | None, name: str | None, months: str) -> None:
     command = ["usage", "report", "--month", months]
     command += ["--by", by] if by else []
     command += ["--org", name] if name else []
     columns = ["organisation", "month"] + ([by] if by else [])
-    rows = used.own(name, *([months] if ".." not in months else MONTHS))
+    rows = usage.own(name, *([months] if ".." not in months else MONTHS))
     expected = ledger.report(rows, columns)
     assert len(expected) >= 1
-    printed = used.office.json(*command)
+    printed = usage.installation.json(*command)
     assert lines_of(printed, columns) == expected
     assert printed["adjustments"] == []
-    text = used.office.ok(*command, "--format", "csv")
+    text = usage.installation.ok(*command, "--format", "csv")
     table = list(csv.DictReader(io.StringIO(text)))
     assert [{name: line[name] for name in columns} | {name: int(line[name]) for name in ledger.SUMS} for line in table] == expected
-    shown = used.office.ok(*command)
+    shown = usage.installation.ok(*command)
     assert f"{sum(line['rows'] for line in expected):,}" in shown, shown
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_table_fits_the_terminal(used: Used, width: int) -> None:
-    near, far = pty.openpty()
-    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+def test_report_table_fits_terminal(usage: UsageData, width: int) -> None:
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     command = [str(binary()), "usage", "report", "--month", "2024-01", "--by", "endpoint"]
-    process = subprocess.Popen(command, env=environment(used.office.settings), cwd=used.office.folder, stdout=far)
+    installation = usage.installation
+    process = subprocess.Popen(command, env=environment(installation.settings), cwd=installation.folder, stdout=terminal)
     assert process.wait(timeout=60) == OK
-    os.close(far)
-    shown = os.read(near, 1 << 16).decode()
-    os.close(near)
+    os.close(terminal)
+    shown = os.read(controller, 1 << 16).decode()
+    os.close(controller)
     assert max(len(line) for line in shown.splitlines()) <= width, shown
     assert ("failed" in shown, "aborted" in shown) == (width == 80, width == 120), shown
 
 
-def test_a_report_of_nothing_says_so_and_what_is_wrong_is_said(used: Used) -> None:
-    office = used.office
-    assert "no usage by Idle in 2024-01" in office.ok("usage", "report", "--month", "2024-01", "--org", "idle")
+def test_empty_report_says_no_usage_and_invalid_arguments_fail(usage: UsageData) -> None:
+    installation = usage.installation
+    assert "no usage by Idle in 2024-01" in installation.ok("usage", "report", "--month", "2024-01", "--org", "idle")
     this_month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
-    assert f"no usage in {this_month}" in office.ok("usage", "report")
-    assert office.json("usage", "report", "--month", "1999-01")["lines"] == []
-    office.fails("usage", "report", "--month", "2024-13", code=USAGE, says="2026-11")
-    office.fails("usage", "report", "--month", "2024-02..2024-01", code=USAGE, says="ends before it begins")
-    office.fails("usage", "report", "--by", "moon", code=USAGE, says="endpoint")
-    office.fails("usage", "report", "--org", "nobody", says="org list")
+    assert f"no usage in {this_month}" in installation.ok("usage", "report")
+    assert installation.json("usage", "report", "--month", "1999-01")["lines"] == []
+    installation.fails("usage", "report", "--month", "2024-13", code=USAGE, error="2026-11")
+    installation.fails("usage", "report", "--month", "2024-02..2024-01", code=USAGE, error="ends before it begins")
+    installation.fails("usage", "report", "--by", "moon", code=USAGE, error="endpoint")
+    installation.fails("usage", "report", "--org", "nobody", error="org list")
     for command in ("report", "close", "statement", "invoice", "verify"):
-        assert "2026-1" in office.ok("usage", command, "--help")
+        assert "2026-1" in installation.ok("usage", command, "--help")
 
 
-def test_postgres_has_the_report_as_a_function(used: Used) -> None:
-    if not isinstance(used.office.database, PostgresDatabase):
+def test_postgres_report_function_equals_pandas(usage: UsageData) -> None:
+    if not isinstance(usage.installation.database, PostgresDatabase):
         pytest.skip("SQLite has no functions")
-    organisation = used.ids["Acme, Chemicals"]
-    rows = used.own("Acme, Chemicals", "2024-01")
+    organisation = usage.ids["Acme, Chemicals"]
+    rows = usage.own("Acme, Chemicals", "2024-01")
     # The time zone of the session must not matter.
-    told = used.office.database.value(
+    output = usage.installation.database.value(
         f"SET timezone = 'Pacific/Auckland'; SELECT row_to_json(r) FROM get_monthly_usage_report('{organisation}', '2024-01-01') r"
     )
-    lines = [json.loads(line) for line in told.splitlines()]
+    lines = [json.loads(line) for line in output.splitlines()]
     assert [{"user": line["user_email"], "endpoint": line["endpoint"]} | {name: line[name] for name in ledger.SUMS} for line in lines] == (
         ledger.report(rows, ["user", "endpoint"])
     )
     assert {(line["organization"], line["billing_month"]) for line in lines} == {("Acme, Chemicals", "2024-01")}
     nothing = f"SELECT count(*) FROM get_monthly_usage_report('{organisation}', '2024-03-31')"
-    assert used.office.database.value(nothing) == "0"
+    assert usage.installation.database.value(nothing) == "0"
 
 
 # ---- closing
 
 
-def test_a_closed_month_has_the_totals_and_the_hash_of_its_records(used: Used) -> None:
-    closed = used.close(*MONTHS[:2])
+def test_closed_month_has_totals_and_hash_of_records(usage: UsageData) -> None:
+    closed = usage.close(*MONTHS[:2])
     assert [statement["organisation"] for statement in closed["statements"]] == ["Acme, Chemicals", "Idle", "bolt"]
     for statement in closed["statements"]:
-        rows = used.own(statement["organisation"], "2024-01")
+        rows = usage.own(statement["organisation"], "2024-01")
         expected = ledger.sums(ledger.frame(rows)) if rows else dict.fromkeys(ledger.SUMS, 0)
         assert {name: statement[name] for name in ledger.TOTALS[1:]} == {name: expected[name] for name in ledger.TOTALS[1:]}
         assert statement["requests"] == expected["billable_requests"]
-        assert statement["records_hash"] == ledger.digest(used.rows, statement["organisation_id"], "2024-01")
+        assert statement["records_hash"] == ledger.digest(usage.rows, statement["organisation_id"], "2024-01")
         assert not statement["already"]
         assert statement["closed_by"].startswith("operator otto on ")
-    trail = [entry for entry in used.office.json("audit", "--org", "bolt") if entry["action"] == "usage.close"]
+    trail = [entry for entry in usage.installation.json("audit", "--org", "bolt") if entry["action"] == "usage.close"]
     assert [(entry["subject"], entry["details"]["records_hash"]) for entry in trail] == [
-        (month, ledger.digest(used.rows, used.ids["bolt"], month)) for month in ("2024-01", "2023-12")
+        (month, ledger.digest(usage.rows, usage.ids["bolt"], month)) for month in ("2024-01", "2023-12")
     ]
     # Closing again changes nothing.
-    again = used.office.json("usage", "close", "2024-01")
+    again = usage.installation.json("usage", "close", "2024-01")
     assert [statement | {"already": False} for statement in again["statements"]] == closed["statements"]
     assert all(statement["already"] for statement in again["statements"])
-    assert "was closed already" in used.office.ok("usage", "close", "2024-01", "--org", "bolt")
-    shown = used.office.json("usage", "statement", "2024-01", "--org", "bolt")["statements"]
+    assert "was closed already" in usage.installation.ok("usage", "close", "2024-01", "--org", "bolt")
+    shown = usage.installation.json("usage", "statement", "2024-01", "--org", "bolt")["statements"]
     assert [statement | {"already": False} for statement in shown] == closed["statements"][2:]
-    assert "is not closed" in used.office.ok("usage", "statement", "2024-02")
+    assert "is not closed" in usage.installation.ok("usage", "statement", "2024-02")
 
 
-def test_months_are_closed_in_their_order_and_once_they_have_ended(used: Used) -> None:
-    office = used.office
+def test_months_close_in_order_after_they_end(usage: UsageData) -> None:
+    installation = usage.installation
     now = dt.datetime.now(dt.UTC)
     following = (now.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
-    office.fails("usage", "close", f"{now:%Y-%m}", says=f"it can be closed from {following:%Y-%m}-01T00:00:00Z on")
-    told = office.fails("usage", "close", "2024-02", says="2023-12 of Acme, Chemicals")
-    assert "`plantlake usage close 2023-12`" in told and "2024-01 of bolt" in told
-    assert office.json("usage", "statement", "2024-02")["statements"] == []
+    installation.fails("usage", "close", f"{now:%Y-%m}", error=f"it can be closed from {following:%Y-%m}-01T00:00:00Z on")
+    output = installation.fails("usage", "close", "2024-02", error="2023-12 of Acme, Chemicals")
+    assert "`plantlake usage close 2023-12`" in output and "2024-01 of bolt" in output
+    assert installation.json("usage", "statement", "2024-02")["statements"] == []
     # An organisation's open months do not affect another organisation.
     for month in MONTHS:
-        office.json("usage", "close", month, "--org", "bolt")
-    office.fails("usage", "close", "2024-02", says="2023-12 of Acme")
-    assert "bolt" not in office.fails("usage", "close", "2024-01").split("open:")[1]
-    closed = used.close(*MONTHS)["statements"]
+        installation.json("usage", "close", month, "--org", "bolt")
+    installation.fails("usage", "close", "2024-02", error="2023-12 of Acme")
+    assert "bolt" not in installation.fails("usage", "close", "2024-01").split("open:")[1]
+    closed = usage.close(*MONTHS)["statements"]
     assert [statement["already"] for statement in closed] == [False, False, True]
     # Months without usage need not be closed.
-    assert len(office.json("usage", "close", "2024-05")["statements"]) == 3
+    assert len(installation.json("usage", "close", "2024-05")["statements"]) == 3
 
 
-def test_of_many_that_close_at_once_one_does(used: Used) -> None:
-    running = [used.office.start("usage", "close", "2023-12", "--json") for _ in range(6)]
+def test_concurrent_closes_close_once(usage: UsageData) -> None:
+    running = [usage.installation.start("usage", "close", "2023-12", "--json") for _ in range(6)]
     closed = []
     for process in running:
         out, err = process.communicate(timeout=60)
@@ -208,24 +209,24 @@ def test_of_many_that_close_at_once_one_does(used: Used) -> None:
         closed.append(json.loads(out)["statements"])
     assert sorted({statement["already"] for statement in one} == {False} for one in closed) == [False] * 5 + [True]
     assert len({statement["closed_at"] for one in closed for statement in one}) == 1
-    trail = used.office.json("audit", "--last", "1000")
+    trail = usage.installation.json("audit", "--last", "1000")
     assert sum(entry["action"] == "usage.close" for entry in trail) == 3
 
 
-def test_what_comes_late_is_an_adjustment_of_the_next_month(used: Used) -> None:
-    bolt, [user] = used.ids["bolt"], [user for user, email in used.users.items() if email == "zoe@1.example"]
-    used.close("2023-12")
+def test_late_records_are_adjustments_of_next_month(usage: UsageData) -> None:
+    bolt, [user] = usage.ids["bolt"], [user for user, email in usage.users.items() if email == "zoe@1.example"]
+    usage.close("2023-12")
     # As add_usage does once the month is closed; tests/organisation tests that.
     ends = [dt.datetime(2023, 12, 31, 23, 59, 59, 999_999), dt.datetime(2023, 12, 5), dt.datetime(2023, 12, 6)]
-    dice = random.Random(9)
+    rng = random.Random(9)
     late = [
-        ledger.record(dice, bolt, user, end, billing_month="2024-01", billable=billable, rows=10, bytes_sent=10**9)
+        ledger.record(rng, bolt, user, end, billing_month="2024-01", billable=billable, rows=10, bytes_sent=10**9)
         for end, billable in zip(ends, [True, True, False])
     ]
-    used.office.database.insert("api_usage_logs", late)
-    used.rows += late
-    totals = ledger.sums(ledger.frame(used.own("bolt", "2024-01")))
-    used.office.database.value(
+    usage.installation.database.insert("api_usage_logs", late)
+    usage.rows += late
+    totals = ledger.sums(ledger.frame(usage.own("bolt", "2024-01")))
+    usage.installation.database.value(
         f"UPDATE usage_totals SET requests = {totals['billable_requests']}, rows = {totals['rows']}, "
         f"bytes_sent = {totals['bytes_sent']}, bytes_scanned = {totals['bytes_scanned']} "
         f"WHERE organization_id = '{bolt}' AND billing_month = '2024-01'"
@@ -234,24 +235,24 @@ def test_what_comes_late_is_an_adjustment_of_the_next_month(used: Used) -> None:
         "organisation_id": bolt, "organisation": "bolt", "month": "2024-01", "from_month": "2023-12", "requests": 2, "rows": 20,
         "bytes_sent": 2 * 10**9, "bytes_scanned": sum(row["bytes_scanned"] for row in late if row["billable"]),
     }  # fmt: skip
-    report = used.office.json("usage", "report", "--month", "2024-01")
+    report = usage.installation.json("usage", "report", "--month", "2024-01")
     assert report["adjustments"] == [adjustment]
-    assert lines_of(report, ["organisation"]) == ledger.report(used.own(None, "2024-01"), ["organisation"])
+    assert lines_of(report, ["organisation"]) == ledger.report(usage.own(None, "2024-01"), ["organisation"])
     assert [line["late_requests"] for line in report["lines"]] == [0, 2]
-    days = used.office.json("usage", "report", "--month", "2024-01", "--org", "bolt", "--by", "day")
+    days = usage.installation.json("usage", "report", "--month", "2024-01", "--org", "bolt", "--by", "day")
     assert [line["day"] for line in days["lines"]][:2] == ["2023-12-05", "2023-12-06"]
-    used.office.json("usage", "verify", "--month", "2024-01")
+    usage.installation.json("usage", "verify", "--month", "2024-01")
     # The closed month is unchanged, and the next month has the adjustment.
-    assert used.office.json("usage", "verify", "--month", "2023-12")["verified"]
-    closed = used.office.json("usage", "close", "2024-01")
+    assert usage.installation.json("usage", "verify", "--month", "2023-12")["verified"]
+    closed = usage.installation.json("usage", "close", "2024-01")
     assert closed["adjustments"] == [adjustment]
     assert [statement["late_requests"] for statement in closed["statements"]] == [0, 0, 2]
-    [statement] = used.office.json("usage", "statement", "2024-01", "--org", "bolt")["statements"]
-    assert statement["records_hash"] == ledger.digest(used.rows, bolt, "2024-01")
-    assert "Adjustments" in used.office.ok("usage", "statement", "2024-01")
-    assert "Adjustments" in used.office.ok("usage", "report", "--month", "2024-01")
-    assert "Adjustments" in used.office.ok("usage", "invoice", "2024-01", "--org", "bolt", **used.settings())
-    assert "Adjustments" not in used.office.ok("usage", "invoice", "2024-01", "--org", "idle", **used.settings())
+    [statement] = usage.installation.json("usage", "statement", "2024-01", "--org", "bolt")["statements"]
+    assert statement["records_hash"] == ledger.digest(usage.rows, bolt, "2024-01")
+    assert "Adjustments" in usage.installation.ok("usage", "statement", "2024-01")
+    assert "Adjustments" in usage.installation.ok("usage", "report", "--month", "2024-01")
+    assert "Adjustments" in usage.installation.ok("usage", "invoice", "2024-01", "--org", "bolt", **usage.settings())
+    assert "Adjustments" not in usage.installation.ok("usage", "invoice", "2024-01", "--org", "idle", **usage.settings())
 
 
 # ---- verifying
@@ -260,114 +261,118 @@ def test_what_comes_late_is_an_adjustment_of_the_next_month(used: Used) -> None:
 TAMPERED = {
     "a count": ("api_usage_logs", "UPDATE api_usage_logs SET rows = rows + 1 WHERE {one}", ["rows", "rows", "records_hash"]),
     "a text": ("api_usage_logs", "UPDATE api_usage_logs SET client_agent = 'x' WHERE {one}", ["records_hash"]),
-    "a record that is gone": (
+    "a deleted record": (
         "api_usage_logs",
         "DELETE FROM api_usage_logs WHERE {one}",
         ["requests", "rows", "bytes_sent", "bytes_scanned"] * 2 + ["records_hash"],
     ),
     "the statement": ("usage_statements", "UPDATE usage_statements SET bytes_sent = 1 WHERE {org}", ["bytes_sent"]),
     "the statement's hash": ("usage_statements", "UPDATE usage_statements SET records_hash = 'x' WHERE {org}", ["records_hash"] * 2),
-    "no statement": ("usage_statements", "DELETE FROM usage_statements WHERE {org}", ["records_hash"]),
+    "a deleted statement": ("usage_statements", "DELETE FROM usage_statements WHERE {org}", ["records_hash"]),
     "the totals": ("usage_totals", "UPDATE usage_totals SET requests = 0 WHERE {org}", ["requests"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_what_was_tampered_with_is_found(used: Used, what: str) -> None:
-    used.close("2023-12")
-    verified = used.office.json("usage", "verify", "--month", "2023-12")
+def test_verify_finds_tampering(usage: UsageData, what: str) -> None:
+    usage.close("2023-12")
+    verified = usage.installation.json("usage", "verify", "--month", "2023-12")
     assert verified["verified"] and len(verified["organisations"]) == 3
     for found in verified["organisations"]:
         assert (found["closed"], found["differences"]) == (True, [])
-        assert found["records"] == len(used.own(found["organisation"], "2023-12"))
+        assert found["records"] == len(usage.own(found["organisation"], "2023-12"))
     table, sql, differences = TAMPERED[what]
-    one = next(row for row in used.own("bolt", "2023-12") if row["billable"] and min(row[name] for name in ledger.TOTALS[1:]) > 1)
-    org = f"organization_id = '{used.ids['bolt']}' AND billing_month = '2023-12'"
-    used.office.database.change(table, sql.format(one=f"request_id = '{one['request_id']}'", org=org))
-    finished = used.office.run("usage", "verify", "--month", "2023-12", "--json").expect(DIFFERS).json
+    rows = usage.own("bolt", "2023-12")
+    one = next(row for row in rows if row["billable"] and min(row[name] for name in ledger.TOTALS[1:]) > 1)
+    org = f"organization_id = '{usage.ids['bolt']}' AND billing_month = '2023-12'"
+    usage.installation.database.change(table, sql.format(one=f"request_id = '{one['request_id']}'", org=org))
+    finished = usage.installation.run("usage", "verify", "--month", "2023-12", "--json").expect(DIFFERS).json
     assert not finished["verified"]
     found = {found["organisation"]: [difference["what"] for difference in found["differences"]] for found in finished["organisations"]}
     assert found == {"Acme, Chemicals": [], "Idle": [], "bolt": differences}
-    told = used.office.run("usage", "verify", "--month", "2023-12", "--org", "bolt").expect(DIFFERS).text
-    assert f"bolt: {differences[0]} of 2023-12 is " in told
-    used.office.run("usage", "verify", "--month", "2023-12", "--org", "idle").expect(OK)
+    output = usage.installation.run("usage", "verify", "--month", "2023-12", "--org", "bolt").expect(DIFFERS).text
+    assert f"bolt: {differences[0]} of 2023-12 is " in output
+    usage.installation.run("usage", "verify", "--month", "2023-12", "--org", "idle").expect(OK)
     if table == "api_usage_logs":
-        used.office.fails("usage", "close", "2023-12", says="usage verify --month 2023-12")
+        usage.installation.fails("usage", "close", "2023-12", error="usage verify --month 2023-12")
 
 
-def test_an_open_month_is_verified_against_its_totals(used: Used) -> None:
-    verified = used.office.json("usage", "verify", "--month", "2024-02")
+def test_verify_compares_open_month_with_totals(usage: UsageData) -> None:
+    verified = usage.installation.json("usage", "verify", "--month", "2024-02")
     assert [(found["organisation"], found["closed"]) for found in verified["organisations"]] == [("Acme, Chemicals", False), ("bolt", False)]
-    assert "no usage" in used.office.ok("usage", "verify", "--month", "2025-02")
-    used.office.database.value(f"DELETE FROM usage_totals WHERE organization_id = '{used.ids['bolt']}' AND billing_month = '2024-02'")
-    used.office.run("usage", "verify", "--month", "2024-02").expect(DIFFERS)
+    assert "no usage" in usage.installation.ok("usage", "verify", "--month", "2025-02")
+    where = f"organization_id = '{usage.ids['bolt']}' AND billing_month = '2024-02'"
+    usage.installation.database.value(f"DELETE FROM usage_totals WHERE {where}")
+    usage.installation.run("usage", "verify", "--month", "2024-02").expect(DIFFERS)
 
 
 # ---- invoices
 
 
-def test_invoices_are_what_decimal_makes_of_the_statements(used: Used) -> None:
-    office = used.office
-    used.close(*MONTHS)
+def test_invoices_equal_decimal_arithmetic(usage: UsageData) -> None:
+    installation = usage.installation
+    usage.close(*MONTHS)
     for month in MONTHS:
-        invoices = office.run("usage", "invoice", month, "--json", **used.settings()).expect(OK).json
+        invoices = installation.run("usage", "invoice", month, "--json", **usage.settings()).expect(OK).json
         assert [invoice["organisation"] for invoice in invoices] == ["Acme, Chemicals", "Idle", "bolt"]
         for invoice in invoices:
             assert (invoice["preview"], invoice["currency"]) == (False, "EUR")
-            rows = used.own(invoice["organisation"], month)
+            rows = usage.own(invoice["organisation"], month)
             expected = ledger.invoice(rows, PRICES) if rows else [Decimal(0)] * 3
             assert [Decimal(line["amount"]) for line in invoice["lines"]] == expected
             assert Decimal(invoice["total"]) == sum(expected)
             for line in invoice["lines"]:
                 assert Decimal(line["quantity"]) == Decimal(line["allowance"]) + Decimal(line["billed"])
-        text = office.ok("usage", "invoice", month, "--format", "csv", **used.settings())
+        text = installation.ok("usage", "invoice", month, "--format", "csv", **usage.settings())
         table = list(csv.DictReader(io.StringIO(text)))
         assert [line["amount"] for line in table] == [line["amount"] for invoice in invoices for line in invoice["lines"]]
         assert {(line["state"], line["currency"]) for line in table} == {("closed", "EUR")}
     assert sum(map(Decimal, (invoice["total"] for invoice in invoices))) > 0
-    shown = office.ok("usage", "invoice", "2024-02", "--org", "bolt", **used.settings())
+    shown = installation.ok("usage", "invoice", "2024-02", "--org", "bolt", **usage.settings())
     assert invoices[2]["total"] in shown and "closed" in shown
-    yen = office.run("usage", "invoice", "2024-02", "--org", "bolt", "--json", **used.settings(), PLANTLAKE_BILLING_CURRENCY="JPY").json
-    assert [Decimal(line["amount"]) for line in yen[0]["lines"]] == ledger.invoice(used.own("bolt", "2024-02"), PRICES, "1")
+    in_yen = usage.settings() | {"PLANTLAKE_BILLING_CURRENCY": "JPY"}
+    yen = installation.run("usage", "invoice", "2024-02", "--org", "bolt", "--json", **in_yen).json
+    assert [Decimal(line["amount"]) for line in yen[0]["lines"]] == ledger.invoice(usage.own("bolt", "2024-02"), PRICES, "1")
 
 
-def test_an_open_month_gives_a_preview(used: Used) -> None:
-    [invoice] = used.office.run("usage", "invoice", "2023-12", "--org", "bolt", "--json", **used.settings()).expect(OK).json
+def test_invoice_of_open_month_is_preview(usage: UsageData) -> None:
+    installation = usage.installation
+    [invoice] = installation.run("usage", "invoice", "2023-12", "--org", "bolt", "--json", **usage.settings()).expect(OK).json
     assert invoice["preview"] and invoice["closed_at"] is None
-    assert [Decimal(line["amount"]) for line in invoice["lines"]] == ledger.invoice(used.own("bolt", "2023-12"), PRICES)
-    assert "PREVIEW" in used.office.ok("usage", "invoice", "2023-12", "--org", "bolt", **used.settings())
-    assert ",preview," in used.office.ok("usage", "invoice", "2023-12", "--org", "bolt", "--format", "csv", **used.settings())
-    [idle] = used.office.run("usage", "invoice", "2023-12", "--org", "idle", "--json", **used.settings()).expect(OK).json
+    assert [Decimal(line["amount"]) for line in invoice["lines"]] == ledger.invoice(usage.own("bolt", "2023-12"), PRICES)
+    assert "PREVIEW" in installation.ok("usage", "invoice", "2023-12", "--org", "bolt", **usage.settings())
+    assert ",preview," in installation.ok("usage", "invoice", "2023-12", "--org", "bolt", "--format", "csv", **usage.settings())
+    [idle] = installation.run("usage", "invoice", "2023-12", "--org", "idle", "--json", **usage.settings()).expect(OK).json
     assert (idle["preview"], idle["total"]) == (True, "0.00")
     # Without prices, the error lists the settings for them.
-    assert "billing.per_gb_sent" in used.office.run("usage", "invoice", "2023-12").expect(OK).err
+    assert "billing.per_gb_sent" in installation.run("usage", "invoice", "2023-12").expect(OK).err
     for name, wrong in [("PER_GB_SENT", "0,1"), ("PER_GB_SENT", "-1"), ("CURRENCY", "euro"), ("FREE_REQUESTS", "1.5")]:
         settings = {f"PLANTLAKE_BILLING_{name}": wrong}
-        finished = used.office.run("usage", "invoice", "2023-12", **settings).expect(USAGE)
+        finished = installation.run("usage", "invoice", "2023-12", **settings).expect(USAGE)
         assert f"billing.{name.lower()}" in finished.err or f"PLANTLAKE_BILLING_{name}" in finished.err
 
 
 # ---- limits
 
 
-def test_limits_are_shown_changed_and_taken_away(used: Used) -> None:
-    office = used.office
+def test_limits_are_shown_changed_and_removed(usage: UsageData) -> None:
+    installation = usage.installation
     nothing = dict.fromkeys(["requests_per_second", "concurrent_queries", "monthly_requests", "monthly_bytes_sent", "monthly_bytes_scanned"])
-    shown = office.json("org", "limit", "BOLT")
+    shown = installation.json("org", "limit", "BOLT")
     assert (shown["limits"], shown["changed"]) == (nothing, False)
-    revision = int(office.database.value("SELECT revision FROM access_revision"))
+    revision = int(installation.database.value("SELECT revision FROM access_revision"))
     given = ["--requests-per-second", "2.5", "--concurrent-queries", "4", "--monthly-bytes-sent", "10GB", "--monthly-bytes-scanned", "1TB"]
     limits = nothing | {
         "requests_per_second": 2.5, "concurrent_queries": 4, "monthly_bytes_sent": 10**10, "monthly_bytes_scanned": 10**12,
     }  # fmt: skip
-    changed = office.json("org", "limit", "bolt", *given)
+    changed = installation.json("org", "limit", "bolt", *given)
     assert (changed["limits"], changed["changed"]) == (limits, True)
-    assert int(office.database.value("SELECT revision FROM access_revision")) == revision + 1
-    assert not office.json("org", "limit", "bolt", *given)["changed"]
-    changed = office.json("org", "limit", "bolt", "--requests-per-second", "none", "--monthly-requests", "0")
+    assert int(installation.database.value("SELECT revision FROM access_revision")) == revision + 1
+    assert not installation.json("org", "limit", "bolt", *given)["changed"]
+    changed = installation.json("org", "limit", "bolt", "--requests-per-second", "none", "--monthly-requests", "0")
     assert changed["limits"] == limits | {"requests_per_second": None, "monthly_requests": 0}
-    assert office.json("org", "limit", "Idle")["limits"] == nothing
-    [second, first] = [entry for entry in office.json("audit") if entry["action"] == "org.limit"]
+    assert installation.json("org", "limit", "Idle")["limits"] == nothing
+    [second, first] = [entry for entry in installation.json("audit") if entry["action"] == "org.limit"]
     assert (first["details"]["from"], first["details"]["to"]) == (nothing, limits)
     assert second["subject"] == "bolt"
     for flag, wrong, code in [
@@ -380,6 +385,6 @@ def test_limits_are_shown_changed_and_taken_away(used: Used) -> None:
         ("--monthly-bytes-sent", "10G", USAGE),
         ("--monthly-requests", "-5", USAGE),
     ]:
-        office.fails("org", "limit", "bolt", flag, wrong, code=code)
-    assert int(office.database.value("SELECT revision FROM access_revision")) == revision + 2
-    assert "10.0 GB" in office.ok("org", "limit", "bolt")
+        installation.fails("org", "limit", "bolt", flag, wrong, code=code)
+    assert int(installation.database.value("SELECT revision FROM access_revision")) == revision + 2
+    assert "10.0 GB" in installation.ok("org", "limit", "bolt")

@@ -21,10 +21,10 @@ MONTHS = ["2023-12", "2024-01", "2024-02"]
 REPORT = "SELECT * FROM usage_report('2024-01')"
 
 
-class Served(Plant):
+class UsageServer(Plant):
     """A server on a ledger with more than 2,400 records. North's records belong to an admin and two analysts."""
 
-    def fill(self) -> "Served":
+    def fill(self) -> "UsageServer":
         self.lake.run("simulate", "--assets", "2", "--days", "1", "--start", "2024-05-01", "--interval", "60s").expect(OK)
         self.lake.resample().expect(OK)
         for name in ("North", "South"):
@@ -47,7 +47,7 @@ class Served(Plant):
         rows = rows[rows["user"].str.endswith(f"@{tenant.lower()}.example")]
         return rows if who == "admin" else rows[rows["user"] == f"{who}@{tenant.lower()}.example"]
 
-    def asks(self, sql: str, who: str, tenant: str = "North", parameters: tuple | None = None) -> pd.DataFrame:
+    def query_as(self, sql: str, who: str, tenant: str = "North", parameters: tuple | None = None) -> pd.DataFrame:
         self.tenants["North"].email("ana")
         with self.connect(tenant, who) as connection, connection.cursor() as cursor:
             cursor.execute(sql, parameters)
@@ -55,20 +55,20 @@ class Served(Plant):
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    plant = Served(tmp_path_factory.mktemp("used")).fill()
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsageServer]:
+    plant = UsageServer(tmp_path_factory.mktemp("used")).fill()
     plant.serve()
     yield plant
     assert plant.stop() == OK
 
 
-WHO = [("admin", "North"), ("ana", "North"), ("bea", "North"), ("admin", "South"), ("ana", "South")]
+CALLERS = [("admin", "North"), ("ana", "North"), ("bea", "North"), ("admin", "South"), ("ana", "South")]
 
 
-@pytest.mark.parametrize(("who", "tenant"), WHO)
-def test_admins_see_their_organisations_usage_and_others_their_own(plant: Served, who: str, tenant: str) -> None:
+@pytest.mark.parametrize(("who", "tenant"), CALLERS)
+def test_usage_shows_organisation_to_admins_and_own_rows_to_others(plant: UsageServer, who: str, tenant: str) -> None:
     # All callers send the same statement: a cached plan of one must not answer another.
-    actual = plant.asks("SELECT * FROM account.usage WHERE billing_month <= '2024-02'", who, tenant)
+    actual = plant.query_as("SELECT * FROM account.usage WHERE billing_month <= '2024-02'", who, tenant)
     expected = plant.own(who, tenant)
     assert len(expected) > 100
     actual = actual.set_index("request_id").sort_index()
@@ -81,14 +81,14 @@ def test_admins_see_their_organisations_usage_and_others_their_own(plant: Served
             assert [None if pd.isna(one) else one for one in actual[column]] == [None if pd.isna(one) else one for one in expected[column]], column
 
 
-@pytest.mark.parametrize(("who", "tenant"), WHO)
-def test_the_report_of_a_month_is_by_user_and_endpoint(plant: Served, who: str, tenant: str) -> None:
-    actual = plant.asks(REPORT, who, tenant).to_dict("records")
+@pytest.mark.parametrize(("who", "tenant"), CALLERS)
+def test_usage_report_groups_by_user_and_endpoint(plant: UsageServer, who: str, tenant: str) -> None:
+    actual = plant.query_as(REPORT, who, tenant).to_dict("records")
     rows = plant.own(who, tenant).query("billing_month == '2024-01'").to_dict("records")
     assert actual == [{"billing_month": "2024-01"} | line for line in ledger.report(rows, ["user", "endpoint"])]
-    prepared = plant.asks("SELECT * FROM usage_report(?)", who, tenant, ("2024-01",))
+    prepared = plant.query_as("SELECT * FROM usage_report(?)", who, tenant, ("2024-01",))
     assert prepared.to_dict("records") == actual
-    totals = plant.asks("SELECT sum(rows) AS rows FROM usage_report('2024-01') WHERE endpoint LIKE 'DoGet%'", who, tenant)
+    totals = plant.query_as("SELECT sum(rows) AS rows FROM usage_report('2024-01') WHERE endpoint LIKE 'DoGet%'", who, tenant)
     assert totals["rows"][0] == sum(line["rows"] for line in actual if line["endpoint"].startswith("DoGet"))
 
 
@@ -111,31 +111,33 @@ def test_the_report_of_a_month_is_by_user_and_endpoint(plant: Served, who: str, 
         ("billing_month = '2024-01' OR rows > 90000", "billing_month == '2024-01' or rows > 90000", False),
     ],
 )
-def test_filters_mean_the_same_in_the_store(plant: Served, where: str, query: str, is_pushed: bool | None) -> None:
+def test_pushed_filters_equal_pandas(plant: UsageServer, where: str, query: str, is_pushed: bool | None) -> None:
     sql = f"SELECT count(*) AS count, sum(bytes_sent) AS sent FROM account.usage WHERE ({where}) AND ended_at < '2024-03-05'"
-    actual = plant.asks(sql, "admin")
+    actual = plant.query_as(sql, "admin")
     expected = plant.own("admin").query(query)
     assert (actual["count"][0], actual["sent"].fillna(0)[0]) == (len(expected), expected["bytes_sent"].sum())
-    plan = plant.asks(f"EXPLAIN SELECT * FROM account.usage WHERE {where}", "admin")["plan"][0]
+    plan = plant.query_as(f"EXPLAIN SELECT * FROM account.usage WHERE {where}", "admin")["plan"][0]
     if is_pushed is not None:
         assert ("partial_filters=" in plan) == is_pushed, plan
 
 
-def test_rows_are_counted_limited_and_joined(plant: Served) -> None:
+def test_usage_can_be_counted_limited_and_joined(plant: UsageServer) -> None:
     expected = plant.own("admin").query("billing_month <= '2024-02'")
-    assert plant.asks("SELECT count(*) AS n FROM account.usage WHERE billing_month <= '2024-02'", "admin")["n"][0] == len(expected)
-    assert len(plant.asks("SELECT request_id FROM account.usage LIMIT 7", "admin")) == 7
-    first = plant.asks("SELECT request_id FROM account.usage WHERE billing_month <= ? ORDER BY ended_at, 1 LIMIT 3", "admin", parameters=("2024-01",))
+    counted = plant.query_as("SELECT count(*) AS n FROM account.usage WHERE billing_month <= '2024-02'", "admin")
+    assert counted["n"][0] == len(expected)
+    assert len(plant.query_as("SELECT request_id FROM account.usage LIMIT 7", "admin")) == 7
+    sql = "SELECT request_id FROM account.usage WHERE billing_month <= ? ORDER BY ended_at, 1 LIMIT 3"
+    first = plant.query_as(sql, "admin", parameters=("2024-01",))
     assert list(first["request_id"]) == list(expected.sort_values(["ended_at", "request_id"])["request_id"][:3])
     sql = """SELECT u."user", count(*) AS n FROM account.usage u JOIN account.users p ON p.email = u."user"
              WHERE billing_month = '2024-02' GROUP BY 1 ORDER BY 1"""
-    joined = plant.asks(sql, "admin")
+    joined = plant.query_as(sql, "admin")
     assert dict(zip(joined["user"], joined["n"])) == dict(expected.query("billing_month == '2024-02'")["user"].value_counts())
 
 
-def test_limits_are_shown_with_what_was_used(plant: Served) -> None:
+def test_limits_table_shows_limits_and_usage(plant: UsageServer) -> None:
     plant.run("org", "limit", "North", "--requests-per-second", "500.5", "--monthly-bytes-sent", "1TB").expect(OK)
-    limits = plant.asks("SELECT * FROM account.limits", "ana").set_index("limit_name")
+    limits = plant.query_as("SELECT * FROM account.limits", "ana").set_index("limit_name")
     assert list(limits.index) == [
         "requests_per_second", "concurrent_queries", "monthly_requests", "monthly_bytes_sent", "monthly_bytes_scanned",
     ]  # fmt: skip
@@ -143,34 +145,35 @@ def test_limits_are_shown_with_what_was_used(plant: Served) -> None:
     assert pd.isna(limits["at_most"]["concurrent_queries"]) and pd.isna(limits["used"]["concurrent_queries"])
     following = (dt.datetime.now(dt.UTC).replace(day=1) + dt.timedelta(days=32)).replace(day=1)
     assert f"{limits['resets_at']['monthly_requests']:%Y-%m-%dT%H:%M}" == f"{following:%Y-%m}-01T00:00"
-    assert pd.isna(plant.asks("SELECT * FROM account.limits", "ana", "South")["at_most"]).all()
+    assert pd.isna(plant.query_as("SELECT * FROM account.limits", "ana", "South")["at_most"]).all()
 
 
-def test_the_tables_are_listed_and_mistakes_are_told(plant: Served) -> None:
+def test_account_tables_are_listed_and_invalid_months_fail(plant: UsageServer) -> None:
     sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'account' ORDER BY 1"
-    assert list(plant.asks(sql, "admin")["table_name"]) == ["keys", "limits", "usage", "users"]
-    assert list(plant.asks(sql, "ana")["table_name"]) == ["limits", "usage"]
+    assert list(plant.query_as(sql, "admin")["table_name"]) == ["keys", "limits", "usage", "users"]
+    assert list(plant.query_as(sql, "ana")["table_name"]) == ["limits", "usage"]
     columns = "SELECT count(*) AS n FROM information_schema.columns WHERE table_schema = 'account' AND table_name = 'usage'"
-    assert plant.asks(columns, "ana")["n"][0] == 20
+    assert plant.query_as(columns, "ana")["n"][0] == 20
     for call in ["usage_report()", "usage_report('2024-13')", "usage_report(2024)", "usage_report('2024-01', 1)", "usage_report(NULL)"]:
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="2026-11"):
-            plant.asks(f"SELECT * FROM {call}", "ana")
-    assert len(plant.asks("SELECT * FROM usage_report('1999-01')", "admin")) == 0
+            plant.query_as(f"SELECT * FROM {call}", "ana")
+    assert len(plant.query_as("SELECT * FROM usage_report('1999-01')", "admin")) == 0
 
 
-def test_what_is_asked_now_is_there_soon_and_others_do_not_see_it(plant: Served) -> None:
-    mine = """SELECT count(*) AS n, count(DISTINCT "user") AS users, min("user") AS who FROM account.usage
+def test_new_requests_appear_for_their_user_only(plant: UsageServer) -> None:
+    recent = """SELECT count(*) AS n, count(DISTINCT "user") AS users, min("user") AS who FROM account.usage
               WHERE started_at >= now() - INTERVAL '1 hour' AND billable"""
-    before = int(plant.asks(mine, "bea")["n"][0])
+    before = int(plant.query_as(recent, "bea")["n"][0])
     for _ in range(3):
-        plant.asks("SELECT 1 AS x", "bea")
+        plant.query_as("SELECT 1 AS x", "bea")
     # These queries are counted, too.
-    eventually(lambda: plant.asks(mine, "bea")["n"][0] >= before + 4)
+    eventually(lambda: plant.query_as(recent, "bea")["n"][0] >= before + 4)
     for who in ("bea", "ana"):
-        seen = plant.asks(mine, who).iloc[0]
+        seen = plant.query_as(recent, who).iloc[0]
         assert seen["n"] == 0 or (seen["users"], seen["who"]) == (1, f"{who}@north.example")
     month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
-    [line] = plant.asks(f"SELECT * FROM usage_report('{month}') WHERE endpoint LIKE 'DoGet%' AND billable_requests > 0", "bea").to_dict("records")
+    sql = f"SELECT * FROM usage_report('{month}') WHERE endpoint LIKE 'DoGet%' AND billable_requests > 0"
+    [line] = plant.query_as(sql, "bea").to_dict("records")
     assert (line["user"], line["late_requests"]) == ("bea@north.example", 0)
     assert line["billable_requests"] >= before + 4
     plant.run("usage", "verify", "--month", month).expect(OK)

@@ -1,4 +1,4 @@
-"""A low-level HTTP/2 client, which sends what no normal client would."""
+"""A low-level HTTP/2 client for frames that no ordinary client sends, and measurements of a server under attack."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ END_STREAM, END_HEADERS = 1, 4
 FLIGHT = "/arrow.flight.protocol.FlightService/"
 HEALTH = "/grpc.health.v1.Health/Check"
 UNAUTHENTICATED, DEADLINE_EXCEEDED, OUT_OF_RANGE, UNAVAILABLE = "16", "4", "11", "14"
-FRAME = 16 << 10
+# The maximum size of a DATA frame.
+FRAME_BYTES = 16 << 10
 MIB = 1 << 20
-# The initial HTTP/2 window in bytes.
-WINDOW = 65_535
+# The initial HTTP/2 window.
+WINDOW_BYTES = 65_535
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -46,7 +47,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     is_over: bool = False
-    window: int = WINDOW
+    window: int = WINDOW_BYTES
 
     @property
     def status(self) -> str | None:
@@ -54,7 +55,7 @@ class Answer:
 
 
 class Wire:
-    """A connection. `receive` processes what the server has sent so far."""
+    """An HTTP/2 connection. `receive` processes what the server has sent so far."""
 
     def __init__(self, uri: str, tls: ssl.SSLContext | None = None, before: bytes = b"", begin: bool = True) -> None:
         self.host, port = uri.split("://")[1].rsplit(":", 1)
@@ -66,8 +67,8 @@ class Wire:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.decoder, self.encoder = hpack.Decoder(), hpack.Encoder()
         self.answers: dict[int, Answer] = {}
-        self.window = WINDOW
-        self.initial_window = WINDOW
+        self.window = WINDOW_BYTES
+        self.initial_window = WINDOW_BYTES
         self.buffer = b""
         self.is_closed = False
         self.goaway: int | None = None
@@ -101,15 +102,16 @@ class Wire:
         return stream
 
     def data(self, stream: int, payload: bytes, ends: bool = False) -> None:
+        """Sends a DATA frame; `ends` half-closes the stream."""
         self.window -= len(payload)
         self.answers[stream].window -= len(payload)
         self.send(frame(DATA, END_STREAM if ends else 0, stream, payload))
 
-    def fill(self, stream: int, left: int) -> int:
+    def send_body(self, stream: int, left: int) -> int:
         """Sends as much of a body as the flow-control windows permit, and returns the number of remaining bytes."""
         answer = self.answers[stream]
         while left and not answer.is_over and not self.is_closed:
-            size = min(FRAME, left, self.window, answer.window)
+            size = min(FRAME_BYTES, left, self.window, answer.window)
             if size <= 0:
                 break
             self.data(stream, b"\0" * size)
@@ -158,9 +160,9 @@ class Wire:
             kind, flags = self.buffer[3], self.buffer[4]
             stream = int.from_bytes(self.buffer[5:9], "big") & 0x7FFFFFFF
             payload, self.buffer = self.buffer[9 : 9 + size], self.buffer[9 + size :]
-            self._take(kind, flags, stream, payload)
+            self._handle_frame(kind, flags, stream, payload)
 
-    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _handle_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         answer = self.answers.get(stream)
         if kind == HEADERS:
             headers = {str(name): str(value) for name, value in self.decoder.decode(payload)}
@@ -210,28 +212,30 @@ class Wire:
 
 
 def rss(plant: Plant) -> int:
+    """Returns the resident memory of the server in bytes."""
     text = Path(f"/proc/{plant.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) * 1024
 
 
 def descriptors(plant: Plant) -> int:
+    """Returns the number of open file descriptors of the server."""
     return len(os.listdir(f"/proc/{plant.process.pid}/fd"))
 
 
-class Peak:
-    """The peak memory of a server during a block of code."""
+class PeakMemory:
+    """Measures the peak memory of a server during a block of code."""
 
     def __init__(self, plant: Plant) -> None:
         self.plant, self.before = plant, rss(plant)
-        self.most = self.before
+        self.peak = self.before
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def watch(self) -> None:
         while not self.is_over.wait(0.02):
-            self.most = max(self.most, rss(self.plant))
+            self.peak = max(self.peak, rss(self.plant))
 
-    def __enter__(self) -> "Peak":
+    def __enter__(self) -> "PeakMemory":
         self.thread.start()
         return self
 
@@ -242,10 +246,11 @@ class Peak:
     @property
     def growth(self) -> float:
         """The growth of the resident memory, in MiB."""
-        return (self.most - self.before) / MIB
+        return (self.peak - self.before) / MIB
 
 
-def silent(plant: Plant, first: bytes = b"") -> socket.socket:
+def open_silent(plant: Plant, first: bytes = b"") -> socket.socket:
+    """Opens a connection that sends nothing after its first bytes."""
     host, port = plant.uri.split("://")[1].rsplit(":", 1)
     connection = socket.create_connection((host, int(port)), timeout=10)
     if first:
@@ -255,7 +260,7 @@ def silent(plant: Plant, first: bytes = b"") -> socket.socket:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the server has closed the connection. Discards received data."""
+    """Whether the server has closed the connection. Received data is discarded."""
     connection.settimeout(0.001)
     try:
         while connection.recv(4096):
@@ -267,14 +272,14 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def flood(connection: Wire, piece: Callable[[], bytes], most: int, seconds: float = 3) -> int:
-    """Sends pieces until the connection is closed, `most` bytes are sent, or the time is over. Returns the number of sent
+def flood(connection: Wire, next_piece: Callable[[], bytes], max_bytes: int, seconds: float = 3) -> int:
+    """Sends pieces until the connection is closed, `max_bytes` are sent, or the time is over. Returns the number of sent
     bytes."""
     sent = 0
     end = time.monotonic() + seconds
     connection.socket.setblocking(False)
-    while not connection.is_closed and sent < most and time.monotonic() < end:
-        data = piece()
+    while not connection.is_closed and sent < max_bytes and time.monotonic() < end:
+        data = next_piece()
         while data and time.monotonic() < end:
             try:
                 size = connection.socket.send(data)

@@ -1,8 +1,7 @@
-"""Raw files as written by pandas, polars, DuckDB, Spark and pyarrow, described by small specs.
+"""Raw files as pandas, polars, DuckDB, Spark and pyarrow write them.
 
-A `FileSpec` describes a file in few words, so that a failing example is readable, and a seed generates the readings.
-`make` returns the file's bytes and, independently of them, the table that they represent. Hypothesis strategies for specs
-are at the end.
+A `FileSpec` describes a file briefly, so that a failing example is readable; a seed generates the readings. `make` returns the
+file's bytes and, independently of them, the table that they represent. Hypothesis strategies for specs are at the end.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class FileSpec:
     pace: str = "dense"
     order: str = "by_asset"
     repeats: bool = False  # duplicate readings within the file
-    fine: bool = False  # readings at the edges of buckets and between microseconds
+    edge_times: bool = False  # readings at the edges of buckets and between microseconds
     faults: tuple[str, ...] = ()
     id_type: str = "string"
     id_style: str = "lower"
@@ -86,26 +85,26 @@ class FileSpec:
     plain: bool = False  # no dictionary pages, no Arrow schema in the file, small version 2 pages
 
     def __repr__(self) -> str:
-        said = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
-        return f"FileSpec({', '.join(said)})"
+        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"FileSpec({', '.join(shown)})"
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenFile:
     """The bytes of a file, and the table that they represent."""
 
     table: pa.Table
     data: bytes
 
 
-def make(spec: FileSpec) -> Made:
+def make(spec: FileSpec) -> WrittenFile:
     """Returns the file that a spec describes."""
-    spec = possible(spec)
+    spec = supported_spec(spec)
     table = _table(spec)
     return _WRITE[spec.writer](spec, table)
 
 
-def possible(spec: FileSpec) -> FileSpec:
+def supported_spec(spec: FileSpec) -> FileSpec:
     """Returns the spec, with options that its writer does not support replaced by the nearest supported ones."""
     if "malformed_id" in spec.faults and spec.id_type in ("fixed16", "uuid"):
         spec = replace(spec, id_type="binary")
@@ -146,7 +145,7 @@ def _table(spec: FileSpec) -> pa.Table:
     assets, nanos, values = _readings(spec, random)
     rows = len(assets)
     faulty = {fault: random.random(rows) < 0.07 for fault in FAULTS}
-    ids: list[object] = [_spell(spec, ASSETS[asset], random) for asset in assets]
+    ids: list[object] = [_format_id(spec, ASSETS[asset], random) for asset in assets]
     if "malformed_id" in spec.faults:
         for row in np.flatnonzero(faulty["malformed_id"]):
             bad = MALFORMED[int(random.integers(len(MALFORMED)))]
@@ -193,7 +192,7 @@ def _readings(spec: FileSpec, random: np.random.Generator) -> tuple[np.ndarray, 
     else:
         offset = random.integers(0, (span or 86_400) * 1_000_000 // step, rows) * step
     nanos = (start + day + offset) * 1_000
-    if spec.fine:
+    if spec.edge_times:
         edge = random.integers(0, 8, rows)
         minute = nanos // 60_000_000_000 * 60_000_000_000
         nanos = np.select(
@@ -236,7 +235,7 @@ def _draw_values(spec: FileSpec, random: np.random.Generator, rows: int) -> np.n
     return random.integers(max(low, -100_000), min(high, 100_000), rows, endpoint=True).astype(np.float64)
 
 
-def _spell(spec: FileSpec, asset: str, random: np.random.Generator) -> object:
+def _format_id(spec: FileSpec, asset: str, random: np.random.Generator) -> object:
     if spec.id_type in BINARY_IDS:
         return uuid.UUID(asset).bytes
     style = spec.id_style
@@ -283,7 +282,7 @@ def _value_column(spec: FileSpec, values: np.ndarray, null: np.ndarray) -> pa.Ar
             "decimal128": pa.decimal128(15, 3),
             "decimal256": pa.decimal256(50, 3),
         }
-        exact = [None if gone else decimal.Decimal(f"{value:.3f}") for value, gone in zip(values, null)]
+        exact = [None if is_null else decimal.Decimal(f"{value:.3f}") for value, is_null in zip(values, null)]
         return pa.array(exact, kinds[kind])
     with np.errstate(over="ignore"):
         return pa.array(values.astype(kind), mask=null)
@@ -292,7 +291,7 @@ def _value_column(spec: FileSpec, values: np.ndarray, null: np.ndarray) -> pa.Ar
 # ---------------------------------------------------------------- writers
 
 
-def _write_pyarrow(spec: FileSpec, table: pa.Table, **more: object) -> Made:
+def _write_pyarrow(spec: FileSpec, table: pa.Table, **more: object) -> WrittenFile:
     options: dict[str, object] = {
         "row_group_size": spec.row_group,
         "compression": spec.compression if spec.compression != "uncompressed" else "none",
@@ -311,33 +310,33 @@ def _write_pyarrow(spec: FileSpec, table: pa.Table, **more: object) -> Made:
         }
     sink = io.BytesIO()
     pq.write_table(table, sink, **options)
-    return Made(table, sink.getvalue())
+    return WrittenFile(table, sink.getvalue())
 
 
-def _write_spark(spec: FileSpec, table: pa.Table) -> Made:
+def _write_spark(spec: FileSpec, table: pa.Table) -> WrittenFile:
     return _write_pyarrow(spec, table, use_deprecated_int96_timestamps=True, flavor="spark", store_schema=False)
 
 
-def _write_pandas(spec: FileSpec, table: pa.Table) -> Made:
+def _write_pandas(spec: FileSpec, table: pa.Table) -> WrittenFile:
     data = table.to_pandas(timestamp_as_object=False)
     sink = io.BytesIO()
     data.to_parquet(sink, engine="pyarrow", compression=spec.compression if spec.compression != "uncompressed" else None,
                     row_group_size=spec.row_group)  # fmt: skip
     # pandas turns nulls among integers into floats, and NaN into null. The converted table is the expected one.
-    return Made(pa.Table.from_pandas(data), sink.getvalue())
+    return WrittenFile(pa.Table.from_pandas(data), sink.getvalue())
 
 
-def _write_polars(spec: FileSpec, table: pa.Table) -> Made:
+def _write_polars(spec: FileSpec, table: pa.Table) -> WrittenFile:
     sink = io.BytesIO()
     compression = "lz4" if spec.compression == "lz4_raw" else spec.compression
     options = {"statistics": spec.statistics, "row_group_size": spec.row_group, "compression": compression}
     if spec.plain:
         options["data_page_size"] = 512
     pl.from_arrow(table).write_parquet(sink, **options)
-    return Made(table, sink.getvalue())
+    return WrittenFile(table, sink.getvalue())
 
 
-def _write_duckdb(spec: FileSpec, table: pa.Table) -> Made:
+def _write_duckdb(spec: FileSpec, table: pa.Table) -> WrittenFile:
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         connection.execute("SET threads = 1")
         path = Path(folder) / "out.parquet"
@@ -355,7 +354,7 @@ def _write_duckdb(spec: FileSpec, table: pa.Table) -> Made:
             f"COPY (SELECT {rest} FROM readings) TO '{path}' (FORMAT parquet, COMPRESSION {compression}, "
             f"ROW_GROUP_SIZE {max(spec.row_group, 2048)}, PARQUET_VERSION {version})"
         )
-        return Made(table, path.read_bytes())
+        return WrittenFile(table, path.read_bytes())
 
 
 def _storage(table: pa.Table) -> list[object]:
@@ -382,7 +381,7 @@ FOOTER_DAMAGE = ["zero_bytes", "garbage", "truncated", "no_footer", "missing_col
 PAGE_DAMAGE = ["broken_page"]
 
 
-def damage(made: Made, kind: str) -> bytes:
+def damage(made: WrittenFile, kind: str) -> bytes:
     """Returns the file with damage of this kind."""
     data = made.data
     if kind == "zero_bytes":
@@ -437,7 +436,7 @@ def file_specs(zones: list[str | None] = ZONES, writers: list[str] = WRITERS) ->
         pace=st.sampled_from(list(PACES)),
         order=st.sampled_from(ORDERS),
         repeats=st.booleans(),
-        fine=st.booleans(),
+        edge_times=st.booleans(),
         faults=st.one_of(st.just(()), st.lists(st.sampled_from(FAULTS), max_size=4, unique=True).map(tuple)),
         id_type=st.sampled_from(ID_TYPES),
         id_style=st.sampled_from(ID_STYLES),

@@ -1,4 +1,4 @@
-"""Waits for the server that the environment names, makes its bucket, and checks what the lake needs of it."""
+"""Waits for the S3 server that the environment names, creates the bucket, and checks that it supports conditional writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ while True:
             sys.exit(f"no bucket after 60 s: {error}")
         time.sleep(0.2)
 
-# Publications and leases rest on "create, or fail if it is there" in one step.
+# Publications and leases need an atomic operation that creates an object or fails if it exists.
 put = {"Bucket": bucket.name, "Key": "probe", "Body": b"1", "IfNoneMatch": "*"}
 bucket.client.put_object(**put)
 try:
@@ -32,5 +32,5 @@ except botocore.exceptions.ClientError as error:
     if error.response["ResponseMetadata"]["HTTPStatusCode"] != 412:
         raise
 else:
-    sys.exit("the server overwrites what If-None-Match: * protects; plantlake cannot use it")
+    sys.exit("the server ignores If-None-Match: *; plantlake needs conditional writes")
 bucket.client.delete_object(Bucket=bucket.name, Key="probe")

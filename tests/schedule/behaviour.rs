@@ -1,11 +1,11 @@
-//! What the schedule does when things go wrong, and when somebody intervenes.
+//! Tests of the schedule under failures and manual intervention.
 
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use plantlake::clock::Clock;
-use plantlake::model::Missed;
-use plantlake::schedule::{LEASE, Once, Stopper, run_once};
+use plantlake::model::MissedRunPolicy;
+use plantlake::schedule::{LEASE_TIMEOUT, RunOnceOutcome, StopSender, run_once};
 use plantlake::store::RunStatus;
 use tokio::sync::oneshot;
 
@@ -18,15 +18,15 @@ fn ok(at: &str) -> (String, RunStatus) {
 }
 
 #[tokio::test]
-async fn what_was_missed_runs_once_or_is_skipped() {
+async fn missed_due_times_run_once_or_are_skipped() {
     let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
     let mut skipping = spec("skipping", "0 * * * *");
-    skipping.missed = Missed::Skip;
+    skipping.missed = MissedRunPolicy::Skip;
     let specs = [spec("once", "0 * * * *"), skipping];
     let daemon = plant.start(&specs).await;
     plant.pass(seconds(3_600)).await;
     daemon.kill();
-    // Nobody is there from 13:00:30 to 16:30:30.
+    // No daemon runs from 13:00:30 to 16:30:30.
     plant.pass(seconds(3 * 3_600 + 1_800)).await;
     let daemon = plant.start(&specs).await;
     plant.pass(seconds(3_600)).await;
@@ -49,12 +49,12 @@ async fn what_was_missed_runs_once_or_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_makes_nothing_run_twice_and_nothing_wait_for_ever() {
+async fn clock_jumps_repeat_and_block_no_due_time() {
     let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
     let specs = [spec("hourly", "0 * * * *")];
     let daemon = plant.start(&specs).await;
     plant.pass(seconds(2 * 3_600)).await;
-    // 14:00:30 becomes 12:10:30: 13:00 and 14:00 have been run for.
+    // The clock moves from 14:00:30 to 12:10:30. The runs for 13:00 and 14:00 are done.
     plant.clock.jump(-TimeDelta::minutes(110));
     plant.pass(seconds(2 * 3_600)).await;
     assert_eq!(
@@ -62,7 +62,7 @@ async fn a_clock_that_jumps_makes_nothing_run_twice_and_nothing_wait_for_ever() 
         [ok("01 13:00"), ok("01 14:00")]
     );
     plant.pass(seconds(3_600)).await;
-    // 15:10:30 becomes a month later for ten minutes, and then again what it was.
+    // The clock moves from 15:10:30 to a month later, and back after ten minutes.
     plant.clock.jump(TimeDelta::days(31));
     plant.pass(seconds(600)).await;
     plant.clock.jump(-TimeDelta::days(31));
@@ -83,12 +83,12 @@ async fn a_clock_that_jumps_makes_nothing_run_twice_and_nothing_wait_for_ever() 
 }
 
 #[tokio::test]
-async fn clocks_that_are_set_for_daylight_saving() {
+async fn jobs_at_clock_changes_run_once_a_day() {
     let berlin = chrono_tz::Europe::Berlin;
     for (start, expected) in [
-        // 02:30 is there on the 28th and the 30th; on the 29th it is made up for at 03:00.
+        // 02:30 exists on the 28th and the 30th; on the 29th the job runs at 03:00.
         ("2026-03-27T12:00:00Z", ["28 01:30", "29 01:00", "30 00:30"]),
-        // It is there twice on the 25th.
+        // 02:30 exists twice on the 25th.
         ("2026-10-23T12:00:00Z", ["24 00:30", "25 00:30", "26 01:30"]),
     ] {
         let plant = Plant::new(start, |_, _| (seconds(5), Ok(())));
@@ -101,14 +101,14 @@ async fn clocks_that_are_set_for_daylight_saving() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails_is_tried_again_with_more_and_more_time_between() {
+async fn failed_job_is_retried_with_growing_waits() {
     let plant = Plant::new(NOON, |_, nth| {
         (seconds(10), if nth < 4 { Err("no luck") } else { Ok(()) })
     });
     let mut patient = spec("patient", "0 13 * * *");
     patient.retries = 3;
     let daemon = plant.start(&[patient]).await;
-    // 12:59:30 more, then three failures, and waits of about one, two and four minutes.
+    // 13:00 is 59:30 ahead; then three attempts fail, with waits of about one, two and four minutes.
     plant.pass(seconds(3_570 + 40 + 300)).await;
     assert_eq!(
         plant.outcome("patient").await,
@@ -135,7 +135,7 @@ async fn a_job_that_fails_is_tried_again_with_more_and_more_time_between() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails_takes_those_with_it_that_wait_for_it() {
+async fn failed_job_skips_its_dependents() {
     let plant = Plant::new(NOON, |context, _| {
         let fails =
             context.spec.name == "first" && context.scheduled_for == time("2026-05-01T13:00:00Z");
@@ -155,7 +155,7 @@ async fn a_job_that_fails_takes_those_with_it_that_wait_for_it() {
         ("third", "01", RunStatus::Skipped),
     ] {
         let mut outcome = plant.outcome(job).await;
-        // At 12:01, those before it had not been due yet.
+        // At 12:01, the jobs that it waits for had not been due yet.
         outcome.retain(|(at, _)| at != "01 12:01");
         assert_eq!(
             outcome,
@@ -168,14 +168,14 @@ async fn a_job_that_fails_takes_those_with_it_that_wait_for_it() {
     }
     let runs = plant.runs().await;
     let of = |job: &str| runs.iter().rfind(|run| run.job == job).unwrap();
-    // Each began when the one before it had ended.
+    // Each job began after the previous one had ended.
     assert!(of("second").started_at >= of("first").ended_at.unwrap());
     assert!(of("third").started_at >= of("second").ended_at.unwrap());
     daemons.into_iter().for_each(crate::plant::Daemon::kill);
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_ended_and_what_panics_has_failed() {
+async fn job_over_its_timeout_is_ended_and_panic_is_a_failure() {
     let plant = Plant::new(NOON, |context, _| match context.spec.name.as_str() {
         "endless" => (seconds(1_000_000), Ok(())),
         _ => (seconds(1), Err("panic")),
@@ -194,7 +194,7 @@ async fn what_takes_too_long_is_ended_and_what_panics_has_failed() {
 }
 
 #[tokio::test]
-async fn a_job_runs_once_at_a_time_and_what_came_due_meanwhile_is_one() {
+async fn slow_job_runs_once_at_a_time_and_merges_due_times() {
     let plant = Plant::new(NOON, |_, _| (seconds(5 * 60 + 30), Ok(())));
     let specs = [spec("slow", "* * * * *")];
     let daemons = [plant.start(&specs).await, plant.start(&specs).await];
@@ -210,7 +210,7 @@ async fn a_job_runs_once_at_a_time_and_what_came_due_meanwhile_is_one() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_a_job_end_and_aborts_one_that_does_not() {
+async fn stop_waits_for_jobs_and_aborts_late_ones() {
     let plant = Plant::new(NOON, |context, _| match context.spec.name.as_str() {
         "quick" => (seconds(40), Ok(())),
         _ => (seconds(300), Ok(())),
@@ -233,7 +233,7 @@ async fn a_stop_lets_a_job_end_and_aborts_one_that_does_not() {
         ("quick".to_owned(), RunStatus::Ok),
     ];
     assert_eq!(status(&plant.runs().await), aborted);
-    // Whoever comes next does it, for the time that it was due.
+    // The next process resumes the run for its due time.
     let next = plant.start(&specs).await;
     plant.pass(seconds(400)).await;
     assert_eq!(plant.outcome("long").await, [ok("01 13:00")]);
@@ -242,7 +242,7 @@ async fn a_stop_lets_a_job_end_and_aborts_one_that_does_not() {
 }
 
 #[tokio::test]
-async fn a_job_that_its_processes_die_of_fails_in_the_end() {
+async fn job_whose_processes_die_finally_fails() {
     let plant = Plant::new(NOON, |_, _| (seconds(300), Ok(())));
     let specs = [spec("deadly", "0 13 * * *")];
     let mut daemon = plant.start(&specs).await;
@@ -250,7 +250,7 @@ async fn a_job_that_its_processes_die_of_fails_in_the_end() {
     for _ in 0..12 {
         daemon.kill();
         daemon = plant.start(&specs).await;
-        plant.pass(LEASE + seconds(20)).await;
+        plant.pass(LEASE_TIMEOUT + seconds(20)).await;
     }
     let [run] = plant.runs().await.try_into().unwrap();
     assert_eq!(run.status, RunStatus::Failed);
@@ -263,16 +263,16 @@ async fn a_job_that_its_processes_die_of_fails_in_the_end() {
 }
 
 #[tokio::test]
-async fn asked_for_by_hand_a_job_runs_unless_it_runs() {
+async fn run_once_runs_job_unless_already_running() {
     let plant = Arc::new(Plant::new(NOON, |_, nth| {
         (seconds(120), if nth < 3 { Ok(()) } else { Err("no luck") })
     }));
     let hourly = spec("hourly", "0 * * * *");
     let once = |worker: plantlake::schedule::Worker| {
         let (sender, receiver) = oneshot::channel();
-        let (spec, stopper) = (hourly.clone(), Stopper::default());
+        let (spec, stopper) = (hourly.clone(), StopSender::default());
         let task = tokio::spawn(async move {
-            let _ = sender.send(run_once(&worker, &spec, stopper.stop_of()).await);
+            let _ = sender.send(run_once(&worker, &spec, stopper.subscribe()).await);
         });
         (task, receiver)
     };
@@ -282,7 +282,7 @@ async fn asked_for_by_hand_a_job_runs_unless_it_runs() {
     plant.pass(seconds(10)).await;
     let refused = second.try_recv().unwrap().unwrap();
     assert!(
-        matches!(&refused, Once::Elsewhere(run) if run.by_hand),
+        matches!(&refused, RunOnceOutcome::AlreadyRunning(run) if run.by_hand),
         "{refused:?}"
     );
     plant.pass(seconds(100)).await;
@@ -290,7 +290,7 @@ async fn asked_for_by_hand_a_job_runs_unless_it_runs() {
     assert!(
         matches!(
             &ran,
-            Once::Ran {
+            RunOnceOutcome::Completed {
                 status: RunStatus::Ok,
                 error: None,
                 ..
@@ -298,17 +298,17 @@ async fn asked_for_by_hand_a_job_runs_unless_it_runs() {
         ),
         "{ran:?}"
     );
-    // One whose process has died is found out, and does not stay in the way of the schedule either.
+    // A run whose process has died is detected, and does not block the schedule.
     let (task, _) = once(plant.worker().await);
     plant.pass(seconds(10)).await;
     task.abort();
     plant.settle().await;
     let (_, mut third) = once(plant.worker().await);
-    plant.pass(LEASE).await;
+    plant.pass(LEASE_TIMEOUT).await;
     assert!(third.try_recv().is_err(), "it runs");
     plant.pass(seconds(130)).await;
     let ran = third.try_recv().unwrap().unwrap();
-    assert!(matches!(ran, Once::Ran { .. }), "{ran:?}");
+    assert!(matches!(ran, RunOnceOutcome::Completed { .. }), "{ran:?}");
     let runs = plant.runs().await;
     let statuses: Vec<RunStatus> = runs.iter().map(|run| run.status).collect();
     assert_eq!(statuses, [RunStatus::Ok, RunStatus::Aborted, RunStatus::Ok]);
@@ -319,7 +319,7 @@ async fn asked_for_by_hand_a_job_runs_unless_it_runs() {
 }
 
 #[tokio::test]
-async fn something_else_that_is_at_it_is_waited_for() {
+async fn busy_job_waits_without_counting_attempts() {
     let plant = Plant::new(NOON, |_, nth| {
         (seconds(1), if nth < 4 { Err("busy") } else { Ok(()) })
     });
@@ -334,11 +334,11 @@ async fn something_else_that_is_at_it_is_waited_for() {
 }
 
 #[tokio::test]
-async fn jobs_come_and_go_and_a_new_schedule_makes_up_for_nothing() {
+async fn changed_schedule_does_not_run_past_due_times() {
     let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
     let daemon = plant.start(&[spec("a", "0 * * * *")]).await;
     plant.pass(seconds(3_600)).await;
-    // At 13:00:30, `a` is to run at five to the hour, and there is `b`.
+    // At 13:00:30, the schedule of `a` changes, and `b` is added.
     daemon.specs.send_replace(Arc::from(
         [spec("a", "55 * * * *"), spec("b", "30 * * * *")].as_slice(),
     ));
@@ -352,7 +352,7 @@ async fn jobs_come_and_go_and_a_new_schedule_makes_up_for_nothing() {
 }
 
 #[tokio::test]
-async fn old_runs_are_forgotten_but_the_last_of_each_kind() {
+async fn old_runs_are_deleted_except_the_last_of_each_status() {
     let plant = Plant::new(NOON, |context, _| {
         let fails = context.scheduled_for == time("2026-05-02T12:00:00Z");
         (seconds(5), if fails { Err("no luck") } else { Ok(()) })
@@ -374,12 +374,12 @@ async fn old_runs_are_forgotten_but_the_last_of_each_kind() {
 }
 
 #[tokio::test]
-async fn who_cannot_say_that_it_goes_on_stops_before_another_begins() {
+async fn run_taken_over_stops_on_its_former_holder() {
     let plant = Plant::new(NOON, |_, _| (seconds(200), Ok(())));
     let specs = [spec("long", "0 13 * * *")];
     let daemon = plant.start(&specs).await;
     plant.pass(seconds(3_600)).await;
-    // As if another had taken it.
+    // Another process takes over the run.
     let store = plant.store().await;
     let [run] = plant.runs().await.try_into().unwrap();
     let thief = plant.worker().await.holder;
@@ -404,8 +404,8 @@ async fn who_cannot_say_that_it_goes_on_stops_before_another_begins() {
     let [run] = plant.runs().await.try_into().unwrap();
     assert_eq!((run.status, run.holder), (RunStatus::Running, thief.id));
     assert!(plant.job.done.lock().unwrap().is_empty());
-    // The thief is dead, too.
-    plant.pass(LEASE + seconds(250)).await;
+    // That process is dead, too.
+    plant.pass(LEASE_TIMEOUT + seconds(250)).await;
     assert_eq!(plant.outcome("long").await, [ok("01 13:00")]);
     daemon.kill();
 }

@@ -1,4 +1,4 @@
-//! A clock that stands still until it is moved.
+//! A clock for tests: its time moves only when a test advances it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,12 +17,12 @@ pub struct FakeClock(Arc<Mutex<State>>);
 struct State {
     now: DateTime<Utc>,
     elapsed: Duration,
-    /// Who sleeps, by when they wake up.
+    /// The sleeping tasks, by the time at which they wake up.
     sleepers: BTreeMap<(Duration, u64), oneshot::Sender<()>>,
     number: u64,
 }
 
-/// Takes a sleeper away who is not there any more.
+/// Removes a sleeping task when it is dropped.
 struct Asleep(FakeClock, (Duration, u64));
 
 impl Drop for Asleep {
@@ -41,7 +41,8 @@ impl FakeClock {
         })))
     }
 
-    /// Lets time pass until the next one wakes up, or until so much has. False if that much has.
+    /// Advances the clock until the next task wakes up, at most to `until`. Returns false if no task wakes up by
+    /// then.
     pub fn pass(&self, until: Duration) -> bool {
         let mut state = self.0.lock().unwrap();
         let next = state.sleepers.keys().next().map(|(at, _)| *at);
@@ -55,13 +56,13 @@ impl FakeClock {
             if entry.key().0 > to {
                 break;
             }
-            // It may have gone at this moment.
+            // The task may have been dropped.
             let _ = entry.remove().send(());
         }
         next.is_some_and(|next| next <= until)
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock forward or back.
     pub fn jump(&self, by: TimeDelta) {
         self.0.lock().unwrap().now += by;
     }

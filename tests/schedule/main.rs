@@ -1,4 +1,4 @@
-//! The schedule over simulated days: a clock that is moved by hand, real databases, and daemons that are killed.
+//! Tests of the schedule over simulated days, with a fake clock, real databases, and daemons that are killed.
 
 #![allow(
     clippy::unwrap_used,

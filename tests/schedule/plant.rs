@@ -1,4 +1,4 @@
-//! Daemons on one database, and jobs that only count.
+//! Daemons on one database, with jobs that only count their runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use plantlake::clock::{Clock, new_id};
 use plantlake::config::{DatabaseUrl, Inputs, load};
-use plantlake::model::{JobKind, JobSpec, Missed, Schedule};
+use plantlake::model::{JobKind, JobSpec, MissedRunPolicy, Schedule};
 use plantlake::schedule::{
-    History, Job, JobContext, JobFailure, JobOutcome, Jobs, Pace, Scheduler, Stopper, Worker,
+    CheckIntervals, Job, JobContext, JobFailure, JobOutcome, Jobs, RunHistory, Scheduler,
+    StopSender, Worker,
 };
 use plantlake::store::{
     JobEnd, JobHolder, JobRun, JobState, OrganisationStore, RunStatus, StoreError,
@@ -27,7 +28,7 @@ pub fn time(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// What counts how many calls of the database are under way: while there are any, time must not pass.
+/// A store that counts its calls in progress: while there are any, time must not pass.
 struct Counted {
     store: OrganisationStore,
     under_way: Arc<Calls>,
@@ -56,14 +57,14 @@ impl Counted {
     }
 }
 
-/// Passes a call on to the store, and counts it.
+/// Implements methods that count the call and forward it to the store.
 macro_rules! counted {
     ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $result:ty;)*) => {
         #[async_trait]
-        impl History for Counted {
+        impl RunHistory for Counted {
             $(async fn $name(&self $(, $argument: $type)*) -> Result<$result, StoreError> {
                 let _call = self.call();
-                History::$name(&self.store $(, $argument)*).await
+                RunHistory::$name(&self.store $(, $argument)*).await
             })*
         }
     };
@@ -72,19 +73,19 @@ macro_rules! counted {
 counted! {
     async fn set_schedule(&self, job: &str, schedule: &str, now: DateTime<Utc>) -> ();
     async fn states(&self, now: DateTime<Utc>) -> Vec<JobState>;
-    async fn open(&self, now: DateTime<Utc>) -> Vec<JobRun>;
-    async fn running(&self, job: &str) -> Option<JobRun>;
+    async fn open_runs(&self, now: DateTime<Utc>) -> Vec<JobRun>;
+    async fn running_run(&self, job: &str) -> Option<JobRun>;
     async fn claim(&self, job: &str, at: DateTime<Utc>, by_hand: bool, holder: &JobHolder, now: DateTime<Utc>) -> Option<JobRun>;
     async fn skip(&self, job: &str, at: DateTime<Utc>, why: &str, holder: &JobHolder, now: DateTime<Utc>) -> bool;
     async fn take_over(&self, run: &JobRun, holder: &JobHolder, now: DateTime<Utc>) -> Option<JobRun>;
     async fn give_up(&self, run: &JobRun, status: RunStatus, why: &str, now: DateTime<Utc>) -> bool;
-    async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> bool;
-    async fn again(&self, run: Uuid, holder: Uuid, tried: (u64, u64), error: &str, now: DateTime<Utc>) -> bool;
-    async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> bool;
-    async fn forget(&self, before: DateTime<Utc>) -> u64;
+    async fn record_heartbeat(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> bool;
+    async fn record_retry(&self, run: Uuid, holder: Uuid, tried: (u64, u64), error: &str, now: DateTime<Utc>) -> bool;
+    async fn record_end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> bool;
+    async fn delete_before(&self, before: DateTime<Utc>) -> u64;
 }
 
-/// What a job does: it takes its time, and then fails or counts.
+/// The behaviour of a job: the duration of an attempt, and its result.
 pub type Script = dyn Fn(&JobContext, usize) -> (Duration, Result<(), &'static str>) + Send + Sync;
 
 /// A job that sleeps and counts.
@@ -110,7 +111,7 @@ impl Job for Counting {
         match outcome {
             Err("busy") => Err(JobFailure::Busy("something else is at it".into())),
             Err("panic") => panic!("as if by a mistake"),
-            Err(error) => Err(JobFailure::because(error)),
+            Err(error) => Err(JobFailure::from_error(error)),
             Ok(()) => {
                 self.done.lock().unwrap().push(key);
                 Ok(JobOutcome {
@@ -128,21 +129,21 @@ pub struct Plant {
     pub job: Arc<Counting>,
     pub url: DatabaseUrl,
     pub grace: Duration,
-    pub pace: Pace,
+    pub pace: CheckIntervals,
     under_way: Arc<Calls>,
     _folder: tempfile::TempDir,
 }
 
 /// A daemon, as if in a process of its own.
 pub struct Daemon {
-    pub stopper: Stopper,
+    pub stopper: StopSender,
     pub specs: watch::Sender<Arc<[JobSpec]>>,
     pub id: Uuid,
     task: JoinHandle<()>,
 }
 
 impl Daemon {
-    /// As `kill -9` does: whatever was under way is no more.
+    /// Ends the daemon like `kill -9`: work in progress is lost.
     pub fn kill(self) {
         self.task.abort();
     }
@@ -164,7 +165,7 @@ pub fn in_zone(name: &str, cron: &str, zone: chrono_tz::Tz) -> JobSpec {
         timeout: Duration::from_secs(3_600),
         retries: 0,
         backoff: Duration::from_secs(60),
-        missed: Missed::Once,
+        missed: MissedRunPolicy::Once,
         after: Vec::new(),
         arguments: BTreeMap::new(),
     }
@@ -191,7 +192,7 @@ impl Plant {
         + Sync
         + 'static,
     ) -> Self {
-        // In memory where that can be had: nothing here depends on a disk, and days have many writes.
+        // In memory if possible: nothing here depends on a disk, and simulated days have many writes.
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
@@ -206,7 +207,7 @@ impl Plant {
             clock,
             url: url_of(folder.path()),
             grace: seconds(60),
-            pace: Pace {
+            pace: CheckIntervals {
                 idle: seconds(60),
                 busy: seconds(5),
             },
@@ -250,18 +251,18 @@ impl Plant {
             worker: Arc::new(worker),
             specs,
             history: TimeDelta::days(90),
-            pace: self.pace,
+            intervals: self.pace,
         };
-        let stopper = Stopper::default();
+        let stopper = StopSender::default();
         Daemon {
-            task: tokio::spawn(scheduler.run(stopper.stop_of())),
+            task: tokio::spawn(scheduler.run(stopper.subscribe())),
             stopper,
             specs: sender,
             id,
         }
     }
 
-    /// Lets everyone do what can be done without time passing. The runtime has one thread.
+    /// Waits until all tasks have done what they can without time passing. The runtime has one thread.
     pub async fn settle(&self) {
         loop {
             for _ in 0..30 {
@@ -274,7 +275,7 @@ impl Plant {
         }
     }
 
-    /// Lets so much time pass.
+    /// Advances the clock by `time`.
     pub async fn pass(&self, time: Duration) {
         let until = self.clock.elapsed() + time;
         loop {
@@ -286,14 +287,14 @@ impl Plant {
         self.settle().await;
     }
 
-    /// All runs, by job and due time.
+    /// Returns all runs, sorted by job and due time.
     pub async fn runs(&self) -> Vec<JobRun> {
         let mut runs = self.store().await.job_runs(None, 1_000_000).await.unwrap();
         runs.sort_by_key(|run| (run.job.clone(), run.scheduled_for));
         runs
     }
 
-    /// Due times with how they stand, of one job.
+    /// Returns the due times of one job, with the status of each run.
     pub async fn outcome(&self, job: &str) -> Vec<(String, RunStatus)> {
         let runs = self.runs().await;
         let runs = runs

@@ -1,4 +1,5 @@
-//! Two daemons on one lake for ten simulated days, one of them killed now and then: every due job ran once.
+//! Runs two daemons on one lake for ten simulated days, and kills one of them at random times: every due job runs
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,19 +18,19 @@ fn due(spec: &JobSpec, from: DateTime<Utc>, to: DateTime<Utc>) -> BTreeSet<DateT
 }
 
 #[tokio::test]
-async fn every_due_job_runs_once_though_daemons_are_killed() {
+async fn due_jobs_run_once_while_daemons_are_killed() {
     const SEED: u64 = 20_260_325;
     // The 29th has no hour from 2 to 3 in Berlin, and the month ends on the 31st.
     let start = "2026-03-25T22:30:00Z";
     let mut plant = Plant::new(start, |context, nth| {
-        // Times differ, and are the same whenever the test runs.
+        // The durations differ, but are the same in each run of the test.
         let salt = context.scheduled_for.timestamp() as u64 / 60 + nth as u64;
         let takes = match context.spec.name.as_str() {
             "hourly" => 20 + salt * 37 % 180,
             "often" => 2 + salt * 13 % 30,
             _ => 30 + salt * 53 % 400,
         };
-        // Now and then the first attempt fails.
+        // Some first attempts fail.
         let outcome = if nth == 1 && salt.is_multiple_of(11) {
             Err("it failed")
         } else {
@@ -37,7 +38,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
         };
         (seconds(takes), outcome)
     });
-    // Looks at nothing take most of the test's time.
+    // Checks without due jobs would take most of the test's time.
     plant.pace.idle = seconds(120);
     let mut often = spec("often", "*/20 * * * *");
     often.after = vec!["hourly".to_owned()];
@@ -65,7 +66,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
     let end = begun_at + TimeDelta::days(10);
     let mut kills = 0;
     while plant.clock.now() < end {
-        // Minutes to many hours, and in half the cases just after something was due.
+        // Minutes to many hours; in half of the cases until just after a due time.
         let hours = dice.u64(..20);
         let wait = match dice.u64(..2) {
             0 => hours * 3_600 + dice.u64(..3_600),
@@ -75,7 +76,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
             }
         };
         plant.pass(seconds(wait)).await;
-        // Who runs a job, if there is one: the other waits for times, or for that one to die.
+        // The daemon that runs a job, if there is one. The other one is idle.
         let open = plant
             .store()
             .await
@@ -91,7 +92,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
             .iter()
             .position(holds)
             .unwrap_or(dice.u64(..2) as usize);
-        // Not always where everyone waits: now and then in the middle of a call of the database.
+        // Sometimes kills it in the middle of a database call instead of while all tasks wait.
         for _ in 0..dice.u64(..40) {
             tokio::task::yield_now().await;
         }
@@ -102,7 +103,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
         plant.pass(seconds(60 * dice.u64(..50))).await;
         daemons[at] = Some(plant.start(&specs).await);
     }
-    // Those that run may end.
+    // Running jobs may end.
     let ended_at = plant.clock.now();
     plant.pass(seconds(900)).await;
     for daemon in daemons.iter().flatten() {
@@ -141,7 +142,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
         assert_eq!(really, wanted, "seed {SEED}, {}", spec.name);
     }
     assert!(taken_over >= 3, "no daemon was killed while it ran a job");
-    // What was done before that could be written down, by a daemon that was killed then, was done again.
+    // A job whose daemon was killed before the result was recorded ran again.
     let distinct: BTreeSet<_> = done.iter().collect();
     assert!(
         done.len() - distinct.len() <= kills,

@@ -1,4 +1,4 @@
-//! A failed job is told, with what one needs to know; one that is done is not.
+//! Tests of the webhook: it reports a failed job with the details, and no successful one.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::plant::{Plant, seconds, spec};
 
-/// Takes what is posted; the first call is answered by an error.
+/// Starts a server that records requests; it answers the first one with an error.
 async fn server() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hooks/SECRET", listener.local_addr().unwrap());
@@ -59,14 +59,14 @@ async fn server() -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_the_url_is_not() {
+async fn webhook_reports_failures_and_hides_its_url() {
     let (url, posted) = server().await;
     let inputs = Inputs {
         environment: vec![("PLANTLAKE_SCHEDULE_WEBHOOK_URL".into(), url.clone().into())],
         ..Inputs::default()
     };
     let loaded = load(&inputs).unwrap();
-    let shown = format!("{:?} {:?}", loaded.settings, loaded.in_force);
+    let shown = format!("{:?} {:?}", loaded.settings, loaded.effective);
     assert!(!shown.contains("SECRET"), "{shown}");
     let plant = Plant::new("2026-05-01T12:59:30Z", |context, _| {
         (
@@ -86,7 +86,7 @@ async fn a_failure_is_told_and_the_url_is_not() {
     );
     plant.pass(seconds(120)).await;
     assert_eq!(plant.outcome("works").await[0].1, RunStatus::Ok);
-    // It is tried again after a second of real time.
+    // The webhook retries after a second of real time.
     for _ in 0..300 {
         if posted.lock().unwrap().len() == 2 {
             break;

@@ -1,4 +1,4 @@
-//! What is in the files that a simulation writes.
+//! Tests of the contents of the files that a simulation writes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -18,7 +18,7 @@ use plantlake::simulate::{Plan, Shape, simulate};
 
 use crate::place::{Place, plan};
 
-/// A file's rows: id, microseconds, value.
+/// The rows of a file: id, microseconds, value.
 type Rows = Vec<(String, i64, Option<f64>)>;
 
 fn read(path: &Path) -> Rows {
@@ -73,7 +73,7 @@ fn faults(place: &Place) -> Vec<Fault> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_plan_gives_the_same_bytes_and_another_seed_others() {
+async fn simulate_with_same_plan_gives_same_bytes() {
     let (one, two, other) = (Place::new(), Place::new(), Place::new());
     one.simulate(&plan()).await.unwrap();
     two.simulate(&plan()).await.unwrap();
@@ -90,7 +90,7 @@ async fn the_same_plan_gives_the_same_bytes_and_another_seed_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clean_shape_has_a_reading_at_every_tick() {
+async fn clean_shape_has_a_reading_at_every_tick() {
     let place = Place::new();
     let clean = Plan {
         shape: Shape::Clean,
@@ -133,7 +133,7 @@ async fn a_clean_shape_has_a_reading_at_every_tick() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ground_truth_is_what_is_in_the_files() {
+async fn ground_truth_matches_the_files() {
     let place = Place::new();
     let seen = Mutex::new(Vec::new());
     let lake = Store::open(place.lake().to_str().unwrap(), &StoreOptions::new()).unwrap();
@@ -204,7 +204,7 @@ async fn the_ground_truth_is_what_is_in_the_files() {
         );
         jittering += usize::from(main.iter().any(|row| row.1 % 30_000_000 != 0));
 
-        // Outside its faults a sensor has one reading a tick, in its main file.
+        // Outside of faults, a sensor has one reading per tick, in its main file.
         let own: Vec<_> = truth.iter().filter(|fault| fault.tag == tag).collect();
         assert!(own.iter().all(|fault| fault.asset == sensor.id.to_string()));
         let mut healthy = ticks;
@@ -262,7 +262,7 @@ async fn the_ground_truth_is_what_is_in_the_files() {
     assert_eq!(summary.faults.values().sum::<usize>(), truth.len());
 }
 
-/// Checks the rows of the time of a fault, of which there are `span` ticks.
+/// Checks the rows during a fault that lasts `span` ticks.
 fn check_fault(fault: &Fault, span: usize, main: &Rows, late: &Rows) {
     let values = || main.iter().map(|row| row.2);
     let says = |key: &str| fault.detail[key].as_u64().unwrap() as usize;
@@ -322,7 +322,7 @@ fn check_fault(fault: &Fault, span: usize, main: &Rows, late: &Rows) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalog_describes_the_plant() {
+async fn catalog_describes_the_plant() {
     let place = Place::new();
     place
         .simulate(&Plan {

@@ -1,4 +1,4 @@
-//! The simulator, seen from outside: what it writes, what it refuses, and whether its ground truth is true.
+//! Tests of the simulator through its public interface: its files, its refusals, and its ground truth.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail the test that calls them"

@@ -1,4 +1,4 @@
-//! What a simulation replaces, removes and refuses to touch.
+//! Tests of the files that a simulation replaces, removes, or refuses to change.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use plantlake::simulate::{OwnershipError, Plan, Shape, SimulateError, simulate};
 
 use crate::place::{Place, plan};
 
-/// Expects a refusal that names `file`, and that nothing was touched.
+/// Checks that the simulation is refused with an error that names `file`, and that nothing changes.
 async fn refused(place: &Place, plan: &Plan, file: &str) {
     let before = place.files();
     let error = place.simulate(plan).await.unwrap_err();
@@ -23,7 +23,7 @@ async fn refused(place: &Place, plan: &Plan, file: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_wrote_is_never_touched() {
+async fn simulate_refuses_to_replace_foreign_files() {
     let small = Plan {
         assets: 2,
         days: 1,
@@ -44,7 +44,7 @@ async fn what_others_wrote_is_never_touched() {
         place.write(file, "mine");
         refused(&place, &small, file).await;
     }
-    // Also after a simulation, of the same plan and of another.
+    // The same after a simulation, with the same plan and with another one.
     let place = Place::new();
     place.simulate(&small).await.unwrap();
     place.write("lake/raw/mine.parquet", "mine");
@@ -72,7 +72,7 @@ async fn what_others_wrote_is_never_touched() {
         "{error}"
     );
     assert!(place.files() == before);
-    // What is not in the way stays.
+    // Files that are not in the way stay.
     std::fs::remove_file(place.catalog().join("assets.json")).unwrap();
     place.write("catalog/views/pumps.sql", "select 1");
     place.write("lake/raw/.gitkeep", "");
@@ -84,7 +84,7 @@ async fn what_others_wrote_is_never_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_simulation_removes_what_it_does_not_replace() {
+async fn simulate_again_removes_files_not_replaced() {
     let (place, fresh) = (Place::new(), Place::new());
     let small = Plan {
         assets: 3,
@@ -100,7 +100,7 @@ async fn another_simulation_removes_what_it_does_not_replace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulation_that_was_cut_short_can_be_repeated() {
+async fn simulate_after_interruption_completes() {
     let (place, fresh) = (Place::new(), Place::new());
     fresh.simulate(&plan()).await.unwrap();
     for stop_after in [0, 10_000, 200_000] {
@@ -120,21 +120,21 @@ async fn a_simulation_that_was_cut_short_can_be_repeated() {
             _ = stopped => {}
             result = work => panic!("it was not cut short: {result:?}"),
         }
-        // A file is there whole or not at all.
+        // A file is complete or missing.
         for (file, bytes) in place.files() {
             if file.ends_with(".parquet") {
                 assert!(bytes == fresh.files()[&file], "{file} after {stop_after}");
             }
         }
     }
-    // What only a killed process leaves behind.
+    // A temporary file, as only a killed process leaves it.
     place.write("lake/raw/LT-101.parquet#1", "the beginning of a file");
     place.simulate(&plan()).await.unwrap();
     assert!(place.files() == fresh.files());
 }
 
 #[tokio::test]
-async fn a_lake_in_memory_will_do() {
+async fn simulate_writes_to_lake_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Store::open("memory://simulate-test/deep/lake", &StoreOptions::new()).unwrap();
     let summary = simulate(&plan(), &lake, folder.path(), |_| {})
@@ -150,7 +150,7 @@ async fn a_lake_in_memory_will_do() {
 }
 
 #[tokio::test]
-async fn silly_plans_are_refused_before_anything_is_made() {
+async fn invalid_plans_are_refused_before_any_write() {
     let place = Place::new();
     let silly = [
         Plan {

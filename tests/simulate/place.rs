@@ -1,4 +1,4 @@
-//! A lake and a catalog to simulate into, and a plan to do it by.
+//! A lake and a catalog in a temporary folder, and a plan for simulations.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Place {
         simulate(plan, &lake, &self.catalog(), |_| {}).await
     }
 
-    /// Every file by its path below the place.
+    /// Returns the contents of all files, by their paths below the folder.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         fn walk(folder: &Path, root: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -48,7 +48,7 @@ impl Place {
                         .unwrap()
                         .to_owned();
                     match std::fs::read(&path) {
-                        // What was cut short may still be clearing up.
+                        // An interrupted simulation may still be removing files.
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                         bytes => files.insert(name, bytes.unwrap()),
                     };

@@ -1,4 +1,4 @@
-//! The client of the arrow-flight crate, for the runner of `.slt` files.
+//! The client of the arrow-flight crate, as the database of the `.slt` runner.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub async fn connect(address: &str) -> Client {
     Client::new(endpoint.connect().await.unwrap())
 }
 
-/// All rows of an answer.
+/// Returns all rows of a result.
 pub async fn fetch(client: &mut Client, info: FlightInfo) -> Result<Vec<RecordBatch>, FlightError> {
     let mut rows = Vec::new();
     for endpoint in info.endpoint {
@@ -33,7 +33,7 @@ pub async fn fetch(client: &mut Client, info: FlightInfo) -> Result<Vec<RecordBa
     Ok(rows)
 }
 
-/// What asks the server for the runner.
+/// Runs the runner's statements on the server.
 pub struct Asker(Client);
 
 impl Asker {
@@ -45,7 +45,7 @@ impl Asker {
     }
 }
 
-/// What a column holds, as `.slt` files say it.
+/// The type of a column, as `.slt` files denote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Boolean,

@@ -1,7 +1,8 @@
-//! What our SQL means: the files of `statements/`, run through a server by the client of the arrow-flight crate. A file
-//! says in its first line which organisation asks: `# as NAME`.
+//! Tests of SQL: runs the files of `statements/` on a server, with the client of the arrow-flight crate. The first
+//! line of a file names the organisation of the caller: `# as NAME`.
 //!
-//! `UPDATE_STATEMENTS=1 cargo test --test sql` writes the answers into the files, for `git diff` to show what changed.
+//! `UPDATE_STATEMENTS=1 cargo test --test sql` writes the actual results into the files, so that `git diff` shows the
+//! changes.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +23,7 @@ use crate::client::Asker;
 use crate::plant::Plant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statements_mean_what_their_files_say() {
+async fn statements_return_the_results_in_their_files() {
     let plant = Plant::start();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sql/statements");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)

@@ -1,4 +1,4 @@
-//! A small plant whose every reading is written down in `plant/`, and organisations that are granted parts of it.
+//! A small plant whose readings are all listed in `plant/`, and organisations with grants for parts of it.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,20 +12,20 @@ use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The organisations, and what each was granted.
+/// The organisations and their grants.
 const ORGANISATIONS: [(&str, &[&str]); 2] = [
     ("Operators", &["--all"]),
     ("Boilers", &["--location", "Works / Boiler house"]),
 ];
 
-/// The folder of the plant, and who may look at it.
+/// The folder of the plant, and the API keys of its organisations.
 pub struct Place {
     folder: TempDir,
     keys: Vec<(&'static str, String)>,
 }
 
 impl Place {
-    /// Resamples what is in `plant/`, and signs the organisations up.
+    /// Resamples the readings in `plant/`, and creates the organisations.
     pub fn make() -> Self {
         let folder = TempDir::new().unwrap();
         let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql/plant");
@@ -54,18 +54,18 @@ impl Place {
         place
     }
 
-    /// Where the lake, the catalog and the state are.
+    /// Returns the folder of the lake, the catalog and the state.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The API key of an organisation.
+    /// Returns the API key of an organisation.
     pub fn key(&self, organisation: &str) -> &str {
         let key = self.keys.iter().find(|(name, _)| *name == organisation);
         &key.unwrap().1
     }
 
-    /// The key of a new program of an organisation, which may send readings.
+    /// Creates a service user who may send readings, and returns an API key of that user.
     pub fn key_of_user(&self, organisation: &str, email: &str) -> String {
         let made = ["user", "create", email, "--org", organisation, "--role"];
         self.run(&[&made[..], &["service", "--ingest"]].concat(), "");
@@ -75,7 +75,7 @@ impl Place {
         made["key"].as_str().unwrap().to_owned()
     }
 
-    /// Runs plantlake here, with this standard input; what it said.
+    /// Runs plantlake in the folder with this standard input, and returns its output.
     pub fn run(&self, command: &[&str], input: &str) -> String {
         let mut child = self
             .plantlake(command)
@@ -93,7 +93,7 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// plantlake, to be run here.
+    /// Returns a plantlake command that runs in the folder.
     pub fn plantlake(&self, command: &[&str]) -> Command {
         let mut plantlake = Command::new(env!("CARGO_BIN_EXE_plantlake"));
         plantlake.current_dir(self.folder()).args(command);
@@ -104,7 +104,7 @@ impl Place {
     }
 }
 
-/// One Parquet file of the readings in a CSV file.
+/// Writes the readings of a CSV file to a Parquet file.
 fn write_readings(from: &Path, folder: &Path) {
     let text = std::fs::read_to_string(from).unwrap();
     let mut rows: Vec<(&str, i64, f64)> = Vec::new();

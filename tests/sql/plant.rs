@@ -1,4 +1,4 @@
-//! A server of the plant.
+//! A server for the plant.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use crate::place::Place;
 
-/// The server, and where everything is.
+/// A running server, with the folder of its plant.
 pub struct Plant {
-    /// Removed with the plant.
+    /// Removed when the plant is dropped.
     place: Place,
     server: Child,
     address: String,
 }
 
 impl Plant {
-    /// Makes the plant, and serves it on a free port.
+    /// Creates the plant, and serves it on a free port.
     pub fn start() -> Self {
         let place = Place::make();
         let serve = ["serve", "--listen", "127.0.0.1:0", "--json", "--log"];
@@ -38,12 +38,12 @@ impl Plant {
         }
     }
 
-    /// Where it listens.
+    /// Returns the server's address.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The API key of an organisation.
+    /// Returns the API key of an organisation.
     pub fn key(&self, organisation: &str) -> &str {
         self.place.key(organisation)
     }

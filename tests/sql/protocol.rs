@@ -1,4 +1,4 @@
-//! What the client of the arrow-flight crate does beside asking: it signs in, prepares, binds, describes, closes.
+//! Tests of the other calls of the arrow-flight crate's client: signing in, preparing, binding, describing, closing.
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -15,14 +15,14 @@ use crate::plant::Plant;
 const BOILER: &str = "11111111-0000-4000-8000-000000000001";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_client_of_the_arrow_flight_crate_is_served() {
+async fn arrow_flight_client_is_served() {
     let plant = Plant::start();
     signs_in_with_a_password(&plant).await;
     let mut client = connect(plant.address()).await;
     client.set_token(plant.key("Operators").to_owned());
     prepares_and_binds(&mut client).await;
     describes(&mut client).await;
-    is_refused_what_changes_something(&mut client).await;
+    is_refused_changes(&mut client).await;
     polls(&mut client).await;
     client.close().await.unwrap();
     let mut stranger = connect(plant.address()).await;
@@ -120,7 +120,7 @@ async fn describes(client: &mut Client) {
     assert_eq!(fetch(client, info).await.unwrap()[0].num_rows(), 1);
 }
 
-async fn is_refused_what_changes_something(client: &mut Client) {
+async fn is_refused_changes(client: &mut Client) {
     let refused = client
         .execute_update("DELETE FROM data_d".to_owned(), None)
         .await;
@@ -130,7 +130,8 @@ async fn is_refused_what_changes_something(client: &mut Client) {
     assert!(refused.contains("transaction"), "{refused}");
 }
 
-/// By the client that tonic made of Flight's definition: this one has no call for it.
+/// Uses the client that tonic generates from Flight's definition, because the crate's own client does not support
+/// this call.
 async fn polls(client: &mut Client) {
     let command = CommandStatementQuery {
         query: "SELECT count(*) FROM data_d".to_owned(),

@@ -1,12 +1,14 @@
-//! What both indexes must do.
+//! Tests that both indexes must pass.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
-use plantlake::catalog::Visible;
+use plantlake::catalog::VisibleAssets;
 use plantlake::model::AssetId;
-use plantlake::search::index::{Hits, IndexError, Lookup, Point, Sparse, Stored, VectorIndex};
+use plantlake::search::index::{
+    Hits, IndexError, IndexQuery, Point, StoredPoint, VectorIndex, WordVector,
+};
 
 use crate::oracle::{DIMENSIONS, World, direction, id, only, point, sparse, unit, words};
 use crate::place::Place;
@@ -30,24 +32,29 @@ macro_rules! on_both {
 
 on_both! {
     points_are_put_replaced_and_removed
-    it_answers_what_comparing_everything_does
-    a_tenant_finds_only_its_own_whatever_the_limit
-    ten_are_ten
-    what_others_add_changes_no_score
-    what_a_point_lacks_does_not_matter
-    equals_come_in_the_order_of_ids
-    many_may_be_granted
-    one_collection_is_in_force_at_any_time
-    what_is_not_there_is_missing
-    it_is_there_when_it_is_opened_again
-    words_alone_do
+    search_matches_exhaustive_comparison
+    search_returns_only_granted_assets_at_any_limit
+    search_returns_all_granted_behind_nearer_others
+    scores_ignore_assets_of_others
+    points_without_embedding_or_words_are_found_by_the_other
+    ties_are_sorted_by_id
+    search_with_many_granted_matches_comparison
+    one_collection_is_active_at_any_time
+    missing_collection_is_reported
+    index_reopened_has_the_same_points
+    collection_without_embeddings_is_searched_by_words
 }
 
 const NAME: &str = "t1w1-first";
 
-fn look(meaning: Option<Vec<f32>>, words: Sparse, granted: &Arc<Visible>, limit: usize) -> Lookup {
-    Lookup {
-        meaning,
+fn look(
+    meaning: Option<Vec<f32>>,
+    words: WordVector,
+    granted: &Arc<VisibleAssets>,
+    limit: usize,
+) -> IndexQuery {
+    IndexQuery {
+        embedding: meaning,
         words,
         granted: Arc::clone(granted),
         limit,
@@ -62,17 +69,17 @@ async fn make(index: &dyn VectorIndex, points: &[Point]) -> World {
     world
 }
 
-async fn stored(index: &dyn VectorIndex) -> Vec<Stored> {
-    let mut stored = index.stored(NAME).await.unwrap();
+async fn stored(index: &dyn VectorIndex) -> Vec<StoredPoint> {
+    let mut stored = index.stored_points(NAME).await.unwrap();
     stored.sort_by_key(|stored| stored.id);
     stored
 }
 
-fn expected(world: &World) -> Vec<Stored> {
-    let stored = |point: &Point| Stored {
+fn expected(world: &World) -> Vec<StoredPoint> {
+    let stored = |point: &Point| StoredPoint {
         id: point.id,
         hash: point.hash,
-        has_meaning: point.meaning.is_some(),
+        has_embedding: point.embedding.is_some(),
     };
     world.0.values().map(stored).collect()
 }
@@ -86,10 +93,10 @@ fn random(rng: &mut Rng, numbers: std::ops::Range<usize>) -> Vec<Point> {
 async fn points_are_put_replaced_and_removed(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(1);
-    assert_eq!(index.in_force().await.unwrap(), None);
+    assert_eq!(index.active_collection().await.unwrap(), None);
     let mut world = make(&*index, &random(&mut rng, 0..700)).await;
     assert_eq!(stored(&*index).await, expected(&world));
-    // What is there is left alone.
+    // Creating an existing collection changes nothing.
     index.create(NAME, Some(DIMENSIONS)).await.unwrap();
     assert_eq!(stored(&*index).await, expected(&world));
     let others = random(&mut rng, 500..900);
@@ -100,18 +107,18 @@ async fn points_are_put_replaced_and_removed(place: &Place) {
     index.remove(NAME, &gone).await.unwrap();
     world.0.retain(|id, _| !gone.contains(id));
     assert_eq!(stored(&*index).await, expected(&world));
-    index.settle(NAME).await.unwrap();
+    index.optimise(NAME).await.unwrap();
     assert_eq!(stored(&*index).await, expected(&world));
     index.put(NAME, Vec::new()).await.unwrap();
     index.remove(NAME, &[]).await.unwrap();
-    // They can come again.
+    // Removed points can be added again.
     let again = random(&mut rng, 100..200);
     index.put(NAME, again.clone()).await.unwrap();
     world.put(&again);
     assert_eq!(stored(&*index).await, expected(&world));
 }
 
-async fn it_answers_what_comparing_everything_does(place: &Place) {
+async fn search_matches_exhaustive_comparison(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(2);
     let mut world = make(&*index, &random(&mut rng, 0..300)).await;
@@ -130,11 +137,11 @@ async fn it_answers_what_comparing_everything_does(place: &Place) {
                 index.remove(NAME, &gone).await.unwrap();
                 world.0.retain(|id, _| !gone.contains(id));
             }
-            2 if round % 5 == 0 => index.settle(NAME).await.unwrap(),
+            2 if round % 5 == 0 => index.optimise(NAME).await.unwrap(),
             _ => {}
         }
         let granted = match rng.u8(0..3) {
-            0 => Arc::new(Visible::All),
+            0 => Arc::new(VisibleAssets::All),
             _ => {
                 let share = rng.f32();
                 only((0..500).filter(|_| rng.f32() < share).collect::<Vec<_>>())
@@ -148,12 +155,12 @@ async fn it_answers_what_comparing_everything_does(place: &Place) {
             &granted,
             [1, 3, 10, 100, 1000][rng.usize(0..5)],
         );
-        let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+        let hits = index.search(NAME, lookup.clone()).await.unwrap();
         world.check(&lookup, &hits);
     }
 }
 
-async fn a_tenant_finds_only_its_own_whatever_the_limit(place: &Place) {
+async fn search_returns_only_granted_assets_at_any_limit(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(3);
     let world = make(&*index, &random(&mut rng, 0..400)).await;
@@ -166,20 +173,20 @@ async fn a_tenant_finds_only_its_own_whatever_the_limit(place: &Place) {
         for granted in &tenants {
             let meaning = Some(direction(&mut rng, DIMENSIONS));
             let lookup = look(meaning, words(&mut rng, 6), granted, limit);
-            let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
-            let found = hits.by_meaning.iter().chain(&hits.by_words);
+            let hits = index.search(NAME, lookup.clone()).await.unwrap();
+            let found = hits.by_embedding.iter().chain(&hits.by_words);
             assert!(found.into_iter().all(|(id, _)| granted.contains(*id)));
             world.check(&lookup, &hits);
         }
     }
-    let nothing = Arc::new(Visible::Only(Vec::new()));
+    let nothing = Arc::new(VisibleAssets::Only(Vec::new()));
     let lookup = look(
         Some(direction(&mut rng, DIMENSIONS)),
         sparse(&[(0, 1.0)]),
         &nothing,
         10,
     );
-    assert_eq!(index.look_up(NAME, lookup).await.unwrap(), Hits::default());
+    assert_eq!(index.search(NAME, lookup).await.unwrap(), Hits::default());
     let strangers = only(9000..9010);
     let lookup = look(
         Some(direction(&mut rng, DIMENSIONS)),
@@ -187,14 +194,14 @@ async fn a_tenant_finds_only_its_own_whatever_the_limit(place: &Place) {
         &strangers,
         10,
     );
-    assert_eq!(index.look_up(NAME, lookup).await.unwrap(), Hits::default());
+    assert_eq!(index.search(NAME, lookup).await.unwrap(), Hits::default());
 }
 
-async fn ten_are_ten(place: &Place) {
+async fn search_returns_all_granted_behind_nearer_others(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(4);
     let query = direction(&mut rng, DIMENSIONS);
-    // The others' are all nearer, and have the word more often.
+    // All points of others are nearer, and have a higher weight of the word.
     let mut points = random(&mut rng, 0..500);
     for (number, point) in points.iter_mut().enumerate() {
         let is_mine = number >= 490;
@@ -202,17 +209,17 @@ async fn ten_are_ten(place: &Place) {
         for (x, q) in meaning.iter_mut().zip(&query) {
             *x = *x * if is_mine { 1.0 } else { 0.01 } + q;
         }
-        point.meaning = Some(unit(meaning));
+        point.embedding = Some(unit(meaning));
         point.words = sparse(&[(5, if is_mine { 0.1 } else { 3.0 })]);
     }
     let world = make(&*index, &points).await;
     let lookup = look(Some(query), sparse(&[(5, 1.0)]), &only(490..500), 10);
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
-    assert_eq!((hits.by_meaning.len(), hits.by_words.len()), (10, 10));
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
+    assert_eq!((hits.by_embedding.len(), hits.by_words.len()), (10, 10));
     world.check(&lookup, &hits);
 }
 
-async fn what_others_add_changes_no_score(place: &Place) {
+async fn scores_ignore_assets_of_others(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(5);
     make(&*index, &random(&mut rng, 0..200)).await;
@@ -224,66 +231,66 @@ async fn what_others_add_changes_no_score(place: &Place) {
         &granted,
         50,
     );
-    let before = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let before = index.search(NAME, lookup.clone()).await.unwrap();
     assert!(!before.by_words.is_empty());
     index.put(NAME, random(&mut rng, 1000..2500)).await.unwrap();
-    assert_eq!(index.look_up(NAME, lookup.clone()).await.unwrap(), before);
+    assert_eq!(index.search(NAME, lookup.clone()).await.unwrap(), before);
     let ids: Vec<AssetId> = (1000..1800).map(id).collect();
     index.remove(NAME, &ids).await.unwrap();
-    assert_eq!(index.look_up(NAME, lookup.clone()).await.unwrap(), before);
-    index.settle(NAME).await.unwrap();
-    assert_eq!(index.look_up(NAME, lookup).await.unwrap(), before);
+    assert_eq!(index.search(NAME, lookup.clone()).await.unwrap(), before);
+    index.optimise(NAME).await.unwrap();
+    assert_eq!(index.search(NAME, lookup).await.unwrap(), before);
 }
 
-async fn what_a_point_lacks_does_not_matter(place: &Place) {
+async fn points_without_embedding_or_words_are_found_by_the_other(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(6);
     let mut points = random(&mut rng, 0..40);
     for (number, point) in points.iter_mut().enumerate() {
         let meaning = direction(&mut rng, DIMENSIONS);
-        point.meaning = (number % 2 == 0).then_some(meaning);
+        point.embedding = (number % 2 == 0).then_some(meaning);
         point.words = match number % 3 {
-            0 => Sparse::default(),
+            0 => WordVector::default(),
             _ => sparse(&[(3, 1.0)]),
         };
     }
     let mut world = make(&*index, &points).await;
-    let all = Arc::new(Visible::All);
+    let all = Arc::new(VisibleAssets::All);
     let lookup = look(
         Some(direction(&mut rng, DIMENSIONS)),
         sparse(&[(3, 1.0)]),
         &all,
         100,
     );
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
-    assert_eq!((hits.by_meaning.len(), hits.by_words.len()), (20, 26));
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
+    assert_eq!((hits.by_embedding.len(), hits.by_words.len()), (20, 26));
     world.check(&lookup, &hits);
-    // Whoever had them and has them no more, is not found by them.
+    // A point that loses its embedding and its words is no longer found by them.
     for point in &mut points {
-        point.meaning = None;
-        point.words = Sparse::default();
+        point.embedding = None;
+        point.words = WordVector::default();
         point.hash += 1;
     }
     index.put(NAME, points[..20].to_vec()).await.unwrap();
     world.put(&points[..20]);
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
     assert_eq!(stored(&*index).await, expected(&world));
-    // Words that nobody has, and none.
+    // Words that no point has, and a query without words.
     let unknown = look(None, sparse(&[(4711, 1.0)]), &all, 10);
-    assert_eq!(index.look_up(NAME, unknown).await.unwrap(), Hits::default());
-    let nothing = look(None, Sparse::default(), &all, 10);
-    assert_eq!(index.look_up(NAME, nothing).await.unwrap(), Hits::default());
-    let none = look(lookup.meaning, lookup.words, &all, 0);
-    assert_eq!(index.look_up(NAME, none).await.unwrap(), Hits::default());
+    assert_eq!(index.search(NAME, unknown).await.unwrap(), Hits::default());
+    let nothing = look(None, WordVector::default(), &all, 10);
+    assert_eq!(index.search(NAME, nothing).await.unwrap(), Hits::default());
+    let none = look(lookup.embedding, lookup.words, &all, 0);
+    assert_eq!(index.search(NAME, none).await.unwrap(), Hits::default());
 }
 
-async fn equals_come_in_the_order_of_ids(place: &Place) {
+async fn ties_are_sorted_by_id(place: &Place) {
     let index = place.index();
     let meaning = unit(vec![1.0; DIMENSIONS]);
     let equal = |number: usize| Point {
         id: id(number),
-        meaning: Some(meaning.clone()),
+        embedding: Some(meaning.clone()),
         words: sparse(&[(1, 0.7), (2, 1.3), (3, 0.1)]),
         hash: 0,
     };
@@ -295,23 +302,23 @@ async fn equals_come_in_the_order_of_ids(place: &Place) {
         let lookup = look(
             Some(meaning.clone()),
             query.clone(),
-            &Arc::new(Visible::All),
+            &Arc::new(VisibleAssets::All),
             limit,
         );
-        let hits = index.look_up(NAME, lookup).await.unwrap();
-        for list in [hits.by_meaning, hits.by_words] {
+        let hits = index.search(NAME, lookup).await.unwrap();
+        for list in [hits.by_embedding, hits.by_words] {
             let found: Vec<AssetId> = list.iter().map(|(id, _)| *id).collect();
             assert_eq!(found, ids[..limit]);
         }
     }
 }
 
-async fn many_may_be_granted(place: &Place) {
+async fn search_with_many_granted_matches_comparison(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(7);
     let mut points = random(&mut rng, 0..12_000);
     for (number, point) in points.iter_mut().enumerate() {
-        // Those that are granted below are last by this word.
+        // The points that are granted below rank last by this word.
         point.words.dimensions.push(1_000_000);
         point
             .words
@@ -323,47 +330,47 @@ async fn many_may_be_granted(place: &Place) {
         for words in [sparse(&[(1_000_000, 1.0)]), words(&mut rng, 4)] {
             let meaning = Some(direction(&mut rng, DIMENSIONS));
             let lookup = look(meaning, words, &granted, 20);
-            let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+            let hits = index.search(NAME, lookup.clone()).await.unwrap();
             world.check(&lookup, &hits);
         }
     }
 }
 
-async fn one_collection_is_in_force_at_any_time(place: &Place) {
+async fn one_collection_is_active_at_any_time(place: &Place) {
     let index: Arc<dyn VectorIndex> = Arc::from(place.index());
     let mut rng = Rng::with_seed(8);
-    // Generations have as many points as their number, so that a mixture would show.
+    // The number of points of a generation is its number, so that a mixture is detected.
     let points = random(&mut rng, 0..40);
     let name = |generation: usize| format!("t1w1-g{generation}");
-    let all = Arc::new(Visible::All);
+    let all = Arc::new(VisibleAssets::All);
     let is_over = Arc::new(AtomicBool::new(false));
     index.create(&name(10), None).await.unwrap();
     let only_words = |point: &Point| Point {
-        meaning: None,
+        embedding: None,
         words: sparse(&[(1, 1.0)]),
         ..point.clone()
     };
     let some = |count: usize| points[..count].iter().map(only_words).collect::<Vec<_>>();
     index.put(&name(10), some(10)).await.unwrap();
-    index.put_in_force(&name(10)).await.unwrap();
+    index.activate(&name(10)).await.unwrap();
     let reader = {
         let (index, is_over) = (Arc::clone(&index), Arc::clone(&is_over));
         tokio::spawn(async move {
             let (mut answers, mut misses) = (0, 0);
             while !is_over.load(Ordering::SeqCst) {
                 let collection = index
-                    .in_force()
+                    .active_collection()
                     .await
                     .unwrap()
                     .expect("there is always one");
                 let count: usize = collection.rsplit('g').next().unwrap().parse().unwrap();
                 let lookup = look(None, sparse(&[(1, 1.0)]), &all, 100);
-                match index.look_up(&collection, lookup).await {
+                match index.search(&collection, lookup).await {
                     Ok(hits) => {
                         assert_eq!(hits.by_words.len(), count);
                         answers += 1;
                     }
-                    // It was replaced since.
+                    // The collection was replaced in between.
                     Err(IndexError::Missing { .. }) => misses += 1,
                     Err(error) => panic!("{error}"),
                 }
@@ -377,10 +384,16 @@ async fn one_collection_is_in_force_at_any_time(place: &Place) {
             .put(&name(generation), some(generation))
             .await
             .unwrap();
-        assert_eq!(index.in_force().await.unwrap(), Some(name(generation - 1)));
-        index.put_in_force(&name(generation)).await.unwrap();
-        assert_eq!(index.in_force().await.unwrap(), Some(name(generation)));
-        let former = index.stored(&name(generation - 1)).await;
+        assert_eq!(
+            index.active_collection().await.unwrap(),
+            Some(name(generation - 1))
+        );
+        index.activate(&name(generation)).await.unwrap();
+        assert_eq!(
+            index.active_collection().await.unwrap(),
+            Some(name(generation))
+        );
+        let former = index.stored_points(&name(generation - 1)).await;
         assert!(
             matches!(former, Err(IndexError::Missing { .. })),
             "{former:?}"
@@ -388,12 +401,12 @@ async fn one_collection_is_in_force_at_any_time(place: &Place) {
     }
     is_over.store(true, Ordering::SeqCst);
     reader.await.unwrap();
-    // A name may come again.
+    // A name can be used again.
     index.create(&name(11), None).await.unwrap();
-    assert_eq!(index.stored(&name(11)).await.unwrap(), []);
+    assert_eq!(index.stored_points(&name(11)).await.unwrap(), []);
 }
 
-async fn what_is_not_there_is_missing(place: &Place) {
+async fn missing_collection_is_reported(place: &Place) {
     let index = place.index();
     let is_missing = |result: Result<(), IndexError>| {
         assert!(
@@ -402,23 +415,23 @@ async fn what_is_not_there_is_missing(place: &Place) {
         );
     };
     let name = "t1w1-none";
-    is_missing(index.stored(name).await.map(drop));
+    is_missing(index.stored_points(name).await.map(drop));
     let some = point(&mut Rng::with_seed(9), 1, DIMENSIONS);
     is_missing(index.put(name, vec![some]).await);
     is_missing(index.remove(name, &[id(1)]).await);
-    is_missing(index.settle(name).await);
-    is_missing(index.put_in_force(name).await);
-    let lookup = look(None, sparse(&[(1, 1.0)]), &Arc::new(Visible::All), 1);
-    is_missing(index.look_up(name, lookup).await.map(drop));
-    assert_eq!(index.in_force().await.unwrap(), None);
+    is_missing(index.optimise(name).await);
+    is_missing(index.activate(name).await);
+    let lookup = look(None, sparse(&[(1, 1.0)]), &Arc::new(VisibleAssets::All), 1);
+    is_missing(index.search(name, lookup).await.map(drop));
+    assert_eq!(index.active_collection().await.unwrap(), None);
 }
 
-async fn it_is_there_when_it_is_opened_again(place: &Place) {
+async fn index_reopened_has_the_same_points(place: &Place) {
     let mut rng = Rng::with_seed(10);
     let index = place.index();
     let mut world = make(&*index, &random(&mut rng, 0..300)).await;
     drop(index);
-    // One in the making is gone on with.
+    // A collection under construction is continued.
     for round in 1..5 {
         let index = place.index();
         assert_eq!(stored(&*index).await, expected(&world));
@@ -426,33 +439,36 @@ async fn it_is_there_when_it_is_opened_again(place: &Place) {
         index.put(NAME, points.clone()).await.unwrap();
         world.put(&points);
         if round == 2 {
-            index.settle(NAME).await.unwrap();
+            index.optimise(NAME).await.unwrap();
         }
         if round >= 3 {
-            index.put_in_force(NAME).await.unwrap();
+            index.activate(NAME).await.unwrap();
         }
         drop(index);
     }
     let index = place.index();
-    assert_eq!(index.in_force().await.unwrap().as_deref(), Some(NAME));
+    assert_eq!(
+        index.active_collection().await.unwrap().as_deref(),
+        Some(NAME)
+    );
     let meaning = Some(direction(&mut rng, DIMENSIONS));
     let lookup = look(meaning, words(&mut rng, 5), &only(100..900), 30);
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
 }
 
-async fn words_alone_do(place: &Place) {
+async fn collection_without_embeddings_is_searched_by_words(place: &Place) {
     let index = place.index();
     let mut rng = Rng::with_seed(11);
     let mut points = random(&mut rng, 0..200);
     for point in &mut points {
-        point.meaning = None;
+        point.embedding = None;
     }
     index.create(NAME, None).await.unwrap();
     index.put(NAME, points.clone()).await.unwrap();
     let mut world = World::default();
     world.put(&points);
-    let lookup = look(None, words(&mut rng, 6), &Arc::new(Visible::All), 50);
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let lookup = look(None, words(&mut rng, 6), &Arc::new(VisibleAssets::All), 50);
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
 }

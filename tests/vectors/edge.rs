@@ -1,4 +1,4 @@
-//! The index in this process: what is left of it when the process ends, who may have it, and damage.
+//! Tests of the index in this process: crashes, locking, and damaged files.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -8,14 +8,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use plantlake::catalog::Visible;
+use plantlake::catalog::VisibleAssets;
 use plantlake::model::AssetId;
-use plantlake::search::index::{EdgeIndex, IndexError, Lookup, Point, Sparse, VectorIndex as _};
+use plantlake::search::index::{
+    EdgeIndex, IndexError, IndexQuery, Point, VectorIndex as _, WordVector,
+};
 
 use crate::oracle::{DIMENSIONS, World, direction, id, only, point, sparse};
 
 const NAME: &str = "t1w1-first";
-/// The folder that a child process is to work in; without it, its tests do nothing.
+/// The environment variable with the folder of a child process. Without it, the tests of child processes do nothing.
 const FOLDER: &str = "PLANTLAKE_TEST_VECTORS_FOLDER";
 const BATCH: usize = 200;
 
@@ -23,12 +25,12 @@ fn open(folder: &Path) -> EdgeIndex {
     EdgeIndex::open(folder).unwrap()
 }
 
-/// A point whose hash says in which round it was put.
+/// Returns a point whose hash is the round in which it is put.
 fn of_round(number: usize, round: u64) -> Point {
     let mut rng = Rng::with_seed(number as u64 * 1_000 + round);
     Point {
         hash: round,
-        meaning: Some(direction(&mut rng, DIMENSIONS)),
+        embedding: Some(direction(&mut rng, DIMENSIONS)),
         ..point(&mut rng, number, DIMENSIONS)
     }
 }
@@ -43,7 +45,7 @@ fn child(test: &str, folder: &Path) -> Child {
         .unwrap()
 }
 
-/// Waits until the child says so.
+/// Waits until the child has printed `times` lines with `word`, and returns them.
 fn wait_for(child: &mut Child, word: &str, times: usize) -> Vec<String> {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     let mut said = Vec::new();
@@ -59,9 +61,9 @@ fn wait_for(child: &mut Child, word: &str, times: usize) -> Vec<String> {
     panic!("the child ended before it said {word:?} {times} times: {said:?}");
 }
 
-/// In a child: replaces the same points again and again, and says after each round that it is there to stay.
+/// Runs in a child process: replaces the same points repeatedly, and prints a line after each round that is durable.
 #[tokio::test(flavor = "multi_thread")]
-async fn child_puts_for_ever() {
+async fn child_puts_forever() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         return;
     };
@@ -76,11 +78,11 @@ async fn child_puts_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_put_is_there_when_the_process_is_killed_and_nothing_is_there_by_half() {
+async fn put_survives_kill_completely_or_not_at_all() {
     for rounds in [1, 2, 7, 12] {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("search");
-        let mut child = child("child_puts_for_ever", &folder);
+        let mut child = child("child_puts_forever", &folder);
         wait_for(&mut child, "there ", rounds);
         std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(0..15)));
         child.kill().unwrap();
@@ -90,8 +92,8 @@ async fn what_was_put_is_there_when_the_process_is_killed_and_nothing_is_there_b
         let more = rest.lines().filter(|line| line.contains("there ")).count();
         let last = (rounds + more) as u64;
         let index = open(&folder);
-        let stored = index.stored(NAME).await.unwrap();
-        // The next round may have been there already, or it was being made: then its points are to be put again.
+        let stored = index.stored_points(NAME).await.unwrap();
+        // The next round may be complete. If it was in progress, its points were removed and must be put again.
         let is_cut = stored.is_empty();
         assert!(is_cut || stored.len() == BATCH, "{}", stored.len());
         let rounds: HashSet<u64> = stored.iter().map(|stored| stored.hash).collect();
@@ -106,7 +108,7 @@ async fn what_was_put_is_there_when_the_process_is_killed_and_nothing_is_there_b
             .collect();
         world.put(&there);
         check(&index, &world).await;
-        // It goes on as ever.
+        // The index works as before.
         let again: Vec<Point> = (0..BATCH).map(|number| of_round(number, 20_000)).collect();
         index.put(NAME, again.clone()).await.unwrap();
         world.put(&again);
@@ -116,19 +118,19 @@ async fn what_was_put_is_there_when_the_process_is_killed_and_nothing_is_there_b
 
 async fn check(index: &EdgeIndex, world: &World) {
     let mut rng = Rng::with_seed(99);
-    let lookup = Lookup {
-        meaning: Some(direction(&mut rng, DIMENSIONS)),
+    let lookup = IndexQuery {
+        embedding: Some(direction(&mut rng, DIMENSIONS)),
         words: sparse(&[(0, 1.0), (7919, 1.0), (2 * 7919, 2.0)]),
-        granted: Arc::new(Visible::All),
+        granted: Arc::new(VisibleAssets::All),
         limit: 50,
     };
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
 }
 
-/// A change that ended in the middle: the list of what was changing is still there.
+/// Simulates an interrupted change: the list of changing points still exists.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_changing_is_removed() {
+async fn open_after_interrupted_change_removes_its_points() {
     let temp = tempfile::tempdir().unwrap();
     let index = open(temp.path());
     index.create(NAME, Some(DIMENSIONS)).await.unwrap();
@@ -142,14 +144,14 @@ async fn what_was_changing_is_removed() {
     world.put(&points);
     world.0.remove(&id(3));
     world.0.remove(&id(4));
-    assert_eq!(index.stored(NAME).await.unwrap().len(), 48);
+    assert_eq!(index.stored_points(NAME).await.unwrap().len(), 48);
     check(&index, &world).await;
     assert!(!temp.path().join(NAME).join("changing").exists());
 }
 
-/// In a child: takes the folder, and keeps it.
+/// Runs in a child process: locks the folder until it is killed.
 #[tokio::test(flavor = "multi_thread")]
-async fn child_keeps_the_folder() {
+async fn child_locks_the_folder() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         return;
     };
@@ -161,12 +163,12 @@ async fn child_keeps_the_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_has_it_and_the_others_are_told_which() {
+async fn index_in_use_names_its_process() {
     let temp = tempfile::tempdir().unwrap();
-    let mut child = child("child_keeps_the_folder", temp.path());
+    let mut child = child("child_locks_the_folder", temp.path());
     wait_for(&mut child, "kept", 1);
     let index = open(temp.path());
-    let refused = index.in_force().await.unwrap_err();
+    let refused = index.active_collection().await.unwrap_err();
     let process = child.id();
     assert!(matches!(refused, IndexError::InUse { .. }), "{refused}");
     let message = refused.to_string();
@@ -176,14 +178,14 @@ async fn one_process_has_it_and_the_others_are_told_which() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
-    // Free again, for the one that was refused, too.
-    assert_eq!(index.in_force().await.unwrap(), None);
+    // The folder is free again, also for the index that was refused.
+    assert_eq!(index.active_collection().await.unwrap(), None);
     index.create(NAME, None).await.unwrap();
     let another = open(temp.path());
-    let refused = another.stored(NAME).await.unwrap_err();
+    let refused = another.stored_points(NAME).await.unwrap_err();
     assert!(matches!(refused, IndexError::InUse { .. }), "{refused}");
     drop(index);
-    assert_eq!(another.stored(NAME).await.unwrap(), []);
+    assert_eq!(another.stored_points(NAME).await.unwrap(), []);
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -197,7 +199,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     found.sort();
 }
 
-/// Copies a folder. Its files are large, and nearly empty.
+/// Copies a folder of large, sparse files.
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp")
         .args(["-r", "--sparse=always"])
@@ -206,17 +208,17 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// Whatever is damaged: either it does not matter, or there is an error, or the collection is set aside. Afterwards it can be
-/// made anew.
+/// Damages each file in several ways. The damage has no effect, or causes an error, or the collection is set aside
+/// and can be rebuilt.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_collection_is_set_aside_or_says_so() {
+async fn damaged_collection_is_set_aside_or_reported() {
     let temp = tempfile::tempdir().unwrap();
     let whole = temp.path().join("whole");
     let index = open(&whole);
     index.create(NAME, Some(DIMENSIONS)).await.unwrap();
     let points: Vec<Point> = (0..100).map(|number| of_round(number, 1)).collect();
     index.put(NAME, points.clone()).await.unwrap();
-    index.put_in_force(NAME).await.unwrap();
+    index.activate(NAME).await.unwrap();
     drop(index);
     let mut all = Vec::new();
     files(&whole.join(NAME), &mut all);
@@ -234,18 +236,18 @@ async fn a_damaged_collection_is_set_aside_or_says_so() {
                 _ => fs::remove_file(&file).unwrap(),
             }
             let index = open(&folder);
-            let in_force = index.in_force().await;
+            let in_force = index.active_collection().await;
             let outcome = match &in_force {
                 Ok(None) => "set aside",
                 Ok(Some(_)) => {
-                    let lookup = Lookup {
-                        meaning: points[0].meaning.clone(),
+                    let lookup = IndexQuery {
+                        embedding: points[0].embedding.clone(),
                         words: sparse(&[(0, 1.0)]),
-                        granted: Arc::new(Visible::All),
+                        granted: Arc::new(VisibleAssets::All),
                         limit: 5,
                     };
-                    let looked_up = index.look_up(NAME, lookup).await.map(drop);
-                    match (looked_up, index.stored(NAME).await) {
+                    let looked_up = index.search(NAME, lookup).await.map(drop);
+                    match (looked_up, index.stored_points(NAME).await) {
                         (Ok(()), Ok(stored)) if stored.len() == 100 => "as ever",
                         (Ok(()), Ok(_)) => "some are missing",
                         (Err(IndexError::Local { .. }), _) | (_, Err(IndexError::Local { .. })) => {
@@ -262,8 +264,8 @@ async fn a_damaged_collection_is_set_aside_or_says_so() {
                 assert!(folder.join("damaged").is_dir());
                 index.create(NAME, Some(DIMENSIONS)).await.unwrap();
                 index.put(NAME, points.clone()).await.unwrap();
-                index.put_in_force(NAME).await.unwrap();
-                assert_eq!(index.stored(NAME).await.unwrap().len(), 100);
+                index.activate(NAME).await.unwrap();
+                assert_eq!(index.stored_points(NAME).await.unwrap().len(), 100);
             }
             drop(index);
             fs::remove_dir_all(folder).unwrap();
@@ -274,21 +276,21 @@ async fn a_damaged_collection_is_set_aside_or_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opening_costs_nothing_and_makes_nothing() {
+async fn open_creates_nothing_before_use() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("a/b/search");
     let index = open(&folder);
     assert!(!folder.exists());
-    assert_eq!(index.in_force().await.unwrap(), None);
+    assert_eq!(index.active_collection().await.unwrap(), None);
     drop(index);
-    // A file where the folder should be.
+    // A file has the path of the folder.
     let file = temp.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = open(&file).in_force().await.unwrap_err();
+    let error = open(&file).active_collection().await.unwrap_err();
     assert!(matches!(error, IndexError::Local { .. }), "{error}");
 }
 
-/// A small disk; none where the system lets us make none.
+/// A small file system in a file. Creating it requires the permission to mount.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
@@ -323,7 +325,7 @@ impl Drop for Disk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_an_error_and_what_was_put_before_stays() {
+async fn put_on_full_disk_fails_and_keeps_earlier_points() {
     const LARGE: usize = 2048;
     let Some(disk) = Disk::make(400) else {
         println!("no disk can be made here");
@@ -349,25 +351,28 @@ async fn a_full_disk_is_an_error_and_what_was_put_before_stays() {
         error.to_string().contains("MiB left") && !world.0.is_empty(),
         "{error}"
     );
-    let lookup = Lookup {
-        meaning: Some(direction(&mut rng, LARGE)),
+    let lookup = IndexQuery {
+        embedding: Some(direction(&mut rng, LARGE)),
         words: sparse(&[(0, 1.0), (7919, 1.0)]),
-        granted: Arc::new(Visible::All),
+        granted: Arc::new(VisibleAssets::All),
         limit: 20,
     };
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
-    // Others fill it to the last byte.
+    // Another file takes the remaining space.
     let others = disk.path().join("others");
     assert!(fs::write(&others, vec![1; 400 << 20]).is_err());
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
-    assert_eq!(index.stored(NAME).await.unwrap().len(), world.0.len());
+    assert_eq!(
+        index.stored_points(NAME).await.unwrap().len(),
+        world.0.len()
+    );
     let some = point(&mut rng, 0, LARGE);
     for refused in [
         index.put(NAME, vec![some]).await,
         index.remove(NAME, &[id(0)]).await,
-        index.settle(NAME).await,
+        index.optimise(NAME).await,
     ] {
         assert!(
             matches!(refused, Err(IndexError::Local { .. })),
@@ -377,13 +382,13 @@ async fn a_full_disk_is_an_error_and_what_was_put_before_stays() {
     fs::remove_file(others).unwrap();
     drop(index);
     let index = open(&folder);
-    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
 }
 
-/// Large vectors, so that few points make a segment that is worth a graph.
+/// The vectors are large, so that a segment with few points gets a graph.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_point_that_is_replaced_in_an_optimised_segment_keeps_nothing_of_its_former_self() {
+async fn replaced_point_in_optimised_segment_loses_former_vectors() {
     const LARGE: usize = 2048;
     let temp = tempfile::tempdir().unwrap();
     let index = open(temp.path());
@@ -395,12 +400,12 @@ async fn a_point_that_is_replaced_in_an_optimised_segment_keeps_nothing_of_its_f
         .collect();
     index.put(NAME, points.clone()).await.unwrap();
     world.put(&points);
-    index.settle(NAME).await.unwrap();
+    index.optimise(NAME).await.unwrap();
     let mut bare = points[..100].to_vec();
     for (number, point) in bare.iter_mut().enumerate() {
         match number % 2 {
-            0 => point.meaning = None,
-            _ => point.words = Sparse::default(),
+            0 => point.embedding = None,
+            _ => point.words = WordVector::default(),
         }
     }
     index.put(NAME, bare.clone()).await.unwrap();
@@ -409,26 +414,26 @@ async fn a_point_that_is_replaced_in_an_optimised_segment_keeps_nothing_of_its_f
     index.remove(NAME, &gone).await.unwrap();
     world.0.retain(|id, _| !gone.contains(id));
     for settled in [false, true] {
-        for granted in [Arc::new(Visible::All), only(0..700)] {
+        for granted in [Arc::new(VisibleAssets::All), only(0..700)] {
             for point in points.iter().step_by(50) {
-                let lookup = Lookup {
-                    meaning: point.meaning.clone(),
+                let lookup = IndexQuery {
+                    embedding: point.embedding.clone(),
                     words: point.words.clone(),
                     granted: Arc::clone(&granted),
                     limit: 10,
                 };
-                let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+                let hits = index.search(NAME, lookup.clone()).await.unwrap();
                 world.check(&lookup, &hits);
             }
         }
         if !settled {
-            index.settle(NAME).await.unwrap();
+            index.optimise(NAME).await.unwrap();
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_least_19_of_20_nearest_are_found_in_a_graph() {
+async fn graph_search_finds_19_of_20_nearest() {
     const POINTS: usize = 20_000;
     const WIDE: usize = 256;
     let temp = tempfile::tempdir().unwrap();
@@ -446,30 +451,30 @@ async fn at_least_19_of_20_nearest_are_found_in_a_graph() {
         let points: Vec<Point> = (batch * 1_000..(batch + 1) * 1_000)
             .map(|number| Point {
                 id: id(number),
-                meaning: Some(near(&mut rng)),
-                words: Sparse::default(),
+                embedding: Some(near(&mut rng)),
+                words: WordVector::default(),
                 hash: 0,
             })
             .collect();
         index.put(NAME, points.clone()).await.unwrap();
         world.put(&points);
     }
-    index.settle(NAME).await.unwrap();
+    index.optimise(NAME).await.unwrap();
     for granted in [
-        Arc::new(Visible::All),
+        Arc::new(VisibleAssets::All),
         only((0..POINTS).step_by(2)),
         only(0..500),
     ] {
         let (mut found, mut all) = (0, 0);
         for _ in 0..10 {
-            let lookup = Lookup {
-                meaning: Some(near(&mut rng)),
-                words: Sparse::default(),
+            let lookup = IndexQuery {
+                embedding: Some(near(&mut rng)),
+                words: WordVector::default(),
                 granted: Arc::clone(&granted),
                 limit: 20,
             };
-            let meaning = lookup.meaning.clone().unwrap();
-            let hits = index.look_up(NAME, lookup).await.unwrap().by_meaning;
+            let meaning = lookup.embedding.clone().unwrap();
+            let hits = index.search(NAME, lookup).await.unwrap().by_embedding;
             let hits: HashSet<AssetId> = hits.iter().map(|(id, _)| *id).collect();
             let right = world.by_meaning(&meaning, &granted);
             found += right[..20]

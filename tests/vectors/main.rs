@@ -1,7 +1,7 @@
-//! Both indexes of vectors: one suite for the one in this process and the one in a Qdrant server, and what can go wrong
-//! with each.
+//! Tests of both vector indexes: a common suite for the index in this process and the one in a Qdrant server, and
+//! tests of the faults of each.
 //!
-//! The server is `fake`: it speaks Qdrant's protocol, and keeps its points in shards of Qdrant's own engine.
+//! The server is `fake`: it implements Qdrant's protocol, and stores its points in shards of Qdrant's own engine.
 
 #![allow(
     clippy::unwrap_used,

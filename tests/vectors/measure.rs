@@ -1,14 +1,14 @@
-//! How long it takes, and how much memory: not a test. Ask for it with
-//! `cargo test --release --test vectors measure -- --ignored --nocapture`.
+//! Measures run time and memory. It asserts nothing; run it with `cargo test --release --test vectors measure --
+//! --ignored --nocapture`.
 
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use plantlake::catalog::Visible;
+use plantlake::catalog::VisibleAssets;
 use plantlake::clock::Stopwatch;
-use plantlake::search::index::{EdgeIndex, Lookup, Point, VectorIndex as _};
+use plantlake::search::index::{EdgeIndex, IndexQuery, Point, VectorIndex as _};
 
 use crate::oracle::{direction, id, only, sparse, unit};
 
@@ -43,7 +43,7 @@ fn size(folder: &std::path::Path) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes, and says something in a release build only"]
-async fn a_hundred_thousand() {
+async fn measure_100_000_points() {
     let temp = tempfile::tempdir().unwrap();
     let mut rng = Rng::with_seed(1);
     let centres: Vec<Vec<f32>> = (0..500).map(|_| direction(&mut rng, DIMENSIONS)).collect();
@@ -52,7 +52,7 @@ async fn a_hundred_thousand() {
         let centre = &centres[rng.usize(0..centres.len())];
         unit(centre.iter().zip(noise).map(|(a, b)| a + 0.8 * b).collect())
     };
-    // As in a catalog: some words are everywhere, most are rare.
+    // As in a catalog, some words are frequent and most are rare.
     let words = |rng: &mut Rng| {
         let mut words: Vec<u32> = (0..8)
             .map(|place| match place {
@@ -78,7 +78,7 @@ async fn a_hundred_thousand() {
         let points: Vec<Point> = (batch * 512..POINTS.min((batch + 1) * 512))
             .map(|number| Point {
                 id: id(number),
-                meaning: Some(near(&mut rng)),
+                embedding: Some(near(&mut rng)),
                 words: words(&mut rng),
                 hash: number as u64,
             })
@@ -93,18 +93,18 @@ async fn a_hundred_thousand() {
         size(temp.path()) >> 20
     );
     let since = Stopwatch::start();
-    index.settle(NAME).await.unwrap();
+    index.optimise(NAME).await.unwrap();
     println!(
         "settling took {:?}; {}, disk {} MiB",
         since.elapsed(),
         memory(),
         size(temp.path()) >> 20
     );
-    index.put_in_force(NAME).await.unwrap();
+    index.activate(NAME).await.unwrap();
     drop(index);
     let since = Stopwatch::start();
     let index = EdgeIndex::open(temp.path()).unwrap();
-    index.in_force().await.unwrap();
+    index.active_collection().await.unwrap();
     println!(
         "opening took {:?}; {}, disk {} MiB",
         since.elapsed(),
@@ -112,14 +112,14 @@ async fn a_hundred_thousand() {
         size(temp.path()) >> 20
     );
     let since = Stopwatch::start();
-    index.stored(NAME).await.unwrap();
+    index.stored_points(NAME).await.unwrap();
     println!(
         "reading what is stored took {:?}; {}",
         since.elapsed(),
         memory()
     );
     let grants = [
-        ("all", Arc::new(Visible::All)),
+        ("all", Arc::new(VisibleAssets::All)),
         ("1%", only((0..POINTS).step_by(100))),
         (
             "8%",
@@ -148,8 +148,8 @@ async fn a_hundred_thousand() {
         ] {
             let mut times = Vec::new();
             for _ in 0..60 {
-                let lookup = Lookup {
-                    meaning: with_meaning.then(|| near(&mut rng)),
+                let lookup = IndexQuery {
+                    embedding: with_meaning.then(|| near(&mut rng)),
                     words: match with_words {
                         true => words(&mut rng),
                         false => sparse(&[]),
@@ -158,7 +158,7 @@ async fn a_hundred_thousand() {
                     limit: 100,
                 };
                 let since = Stopwatch::start();
-                index.look_up(NAME, lookup).await.unwrap();
+                index.search(NAME, lookup).await.unwrap();
                 times.push(since.elapsed());
             }
             let first = times[0];
@@ -170,30 +170,30 @@ async fn a_hundred_thousand() {
         }
     }
     println!("at last: {}", memory());
-    // A few changes, then a look-up each: what a change costs those who come after it.
+    // A few changes, each followed by a search: the cost of a change for the searches after it.
     let granted = only((0..POINTS).step_by(2));
     let mut times = Vec::new();
     for number in 0..20 {
         let point = Point {
             id: id(number),
-            meaning: Some(near(&mut rng)),
+            embedding: Some(near(&mut rng)),
             words: words(&mut rng),
             hash: 0,
         };
         index.put(NAME, vec![point]).await.unwrap();
-        let lookup = Lookup {
-            meaning: Some(near(&mut rng)),
+        let lookup = IndexQuery {
+            embedding: Some(near(&mut rng)),
             words: words(&mut rng),
             granted: Arc::clone(&granted),
             limit: 100,
         };
         let since = Stopwatch::start();
-        index.look_up(NAME, lookup).await.unwrap();
+        index.search(NAME, lookup).await.unwrap();
         times.push(since.elapsed());
     }
     times.sort();
     println!("50% after a change: p50 {:?}", times[10]);
     let since = Stopwatch::start();
-    index.settle(NAME).await.unwrap();
+    index.optimise(NAME).await.unwrap();
     println!("settling again took {:?}", since.elapsed());
 }

@@ -1,32 +1,32 @@
-//! What an index must answer, by comparing everything with everything.
+//! The expected results of an index, by comparing every point with the query.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use plantlake::catalog::Visible;
+use plantlake::catalog::VisibleAssets;
 use plantlake::model::AssetId;
-use plantlake::search::index::{Hits, Lookup, Point, Sparse};
+use plantlake::search::index::{Hits, IndexQuery, Point, WordVector};
 
-/// Dimensions of meanings in most tests.
+/// The number of dimensions of embeddings in most tests.
 pub const DIMENSIONS: usize = 8;
 
-/// The asset with this number.
+/// Returns the id of the asset with this number.
 pub fn id(number: usize) -> AssetId {
-    // Scattered, so that ids do not come in the order of numbers.
+    // Scattered, so that the order of ids differs from that of the numbers.
     let scattered = (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     AssetId::from_bytes(scattered.to_be_bytes())
 }
 
-/// A sparse vector of these words, each with its weight.
-pub fn sparse(words: &[(u32, f32)]) -> Sparse {
-    Sparse {
+/// Returns a sparse vector of these words, each with its weight.
+pub fn sparse(words: &[(u32, f32)]) -> WordVector {
+    WordVector {
         dimensions: words.iter().map(|(word, _)| *word).collect(),
         weights: words.iter().map(|(_, weight)| *weight).collect(),
     }
 }
 
-/// A vector of length 1.
+/// Scales a vector to length 1.
 pub fn unit(mut vector: Vec<f32>) -> Vec<f32> {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     for x in &mut vector {
@@ -35,13 +35,14 @@ pub fn unit(mut vector: Vec<f32>) -> Vec<f32> {
     vector
 }
 
-/// A random direction.
+/// Returns a random direction.
 pub fn direction(rng: &mut Rng, dimensions: usize) -> Vec<f32> {
     unit((0..dimensions).map(|_| rng.f32() - 0.5).collect())
 }
 
-/// Some words of a small vocabulary, the first ones common. Weights are few: ties are the rule.
-pub fn words(rng: &mut Rng, most: usize) -> Sparse {
+/// Returns some words of a small vocabulary, of which the first are common. There are few different weights, so that
+/// ties are common.
+pub fn words(rng: &mut Rng, most: usize) -> WordVector {
     let mut found = BTreeMap::new();
     for _ in 0..rng.usize(0..=most) {
         let word = (rng.f32() * rng.f32() * 40.0) as u32;
@@ -50,21 +51,21 @@ pub fn words(rng: &mut Rng, most: usize) -> Sparse {
     sparse(&found.into_iter().collect::<Vec<_>>())
 }
 
-/// A point that has a meaning in most cases, and words in most.
+/// Returns a random point; most points have an embedding, and most have words.
 pub fn point(rng: &mut Rng, number: usize, dimensions: usize) -> Point {
     Point {
         id: id(number),
-        meaning: (rng.u8(0..8) > 0).then(|| direction(rng, dimensions)),
+        embedding: (rng.u8(0..8) > 0).then(|| direction(rng, dimensions)),
         words: words(rng, 8),
         hash: rng.u64(..),
     }
 }
 
-/// Grants these assets.
-pub fn only(numbers: impl IntoIterator<Item = usize>) -> Arc<Visible> {
+/// Returns a grant of these assets only.
+pub fn only(numbers: impl IntoIterator<Item = usize>) -> Arc<VisibleAssets> {
     let mut ids: Vec<AssetId> = numbers.into_iter().map(id).collect();
     ids.sort_unstable();
-    Arc::new(Visible::Only(ids))
+    Arc::new(VisibleAssets::Only(ids))
 }
 
 /// The points that an index should have.
@@ -72,29 +73,29 @@ pub fn only(numbers: impl IntoIterator<Item = usize>) -> Arc<Visible> {
 pub struct World(pub BTreeMap<AssetId, Point>);
 
 impl World {
-    /// Takes points, in the place of those with the same ids.
+    /// Inserts or replaces points.
     pub fn put(&mut self, points: &[Point]) {
         self.0
             .extend(points.iter().map(|point| (point.id, point.clone())));
     }
 
-    fn granted(&self, visible: &Visible) -> Vec<&Point> {
+    fn granted(&self, visible: &VisibleAssets) -> Vec<&Point> {
         let granted = self.0.values();
         granted.filter(|point| visible.contains(point.id)).collect()
     }
 
-    /// All that are granted and have a meaning, the nearest first.
-    pub fn by_meaning(&self, meaning: &[f32], visible: &Visible) -> Vec<(AssetId, f32)> {
+    /// Returns all granted points with an embedding, the nearest first.
+    pub fn by_meaning(&self, meaning: &[f32], visible: &VisibleAssets) -> Vec<(AssetId, f32)> {
         let score = |point: &&Point| {
-            let pairs = point.meaning.as_ref()?.iter().zip(meaning);
+            let pairs = point.embedding.as_ref()?.iter().zip(meaning);
             let cosine: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             Some((point.id, cosine as f32))
         };
         sorted(self.granted(visible).iter().filter_map(score).collect())
     }
 
-    /// All that are granted and share a word, the best first.
-    pub fn by_words(&self, query: &Sparse, visible: &Visible) -> Vec<(AssetId, f32)> {
+    /// Returns all granted points that share a word with the query, the best first.
+    pub fn by_words(&self, query: &WordVector, visible: &VisibleAssets) -> Vec<(AssetId, f32)> {
         let mut granted = self.granted(visible);
         granted.retain(|point| !point.words.dimensions.is_empty());
         let all = granted.len() as f64;
@@ -125,13 +126,13 @@ impl World {
         sorted(granted.iter().filter_map(score).collect())
     }
 
-    /// Checks an answer.
+    /// Checks the results of a search.
     #[track_caller]
-    pub fn check(&self, lookup: &Lookup, hits: &Hits) {
-        let meaning = lookup.meaning.as_ref();
+    pub fn check(&self, lookup: &IndexQuery, hits: &Hits) {
+        let meaning = lookup.embedding.as_ref();
         let by_meaning = meaning.map(|meaning| self.by_meaning(meaning, &lookup.granted));
         same(
-            &hits.by_meaning,
+            &hits.by_embedding,
             by_meaning.unwrap_or_default(),
             lookup.limit,
         );
@@ -148,7 +149,7 @@ fn sorted(mut scores: Vec<(AssetId, f32)>) -> Vec<(AssetId, f32)> {
     scores
 }
 
-/// Whether `found` is the first `limit` of `expected`, but for the last digits.
+/// Checks that `found` is the first `limit` of `expected`, up to rounding.
 #[track_caller]
 fn same(found: &[(AssetId, f32)], expected: Vec<(AssetId, f32)>, limit: usize) {
     let close = |a: f32, b: f32| (a - b).abs() < 1e-4 * b.abs().max(1.0);

@@ -1,4 +1,4 @@
-//! Where an index of the suite is kept: a folder, or a fake server.
+//! The storage of an index in the suite: a folder or a fake server.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::fake::Server;
 
-/// A place for an index; it goes with it.
+/// The storage of an index, which is removed when this is dropped.
 pub enum Place {
     Folder(TempDir),
     Server(Box<Server>),
@@ -22,7 +22,7 @@ impl Place {
         Self::Server(Box::new(Server::start()))
     }
 
-    /// The index in it, opened anew.
+    /// Opens the index.
     pub fn index(&self) -> Box<dyn VectorIndex> {
         match self {
             Self::Folder(folder) => {
@@ -33,7 +33,7 @@ impl Place {
     }
 }
 
-/// Connects to a server as the settings do by default, but with more patience: tests run beside each other.
+/// Connects to a server as with the default settings, but with a longer timeout, because tests run concurrently.
 pub fn connect(server: &Server) -> QdrantIndex {
     QdrantIndex::connect(&server.url(), None, "plantlake", Duration::from_secs(20)).unwrap()
 }

@@ -2,33 +2,36 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BackupFailure, note, table_of};
-use crate::backup::{Checked, Digests, NewFolders, Part};
+use super::{BackupFailure, add_digest, table_name};
+use crate::backup::{Digests, NewFolders, Part, VerifiedBackup};
 use crate::config::{DatabaseKind, DatabaseUrl};
-use crate::store::{CopyPart, OrganisationStore, Restoring, SCHEMA, StoreError};
+use crate::store::{CopyPart, DatabaseRestore, OrganisationStore, SCHEMA, StoreError};
 
 /// The suffixes of a SQLite database's own file and of the files that SQLite and plantlake create next to it.
-const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", ".migration-lock"];
+const SQLITE_FILE_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".migration-lock"];
 
 /// A database to be restored. If it is dropped before the commit, the database stays as it was.
-pub(super) struct DatabasePlace {
+pub(super) struct DatabaseTarget {
     url: DatabaseUrl,
     schema: i64,
-    wanted: Digests,
+    expected: Digests,
     /// Whether the database equals the backup.
     is_done: bool,
     /// Tables that have rows already.
-    in_the_way: Vec<String>,
+    filled_tables: Vec<String>,
     store: Option<OrganisationStore>,
-    restoring: Option<Restoring>,
+    restoring: Option<DatabaseRestore>,
     /// The new file of a SQLite database that did not exist.
     new: Option<NewFile>,
 }
 
-impl DatabasePlace {
+impl DatabaseTarget {
     /// Compares the database with the backup.
-    pub async fn look(url: &DatabaseUrl, checked: &Checked) -> Result<Self, BackupFailure> {
-        let head = checked.head();
+    pub async fn compare(
+        url: &DatabaseUrl,
+        checked: &VerifiedBackup,
+    ) -> Result<Self, BackupFailure> {
+        let head = checked.header();
         let schema = head.database.as_ref().map_or(SCHEMA, |head| head.schema);
         if schema > SCHEMA {
             return Err(BackupFailure::LaterProgram {
@@ -39,24 +42,24 @@ impl DatabasePlace {
         let mut place = Self {
             url: url.clone(),
             schema,
-            wanted: checked.files_of(Part::Database),
+            expected: checked.files_of(Part::Database),
             is_done: false,
-            in_the_way: Vec::new(),
+            filled_tables: Vec::new(),
             store: None,
             restoring: None,
-            new: NewFile::of(url),
+            new: NewFile::if_missing(url),
         };
         if place.new.is_none() {
             let store = place.open().await?;
-            place.in_the_way = store.filled_tables().await?;
-            if !place.in_the_way.is_empty() {
+            place.filled_tables = store.filled_tables().await?;
+            if !place.filled_tables.is_empty() {
                 let mut there = Digests::new();
                 let copied = store.copy(|part| {
-                    note(&mut there, &part);
+                    add_digest(&mut there, &part);
                     Ok::<_, StoreError>(())
                 });
                 copied.await?;
-                place.is_done = there == place.wanted;
+                place.is_done = there == place.expected;
             }
             place.store = Some(store);
         }
@@ -66,11 +69,13 @@ impl DatabasePlace {
     async fn open(&self) -> Result<OrganisationStore, BackupFailure> {
         let opened = OrganisationStore::open_at(&self.url, self.schema).await;
         opened.map_err(|error| match error {
-            StoreError::Newer { url, version } if version <= SCHEMA => BackupFailure::LaterSchema {
-                url,
-                there: version,
-                schema: self.schema,
-            },
+            StoreError::SchemaTooNew { url, version } if version <= SCHEMA => {
+                BackupFailure::LaterSchema {
+                    url,
+                    there: version,
+                    schema: self.schema,
+                }
+            }
             error => error.into(),
         })
     }
@@ -81,10 +86,10 @@ impl DatabasePlace {
     }
 
     /// Returns a description of the rows that a restore would overwrite; `None` if there are none.
-    pub fn in_the_way(&self) -> Option<String> {
-        let is_in_the_way = !self.is_done && !self.in_the_way.is_empty();
+    pub fn conflicts(&self) -> Option<String> {
+        let is_in_the_way = !self.is_done && !self.filled_tables.is_empty();
         is_in_the_way.then(|| {
-            let tables = self.in_the_way.join(", ");
+            let tables = self.filled_tables.join(", ");
             format!("rows in the organisation database {} ({tables})", self.url)
         })
     }
@@ -98,9 +103,9 @@ impl DatabasePlace {
             self.store = Some(self.open().await?);
         }
         if let (None, Some(store)) = (&self.restoring, &self.store) {
-            self.restoring = Some(store.restoring().await?);
+            self.restoring = Some(store.begin_restore().await?);
         }
-        let table = table_of(name).unwrap_or(name);
+        let table = table_name(name).unwrap_or(name);
         match &mut self.restoring {
             Some(restoring) => Ok(restoring.add(table, text).await?),
             None => Ok(()),
@@ -114,13 +119,13 @@ impl DatabasePlace {
         };
         let mut found = Digests::new();
         let verify = |part: CopyPart<'_>| {
-            note(&mut found, &part);
+            add_digest(&mut found, &part);
             Ok::<_, StoreError>(())
         };
         restoring.copy(verify).await?;
-        let differs = |name: &&String| found.get(*name) != self.wanted.get(*name);
-        match self.wanted.keys().chain(found.keys()).find(differs) {
-            Some(name) => Err(BackupFailure::Unlike(name.clone())),
+        let differs = |name: &&String| found.get(*name) != self.expected.get(*name);
+        match self.expected.keys().chain(found.keys()).find(differs) {
+            Some(name) => Err(BackupFailure::Mismatch(name.clone())),
             None => Ok(()),
         }
     }
@@ -131,13 +136,13 @@ impl DatabasePlace {
             restoring.commit().await?;
         }
         if let Some(new) = &mut self.new {
-            new.keep();
+            new.persist();
         }
         Ok(())
     }
 
     /// Migrates the schema to the current version, because the backup may have an older one.
-    pub async fn bring_up_to_date(mut self) -> Result<(), BackupFailure> {
+    pub async fn migrate(mut self) -> Result<(), BackupFailure> {
         if let Some(store) = self.store.take() {
             store.close().await;
             if self.schema < SCHEMA {
@@ -148,7 +153,7 @@ impl DatabasePlace {
     }
 
     /// Rolls back, so that the database stays as it was.
-    pub async fn give_up(mut self) {
+    pub async fn roll_back(mut self) {
         self.restoring = None;
         if let Some(store) = self.store.take() {
             store.close().await;
@@ -159,35 +164,35 @@ impl DatabasePlace {
 /// A SQLite database file that did not exist. Dropping this removes the file, unless it is kept.
 struct NewFile {
     path: PathBuf,
-    is_kept: bool,
+    is_persisted: bool,
     folders: NewFolders,
 }
 
 impl NewFile {
-    fn of(url: &DatabaseUrl) -> Option<Self> {
+    fn if_missing(url: &DatabaseUrl) -> Option<Self> {
         let DatabaseKind::Sqlite(path) = url.kind() else {
             return None;
         };
         let folder = path.parent().unwrap_or(Path::new(""));
         (!path.exists()).then(|| Self {
             path: path.clone(),
-            is_kept: false,
-            folders: NewFolders::of(folder),
+            is_persisted: false,
+            folders: NewFolders::find_missing(folder),
         })
     }
 
-    fn keep(&mut self) {
-        self.is_kept = true;
-        self.folders.keep();
+    fn persist(&mut self) {
+        self.is_persisted = true;
+        self.folders.persist();
     }
 }
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if self.is_kept {
+        if self.is_persisted {
             return;
         }
-        for companion in COMPANIONS {
+        for companion in SQLITE_FILE_SUFFIXES {
             let mut name = self.path.clone().into_os_string();
             name.push(companion);
             // The new folders are removed after this, when `folders` is dropped.

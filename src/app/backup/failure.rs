@@ -54,10 +54,10 @@ pub enum BackupFailure {
     /// Existing data would have to be overwritten.
     #[error(
         "cannot restore: existing data would be overwritten; nothing was restored. Existing data:{}\nMove it away{}",
-        listed(.there),
-        otherwise(.free)
+        list_items(.there),
+        describe_alternative(.free)
     )]
-    InTheWay {
+    Conflict {
         /// The existing files and tables.
         there: Vec<String>,
         /// The parts that can be restored without overwriting anything, separated by commas.
@@ -90,25 +90,25 @@ pub enum BackupFailure {
     #[error(
         "the rows in the organisation database differ from the backup ({0}); nothing was restored"
     )]
-    Unlike(String),
+    Mismatch(String),
 }
 
 /// The maximum number of existing items that an error lists.
-const NAMED: usize = 10;
+const MAX_LISTED: usize = 10;
 
-fn listed(there: &[String]) -> String {
+fn list_items(there: &[String]) -> String {
     let mut listed: String = there
         .iter()
-        .take(NAMED)
+        .take(MAX_LISTED)
         .map(|one| format!("\n  {one}"))
         .collect();
-    if there.len() > NAMED {
-        listed.push_str(&format!("\n  and {} more", there.len() - NAMED));
+    if there.len() > MAX_LISTED {
+        listed.push_str(&format!("\n  and {} more", there.len() - MAX_LISTED));
     }
     listed
 }
 
-fn otherwise(free: &str) -> String {
+fn describe_alternative(free: &str) -> String {
     match free.is_empty() {
         true => String::new(),
         false => format!(", or restore only the parts without existing data: --only {free}"),

@@ -9,18 +9,18 @@ use crate::lake::runs::Runs;
 use crate::lake::{Store, StoreError as LakeError};
 
 /// A lake whose history is to be restored.
-pub(super) struct HistoryPlace {
+pub(super) struct HistoryTarget {
     lake: String,
     /// The runs of the lake; `None` if the lake does not exist yet.
     runs: Option<Runs>,
     /// Whether the lake has runs, and thus a log of its own.
-    has_begun: bool,
+    has_runs: bool,
     /// The files of the history that exist.
-    there: Digests,
+    existing: Digests,
     /// The existing files that differ from the backup, or are not in it.
-    in_the_way: Vec<String>,
+    conflicts: Vec<String>,
     /// The number of files in the backup.
-    wanted: usize,
+    expected_files: usize,
     /// The files that this restore added.
     added: Vec<String>,
     /// The folder of the lake, if it is on this machine.
@@ -28,9 +28,9 @@ pub(super) struct HistoryPlace {
     new: NewFolders,
 }
 
-impl HistoryPlace {
+impl HistoryTarget {
     /// Compares the history of the lake with the backup.
-    pub async fn look(settings: &Settings, wanted: &Digests) -> Result<Self, BackupFailure> {
+    pub async fn compare(settings: &Settings, wanted: &Digests) -> Result<Self, BackupFailure> {
         let options = settings.storage.options();
         let lake = match Store::open_existing(&settings.lake, options) {
             Err(LakeError::Missing { .. }) => None,
@@ -40,10 +40,10 @@ impl HistoryPlace {
         let mut place = Self {
             lake: settings.lake.to_string(),
             runs: lake.as_ref().map(Runs::open),
-            has_begun: false,
-            there: Digests::new(),
-            in_the_way: Vec::new(),
-            wanted: wanted.len(),
+            has_runs: false,
+            existing: Digests::new(),
+            conflicts: Vec::new(),
+            expected_files: wanted.len(),
             added: Vec::new(),
             folder: match &lake {
                 Some(lake) => lake.local_path().map(Path::to_owned),
@@ -52,41 +52,41 @@ impl HistoryPlace {
             new: NewFolders::default(),
         };
         if let Some(folder) = &place.folder {
-            place.new = NewFolders::of(folder);
+            place.new = NewFolders::find_missing(folder);
         }
         let Some(runs) = &place.runs else {
             return Ok(place);
         };
-        place.has_begun = runs.has_begun().await?;
-        if place.has_begun {
+        place.has_runs = runs.has_runs().await?;
+        if place.has_runs {
             return Ok(place);
         }
         for file in runs.log_files().await? {
             let bytes = runs.log_file(&file).await?.unwrap_or_default();
-            let digest = Digest::of(&bytes);
+            let digest = Digest::compute(&bytes);
             if wanted.get(&file) != Some(&digest) {
                 place
-                    .in_the_way
+                    .conflicts
                     .push(format!("{}/history/{file}", place.lake));
             }
-            place.there.insert(file, digest);
+            place.existing.insert(file, digest);
         }
         Ok(place)
     }
 
     /// Whether the lake has runs, and thus a log of its own, which is left as it is.
-    pub fn has_begun(&self) -> bool {
-        self.has_begun
+    pub fn has_runs(&self) -> bool {
+        self.has_runs
     }
 
     /// Whether every file of the backup exists.
     pub fn is_done(&self) -> bool {
-        self.there.len() == self.wanted
+        self.existing.len() == self.expected_files
     }
 
     /// Returns the existing files that differ from the backup, or are not in it.
-    pub fn in_the_way(&self) -> &[String] {
-        &self.in_the_way
+    pub fn conflicts(&self) -> &[String] {
+        &self.conflicts
     }
 
     /// Adds a file to the history.
@@ -96,7 +96,7 @@ impl HistoryPlace {
         file: &str,
         bytes: Vec<u8>,
     ) -> Result<(), BackupFailure> {
-        if self.has_begun || self.there.contains_key(file) {
+        if self.has_runs || self.existing.contains_key(file) {
             return Ok(());
         }
         let runs = match &self.runs {
@@ -108,20 +108,20 @@ impl HistoryPlace {
         };
         // Recorded before the write, because the file may exist even if the store reports an error.
         self.added.push(file.to_owned());
-        Ok(runs.add_history(file, bytes).await?)
+        Ok(runs.add_history_file(file, bytes).await?)
     }
 
     /// Keeps the folders that were created.
-    pub fn keep(mut self) {
-        self.new.keep();
+    pub fn persist(mut self) {
+        self.new.persist();
     }
 
     /// Removes the files that were added.
-    pub async fn give_up(self) {
+    pub async fn roll_back(self) {
         if let Some(runs) = &self.runs {
             for file in &self.added {
                 // A file that cannot be removed equals the backup, so the next restore accepts it.
-                let _ = runs.remove_history(file).await;
+                let _ = runs.remove_history_file(file).await;
             }
         }
         if let (Some(folder), false) = (&self.folder, self.added.is_empty()) {

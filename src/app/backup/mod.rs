@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::serve::journal_folder;
-use crate::backup::{Archive, Checked, DatabaseHead, Digests, Hashing, Head, Part};
+use crate::backup::{
+    Archive, BackupHeader, DatabaseHeader, DigestHasher, Digests, Part, VerifiedBackup,
+};
 use crate::config::Settings;
 use crate::store::CopyPart;
 pub use failure::BackupFailure;
-pub use restore::{Put, RestoreReport, restore};
+pub use restore::{RestoreOutcome, RestoreReport, restore};
 pub use write::back_up;
 
 /// The size of a part.
@@ -40,7 +42,7 @@ pub struct BackupReport {
     pub bytes: u64,
     /// The header of the backup.
     #[serde(flatten)]
-    pub head: Head,
+    pub head: BackupHeader,
     /// The sizes of its parts.
     pub contents: Vec<PartReport>,
     /// The number of rows of the organisation database, by table.
@@ -48,11 +50,11 @@ pub struct BackupReport {
 }
 
 impl BackupReport {
-    fn new(file: &Path, bytes: u64, head: &Head, digests: &Digests) -> Self {
+    fn new(file: &Path, bytes: u64, head: &BackupHeader, digests: &Digests) -> Self {
         let of = |part: Part| {
             let own = digests
                 .iter()
-                .filter(|(member, _)| Part::of_member(member).is_some_and(|(of, _)| of == part));
+                .filter(|(member, _)| Part::split_member(member).is_some_and(|(of, _)| of == part));
             own.fold(
                 PartReport {
                     part,
@@ -80,22 +82,22 @@ impl BackupReport {
 pub fn check(file: &Path) -> Result<BackupReport, BackupFailure> {
     let archive = Archive::open(file)?;
     let bytes = archive.size()?;
-    let checked = archive.check()?;
-    let mut report = BackupReport::new(file, bytes, checked.head(), checked.digests());
+    let checked = archive.verify()?;
+    let mut report = BackupReport::new(file, bytes, checked.header(), checked.digests());
     report.rows = rows(&checked)?;
     Ok(report)
 }
 
 /// Counts the rows of each table.
-fn rows(checked: &Checked) -> Result<BTreeMap<String, u64>, BackupFailure> {
+fn rows(checked: &VerifiedBackup) -> Result<BTreeMap<String, u64>, BackupFailure> {
     let mut rows = BTreeMap::new();
     let mut contents = checked.contents()?;
     for member in contents.members()? {
         let member = member?;
-        let table = Part::of_member(&member.name).and_then(|(_, file)| table_of(file));
+        let table = Part::split_member(&member.name).and_then(|(_, file)| table_name(file));
         if let Some(table) = table.map(str::to_owned) {
             let mut lines = 0;
-            member.each(|bytes| {
+            member.for_each_chunk(|bytes| {
                 lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
                 Ok(())
             })?;
@@ -112,20 +114,20 @@ fn table_file(part: &CopyPart<'_>) -> String {
 }
 
 /// Returns the table that a file belongs to; `None` if it is not the file of a table.
-fn table_of(file: &str) -> Option<&str> {
+fn table_name(file: &str) -> Option<&str> {
     let (table, part) = file.split_once('/')?;
     part.ends_with(".jsonl").then_some(table)
 }
 
 /// Adds the digest of a part of the database's copy.
-fn note(digests: &mut Digests, part: &CopyPart<'_>) {
-    let mut hashing = Hashing::default();
+fn add_digest(digests: &mut Digests, part: &CopyPart<'_>) {
+    let mut hashing = DigestHasher::default();
     hashing.update(part.text);
     digests.insert(table_file(part), hashing.finish());
 }
 
 /// Returns the folder of a part's files; `None` for parts that are not the files of one folder.
-fn folder_of(settings: &Settings, part: Part) -> Option<PathBuf> {
+fn part_folder(settings: &Settings, part: Part) -> Option<PathBuf> {
     match part {
         Part::Catalog => Some(settings.catalog.clone()),
         Part::Jobs => Some(settings.jobs.clone()),

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::database::DatabasePlace;
-use super::history::HistoryPlace;
-use super::{BackupFailure, folder_of, journal_folder};
-use crate::backup::{Archive, Checked, Head, Member, Part, Place};
+use super::database::DatabaseTarget;
+use super::history::HistoryTarget;
+use super::{BackupFailure, journal_folder, part_folder};
+use crate::backup::{Archive, BackupHeader, Member, Part, RestoreFolder, VerifiedBackup};
 use crate::config::Settings;
 use crate::lake::failpoint::reach;
 use crate::metering::journals;
@@ -21,7 +21,7 @@ use crate::metering::journals;
 /// The outcome of restoring a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Put {
+pub enum RestoreOutcome {
     /// The part was restored.
     Restored,
     /// The part existed already and equals the backup.
@@ -37,46 +37,49 @@ pub enum Put {
 pub struct RestoreReport {
     /// The header of the backup.
     #[serde(flatten)]
-    pub head: Head,
+    pub head: BackupHeader,
     /// The outcome of each part.
-    pub restored: BTreeMap<Part, Put>,
+    pub restored: BTreeMap<Part, RestoreOutcome>,
 }
 
-/// Restores the parts `only` of the backup `from`, or all parts if the set is empty. Calls `told` with the number of
-/// bytes read since the last call.
+/// Restores the parts `only` of the backup `from`, or all parts if the set is empty. Calls `on_progress` with the
+/// number of bytes read since the last call.
 pub async fn restore(
     settings: &Settings,
     from: &Path,
     only: &BTreeSet<Part>,
-    told: &dyn Fn(u64),
+    on_progress: &dyn Fn(u64),
 ) -> Result<RestoreReport, BackupFailure> {
-    let checked = Archive::open(from)?.check()?;
-    let parts = wanted(checked.head(), only)?;
-    let _alone = alone(settings)?;
-    let mut places = Places::look(settings, &checked, &parts).await?;
+    let checked = Archive::open(from)?.verify()?;
+    let parts = requested_parts(checked.header(), only)?;
+    let _alone = lock_state_folder(settings)?;
+    let mut places = RestoreTargets::compare(settings, &checked, &parts).await?;
     let prepared = match places.refuse_to_overwrite() {
-        Ok(()) => places.prepare(settings, &checked, told).await,
+        Ok(()) => places.prepare(settings, &checked, on_progress).await,
         Err(error) => Err(error),
     };
     if let Err(error) = prepared {
-        places.give_up().await;
+        places.roll_back().await;
         return Err(error);
     }
     let becomes = |part: &Part| match checked.files_of(*part).is_empty() {
-        true => (*part, Put::Nothing),
-        false => (*part, places.becomes(*part)),
+        true => (*part, RestoreOutcome::Nothing),
+        false => (*part, places.outcome(*part)),
     };
     let report = RestoreReport {
-        head: checked.head().clone(),
+        head: checked.header().clone(),
         restored: parts.iter().map(becomes).collect(),
     };
-    places.settle().await?;
+    places.finish().await?;
     reach("restore-done");
     Ok(report)
 }
 
 /// Returns the parts to be restored.
-fn wanted(head: &Head, only: &BTreeSet<Part>) -> Result<BTreeSet<Part>, BackupFailure> {
+fn requested_parts(
+    head: &BackupHeader,
+    only: &BTreeSet<Part>,
+) -> Result<BTreeSet<Part>, BackupFailure> {
     if let Some(part) = only.iter().find(|part| !head.parts.contains(part)) {
         let has: Vec<&str> = head.parts.iter().map(|part| part.name()).collect();
         return Err(BackupFailure::NoPart {
@@ -91,7 +94,7 @@ fn wanted(head: &Head, only: &BTreeSet<Part>) -> Result<BTreeSet<Part>, BackupFa
 }
 
 /// Locks the state folder against other restores, and checks that no server is using it.
-fn alone(settings: &Settings) -> Result<Option<File>, BackupFailure> {
+fn lock_state_folder(settings: &Settings) -> Result<Option<File>, BackupFailure> {
     let state = &settings.state;
     let lock = match File::open(state) {
         Ok(folder) => match folder.try_lock() {
@@ -112,17 +115,17 @@ fn alone(settings: &Settings) -> Result<Option<File>, BackupFailure> {
 }
 
 /// The destinations of all parts.
-struct Places {
-    files: BTreeMap<Part, Place>,
-    history: Option<HistoryPlace>,
-    database: Option<DatabasePlace>,
+struct RestoreTargets {
+    files: BTreeMap<Part, RestoreFolder>,
+    history: Option<HistoryTarget>,
+    database: Option<DatabaseTarget>,
 }
 
-impl Places {
+impl RestoreTargets {
     /// Compares the existing data with the backup.
-    async fn look(
+    async fn compare(
         settings: &Settings,
-        checked: &Checked,
+        checked: &VerifiedBackup,
         parts: &BTreeSet<Part>,
     ) -> Result<Self, BackupFailure> {
         let mut places = Self {
@@ -132,14 +135,14 @@ impl Places {
         };
         for part in parts {
             let wanted = checked.files_of(*part);
-            if let Some(folder) = folder_of(settings, *part) {
-                let place = Place::look(&folder, part.is_secret(), &wanted)?;
+            if let Some(folder) = part_folder(settings, *part) {
+                let place = RestoreFolder::inspect(&folder, part.is_secret(), &wanted)?;
                 places.files.insert(*part, place);
             } else if *part == Part::Runs {
-                places.history = Some(HistoryPlace::look(settings, &wanted).await?);
+                places.history = Some(HistoryTarget::compare(settings, &wanted).await?);
             } else {
                 let url = &settings.organisation_url;
-                places.database = Some(DatabasePlace::look(url, checked).await?);
+                places.database = Some(DatabaseTarget::compare(url, checked).await?);
             }
         }
         Ok(places)
@@ -149,23 +152,23 @@ impl Places {
         let mut there = Vec::new();
         let mut free: BTreeSet<Part> = BTreeSet::new();
         for (part, place) in &self.files {
-            let files = place.in_the_way().iter();
+            let files = place.conflicting_files().iter();
             there.extend(files.map(|path| path.display().to_string()));
-            free.extend(place.in_the_way().is_empty().then_some(*part));
+            free.extend(place.conflicting_files().is_empty().then_some(*part));
         }
         if let Some(history) = &self.history {
-            there.extend_from_slice(history.in_the_way());
-            free.extend(history.in_the_way().is_empty().then_some(Part::Runs));
+            there.extend_from_slice(history.conflicts());
+            free.extend(history.conflicts().is_empty().then_some(Part::Runs));
         }
         if let Some(database) = &self.database {
-            there.extend(database.in_the_way());
-            free.extend(database.in_the_way().is_none().then_some(Part::Database));
+            there.extend(database.conflicts());
+            free.extend(database.conflicts().is_none().then_some(Part::Database));
         }
         if there.is_empty() {
             return Ok(());
         }
         let free: Vec<&str> = free.iter().map(|part| part.name()).collect();
-        Err(BackupFailure::InTheWay {
+        Err(BackupFailure::Conflict {
             there,
             free: free.join(","),
         })
@@ -175,31 +178,31 @@ impl Places {
     async fn prepare(
         &mut self,
         settings: &Settings,
-        checked: &Checked,
-        told: &dyn Fn(u64),
+        checked: &VerifiedBackup,
+        on_progress: &dyn Fn(u64),
     ) -> Result<(), BackupFailure> {
         let mut contents = checked.contents()?;
         for member in contents.members()? {
             let member = member?;
             let name = member.name.clone();
-            let Some((part, file)) = Part::of_member(&name) else {
+            let Some((part, file)) = Part::split_member(&name) else {
                 continue;
             };
             if let Some(place) = self.files.get_mut(&part) {
-                told(stage(place, file, member, checked)?);
+                on_progress(stage_member(place, file, member, checked)?);
                 reach("restore-staged-file");
                 tokio::task::yield_now().await;
                 continue;
             }
             match (part, &mut self.history, &mut self.database) {
                 (Part::Runs, Some(history), _) => {
-                    let bytes = checked.bytes_of(member)?;
-                    told(bytes.len() as u64);
+                    let bytes = checked.read_verified(member)?;
+                    on_progress(bytes.len() as u64);
                     history.add(settings, file, bytes).await?;
                 }
                 (Part::Database, _, Some(database)) => {
-                    let bytes = checked.bytes_of(member)?;
-                    told(bytes.len() as u64);
+                    let bytes = checked.read_verified(member)?;
+                    on_progress(bytes.len() as u64);
                     database.add(file, &bytes).await?;
                     reach("restore-in-database");
                 }
@@ -216,60 +219,60 @@ impl Places {
     }
 
     /// Returns the outcome of a part.
-    fn becomes(&self, part: Part) -> Put {
+    fn outcome(&self, part: Part) -> RestoreOutcome {
         let is_done = match part {
-            Part::Database => self.database.as_ref().is_none_or(DatabasePlace::is_done),
-            Part::Runs if self.history.as_ref().is_some_and(HistoryPlace::has_begun) => {
-                return Put::LeftAlone;
+            Part::Database => self.database.as_ref().is_none_or(DatabaseTarget::is_done),
+            Part::Runs if self.history.as_ref().is_some_and(HistoryTarget::has_runs) => {
+                return RestoreOutcome::LeftAlone;
             }
-            Part::Runs => self.history.as_ref().is_none_or(HistoryPlace::is_done),
-            _ => self.files.get(&part).is_none_or(Place::is_done),
+            Part::Runs => self.history.as_ref().is_none_or(HistoryTarget::is_done),
+            _ => self.files.get(&part).is_none_or(RestoreFolder::is_complete),
         };
         if is_done {
-            Put::WasThere
+            RestoreOutcome::WasThere
         } else {
-            Put::Restored
+            RestoreOutcome::Restored
         }
     }
 
     /// Moves the staged files to their names, keeps the history, and migrates the database.
-    async fn settle(self) -> Result<(), BackupFailure> {
+    async fn finish(self) -> Result<(), BackupFailure> {
         if let Some(history) = self.history {
-            history.keep();
+            history.persist();
         }
         for place in self.files.into_values() {
-            place.settle(|| reach("restore-after-file"))?;
+            place.commit(|| reach("restore-after-file"))?;
         }
         match self.database {
-            Some(database) => database.bring_up_to_date().await,
+            Some(database) => database.migrate().await,
             None => Ok(()),
         }
     }
 
     /// Undoes the restore. Dropping the file destinations removes their staged files.
-    async fn give_up(self) {
+    async fn roll_back(self) {
         if let Some(history) = self.history {
-            history.give_up().await;
+            history.roll_back().await;
         }
         if let Some(database) = self.database {
-            database.give_up().await;
+            database.roll_back().await;
         }
     }
 }
 
 /// Writes a member to a temporary file unless it exists at its destination. Returns the number of bytes written.
-fn stage(
-    place: &mut Place,
+fn stage_member(
+    place: &mut RestoreFolder,
     file: &str,
     member: Member<'_>,
-    checked: &Checked,
+    checked: &VerifiedBackup,
 ) -> Result<u64, BackupFailure> {
     let Some(mut staged) = place.stage(file)? else {
         return Ok(0);
     };
     let name = member.name.clone();
-    let digest = member.each(|bytes| staged.write(bytes))?;
-    checked.compare(&name, &digest)?;
+    let digest = member.for_each_chunk(|bytes| staged.write(bytes))?;
+    checked.check_digest(&name, &digest)?;
     staged.finish()?;
     Ok(digest.bytes)
 }

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{BackupFailure, BackupReport, DatabaseHead, folder_of, table_file};
-use crate::backup::{BackupError, BackupWriter, FORMAT, Head, Part, Stamps};
+use super::{BackupFailure, BackupReport, DatabaseHeader, part_folder, table_file};
+use crate::backup::{BackupError, BackupHeader, BackupWriter, FORMAT, Part, Stamps};
 use crate::clock;
 use crate::config::{DatabaseKind, Settings};
 use crate::lake::failpoint::reach;
 use crate::lake::runs::Runs;
 use crate::lake::{Store, StoreError as LakeError};
 use crate::metering::journals;
-use crate::model::this_host;
+use crate::model::host_name;
 use crate::store::{CopyPart, OrganisationStore, SCHEMA};
 
-/// Writes `parts` to a backup at `to`. Calls `told` with the number of bytes written since the last call.
+/// Writes `parts` to a backup at `to`. Calls `on_progress` with the number of bytes written since the last call.
 ///
 /// The journal is copied before the database, so that a request that has left the journal is in the database. A request
 /// that is in both does no harm, because the ledger stores each request once.
@@ -22,19 +22,19 @@ pub async fn back_up(
     settings: &Settings,
     to: &Path,
     parts: &BTreeSet<Part>,
-    told: &dyn Fn(u64),
+    on_progress: &dyn Fn(u64),
 ) -> Result<BackupReport, BackupFailure> {
     let has_database = parts.contains(&Part::Database);
     if has_database {
-        refuse_without_database(settings)?;
+        require_database(settings)?;
     }
-    let head = Head {
+    let head = BackupHeader {
         format: FORMAT,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: clock::now(),
-        host: this_host(),
+        host: host_name(),
         lake: settings.lake.to_string(),
-        database: has_database.then(|| DatabaseHead {
+        database: has_database.then(|| DatabaseHeader {
             kind: match settings.organisation_url.kind() {
                 DatabaseKind::Sqlite(_) => "sqlite",
                 DatabaseKind::Postgres => "postgres",
@@ -50,14 +50,14 @@ pub async fn back_up(
     for part in parts {
         match part {
             Part::Catalog | Part::Jobs | Part::Keys => {
-                add_folder(&mut writer, settings, *part, told)?;
+                add_folder(&mut writer, settings, *part, on_progress)?;
             }
-            Part::Runs => add_runs(&mut writer, settings, told).await?,
-            Part::Journal => add_journals(&mut writer, settings, told)?,
+            Part::Runs => add_runs(&mut writer, settings, on_progress).await?,
+            Part::Journal => add_journals(&mut writer, settings, on_progress)?,
             Part::Database => {}
         }
         reach("backup-after-part");
-        // Yields so that an interruption is noticed.
+        // Yields, so that an interruption takes effect.
         tokio::task::yield_now().await;
     }
     if has_database {
@@ -65,9 +65,9 @@ pub async fn back_up(
         // locks.
         let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
         let add = |part: CopyPart<'_>| {
-            writer.add(&Part::Database.member(&table_file(&part)), part.text)?;
+            writer.add(&Part::Database.member_name(&table_file(&part)), part.text)?;
             *rows.entry(part.table.to_owned()).or_insert(0) += part.rows;
-            told(part.text.len() as u64);
+            on_progress(part.text.len() as u64);
             reach("backup-in-database");
             Ok::<_, BackupFailure>(())
         };
@@ -76,7 +76,7 @@ pub async fn back_up(
     }
     let finished = writer.finish()?;
     reach("backup-before-place");
-    let (bytes, digests) = finished.place()?;
+    let (bytes, digests) = finished.move_into_place()?;
     reach("backup-after-place");
     Ok(BackupReport {
         rows,
@@ -85,7 +85,7 @@ pub async fn back_up(
 }
 
 /// Refuses to back up a SQLite database that does not exist: opening it would create an empty one.
-fn refuse_without_database(settings: &Settings) -> Result<(), BackupFailure> {
+fn require_database(settings: &Settings) -> Result<(), BackupFailure> {
     match settings.organisation_url.kind() {
         DatabaseKind::Sqlite(path) if !path.exists() => {
             Err(BackupFailure::NoDatabase(path.clone()))
@@ -99,17 +99,17 @@ fn add_folder(
     writer: &mut BackupWriter,
     settings: &Settings,
     part: Part,
-    told: &dyn Fn(u64),
+    on_progress: &dyn Fn(u64),
 ) -> Result<(), BackupFailure> {
-    let Some(folder) = folder_of(settings, part) else {
+    let Some(folder) = part_folder(settings, part) else {
         return Ok(());
     };
-    let before = Stamps::of(&folder)?;
+    let before = Stamps::read(&folder)?;
     for (file, size) in before.files() {
-        writer.add_file(&part.member(file), &folder.join(file))?;
-        told(size);
+        writer.add_file(&part.member_name(file), &folder.join(file))?;
+        on_progress(size);
     }
-    if Stamps::of(&folder)? != before {
+    if Stamps::read(&folder)? != before {
         return Err(BackupError::Changed(folder).into());
     }
     Ok(())
@@ -119,7 +119,7 @@ fn add_folder(
 async fn add_runs(
     writer: &mut BackupWriter,
     settings: &Settings,
-    told: &dyn Fn(u64),
+    on_progress: &dyn Fn(u64),
 ) -> Result<(), BackupFailure> {
     let lake = match Store::open_existing(&settings.lake, settings.storage.options()) {
         Err(LakeError::Missing { .. }) => return Ok(()),
@@ -129,8 +129,8 @@ async fn add_runs(
     for file in runs.log_files().await? {
         // Records of old runs may be deleted meanwhile.
         if let Some(bytes) = runs.log_file(&file).await? {
-            writer.add(&Part::Runs.member(&file), &bytes)?;
-            told(bytes.len() as u64);
+            writer.add(&Part::Runs.member_name(&file), &bytes)?;
+            on_progress(bytes.len() as u64);
         }
     }
     Ok(())
@@ -141,7 +141,7 @@ async fn add_runs(
 fn add_journals(
     writer: &mut BackupWriter,
     settings: &Settings,
-    told: &dyn Fn(u64),
+    on_progress: &dyn Fn(u64),
 ) -> Result<(), BackupFailure> {
     let folder = super::journal_folder(settings);
     for file in journals::files(&folder)? {
@@ -152,8 +152,8 @@ fn add_journals(
             Err(error) => return Err(BackupError::io("read", &path)(error).into()),
         };
         let name: Vec<_> = file.iter().map(|part| part.to_string_lossy()).collect();
-        writer.add(&Part::Journal.member(&name.join("/")), &bytes)?;
-        told(bytes.len() as u64);
+        writer.add(&Part::Journal.member_name(&name.join("/")), &bytes)?;
+        on_progress(bytes.len() as u64);
     }
     Ok(())
 }

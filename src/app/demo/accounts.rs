@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use crate::auth::{Administrator, AuthError, Order, Outcome, Passwords};
-use crate::catalog::{Snapshot, Visible};
+use crate::auth::{AdminCommand, AdminOutcome, Administrator, AuthError, Passwords};
+use crate::catalog::{Snapshot, VisibleAssets};
 use crate::clock;
 use crate::config::DatabaseUrl;
 use crate::model::{AssetId, Grant, OrganisationId, Role};
@@ -17,9 +17,9 @@ const OWNER: (&str, &str) = ("Demo Works", "history@works.example");
 /// The names of the organisation that sees one unit, and of its user.
 const CONTRACTOR: (&str, &str) = ("Demo Contractor", "history@contractor.example");
 /// The name of the users and of their keys.
-const KEY: &str = "plantlake demo";
+const DEMO_NAME: &str = "plantlake demo";
 /// The catalog's type of a process unit.
-const UNIT: &str = "process unit";
+const UNIT_TYPE: &str = "process unit";
 
 /// An error of creating the organisations of the demo.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct Tenant {
     /// The public id of the key.
     key_id: String,
     /// The assets that the grants allow.
-    visible: Visible,
+    visible: VisibleAssets,
 }
 
 impl Tenant {
@@ -68,33 +68,34 @@ pub async fn open(
 ) -> Result<Vec<Tenant>, AccountsError> {
     let (store, _) = OrganisationStore::open(database).await?;
     let units = catalog.catalog().assets.iter();
-    let mut units = units.filter(|asset| asset.kind == UNIT);
+    let mut units = units.filter(|asset| asset.kind == UNIT_TYPE);
     // The second unit if there are several, because the examples query the first.
     let (first, second) = (units.next(), units.next());
     let unit = second.or(first);
     let unit = unit.map(|unit| Grant::Location(unit.location.clone()));
     let mut tenants = Vec::new();
     for ((organisation, user), grant) in [(OWNER, Some(Grant::All)), (CONTRACTOR, unit)] {
-        let id = organisation_of(&store, &actor, organisation).await?;
+        let id = find_or_create_organisation(&store, &actor, organisation).await?;
         store.grant(&actor, id, grant.as_slice()).await?;
         let grants = store.grants(id).await?;
-        let office = Administrator::operator(store.clone(), Passwords::new()?, actor.clone());
-        make_user(&store, &office, organisation, user).await?;
-        end_former_keys(&store, &actor, id).await?;
-        let order = Order::CreateKey {
+        let administrator =
+            Administrator::operator(store.clone(), Passwords::new()?, actor.clone());
+        create_missing_user(&store, &administrator, organisation, user).await?;
+        revoke_former_keys(&store, &actor, id).await?;
+        let order = AdminCommand::CreateKey {
             user: user.to_owned(),
-            name: KEY.to_owned(),
+            name: DEMO_NAME.to_owned(),
             // The key expires even if the demo is killed before it revokes the key.
             expires_at: Some(clock::now() + TimeDelta::days(1)),
             may_ingest: false,
         };
-        let Outcome::MadeKey { made, text } = office.carry_out(order).await? else {
+        let AdminOutcome::MadeKey { made, text } = administrator.run(order).await? else {
             return Err(AccountsError::NoKey);
         };
         tenants.push(Tenant {
             organisation: organisation.to_owned(),
             user: user.to_owned(),
-            visible: Visible::resolve(&catalog.catalog().assets, &grants),
+            visible: VisibleAssets::resolve(&catalog.catalog().assets, &grants),
             grants,
             key: text,
             key_id: made.id,
@@ -116,7 +117,7 @@ pub async fn close(
     Ok(())
 }
 
-async fn organisation_of(
+async fn find_or_create_organisation(
     store: &OrganisationStore,
     actor: &Actor,
     name: &str,
@@ -133,9 +134,9 @@ async fn organisation_of(
     Ok(store.create_organisation(actor, new).await?.id)
 }
 
-async fn make_user(
+async fn create_missing_user(
     store: &OrganisationStore,
-    office: &Administrator,
+    administrator: &Administrator,
     organisation: &str,
     email: &str,
 ) -> Result<(), AccountsError> {
@@ -144,26 +145,26 @@ async fn make_user(
     if users.iter().any(is_there) {
         return Ok(());
     }
-    let order = Order::CreateUser {
+    let order = AdminCommand::CreateUser {
         organisation: Some(organisation.to_owned()),
         email: email.to_owned(),
-        name: KEY.to_owned(),
+        name: DEMO_NAME.to_owned(),
         // A service user has keys only: there is no password to choose or to guess.
         role: Role::Service,
         password: None,
         may_ingest: false,
     };
-    office.carry_out(order).await?;
+    administrator.run(order).await?;
     Ok(())
 }
 
-async fn end_former_keys(
+async fn revoke_former_keys(
     store: &OrganisationStore,
     actor: &Actor,
     organisation: OrganisationId,
 ) -> Result<(), StoreError> {
     for key in store.keys(Some(organisation), None).await? {
-        if key.name == KEY && key.revoked_at.is_none() {
+        if key.name == DEMO_NAME && key.revoked_at.is_none() {
             store.revoke_key(actor, &key.id).await?;
         }
     }

@@ -24,15 +24,15 @@ use crate::model::AssetId;
 /// The text that is searched for.
 pub const QUESTION: &str = "heat exchanger that cools the product";
 /// The maximum time until a request is in the ledger, which usually takes moments.
-const IN_THE_LEDGER: Duration = Duration::from_secs(20);
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time between two queries of the ledger.
-const PAUSE: Duration = Duration::from_millis(200);
+const LEDGER_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// A well-formed key that does not exist.
-const NO_KEY: &str = "pl_0000000000000000_0000000000000000000000000000000000000000000";
+const UNKNOWN_KEY: &str = "pl_0000000000000000_0000000000000000000000000000000000000000000";
 
 /// The results of an organisation's check.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub struct TenantReport {
     /// Its name.
     pub organisation: String,
     /// The number of assets that it sees.
@@ -94,7 +94,7 @@ pub enum CheckError {
     /// Requests are missing from the ledger.
     #[error(
         "the ledger has {found} of {asked} requests of {organisation} after {} s",
-        IN_THE_LEDGER.as_secs()
+        LEDGER_TIMEOUT.as_secs()
     )]
     NotRecorded {
         /// The organisation that sent the requests.
@@ -106,7 +106,7 @@ pub enum CheckError {
     },
     /// The server accepted a key that does not exist.
     #[error("the server accepted a key that does not exist")]
-    StrangerLetIn,
+    UnknownKeyAccepted,
 }
 
 /// Queries the server at `uri` as each of `tenants`, and with a key that does not exist.
@@ -116,34 +116,34 @@ pub async fn check(
     settings: &Settings,
     lake: &Store,
     catalog: &Snapshot,
-) -> Result<Vec<Checked>, CheckError> {
+) -> Result<Vec<TenantReport>, CheckError> {
     let session = QuerySession::open(lake, &settings.catalog, None).await?;
     let sensors = session.sql("SELECT DISTINCT asset_id FROM data_h").await?;
     let sensors = sensors.execute_stream().await.map_err(QueryError::from)?;
-    let sensors = ids(texts("readings", sensors).await?.into_iter());
+    let sensors = asset_ids(rows_as_text("readings", sensors).await?.into_iter());
     let mut checked = Vec::new();
     for tenant in tenants {
         let credential = Credential::Bearer(tenant.key.clone());
         let server = RemoteServer::connect(uri, None, credential).await;
-        let asking = Asking {
+        let asking = TenantClient {
             tenant,
-            server: server.map_err(tenant.refused("a connection"))?,
+            server: server.map_err(tenant.request_error("a connection"))?,
         };
         checked.push(asking.check(catalog, &sensors).await?);
     }
-    let stranger = Credential::Bearer(NO_KEY.to_owned());
-    let answered = match RemoteServer::connect(uri, None, stranger).await {
+    let unknown_key = Credential::Bearer(UNKNOWN_KEY.to_owned());
+    let answered = match RemoteServer::connect(uri, None, unknown_key).await {
         Ok(server) => server.query("SELECT id FROM assets").await.is_ok(),
         Err(_) => false,
     };
     match answered {
-        true => Err(CheckError::StrangerLetIn),
+        true => Err(CheckError::UnknownKeyAccepted),
         false => Ok(checked),
     }
 }
 
 impl Tenant {
-    fn refused(&self, what: &'static str) -> impl Fn(RemoteError) -> CheckError {
+    fn request_error(&self, what: &'static str) -> impl Fn(RemoteError) -> CheckError {
         let organisation = self.organisation.clone();
         move |source| CheckError::Refused {
             organisation: organisation.clone(),
@@ -154,27 +154,28 @@ impl Tenant {
 }
 
 /// A client of one organisation.
-struct Asking<'a> {
+struct TenantClient<'a> {
     tenant: &'a Tenant,
     server: RemoteServer,
 }
 
-impl Asking<'_> {
+impl TenantClient<'_> {
     async fn check(
         &self,
         catalog: &Snapshot,
         sensors: &BTreeSet<AssetId>,
-    ) -> Result<Checked, CheckError> {
+    ) -> Result<TenantReport, CheckError> {
         let own = self.tenant.assets(catalog);
         let with_readings: BTreeSet<AssetId> = own.intersection(sensors).copied().collect();
-        self.sees("assets", "SELECT id FROM assets", &own).await?;
+        self.check_ids("assets", "SELECT id FROM assets", &own)
+            .await?;
         let hours = "SELECT DISTINCT asset_id FROM data_h";
-        self.sees("assets with readings", hours, &with_readings)
+        self.check_ids("assets with readings", hours, &with_readings)
             .await?;
         let found = self.search(&own).await?;
         let asked = 3;
-        let requests = self.recorded(asked).await?;
-        Ok(Checked {
+        let requests = self.wait_for_requests(asked).await?;
+        Ok(TenantReport {
             organisation: self.tenant.organisation.clone(),
             assets: own.len(),
             with_readings: with_readings.len(),
@@ -184,13 +185,13 @@ impl Asking<'_> {
     }
 
     /// Checks that `sql` returns exactly the ids `expected`.
-    async fn sees(
+    async fn check_ids(
         &self,
         what: &'static str,
         sql: &str,
         expected: &BTreeSet<AssetId>,
     ) -> Result<(), CheckError> {
-        let found = ids(self.ask(what, sql).await?.into_iter());
+        let found = asset_ids(self.query(what, sql).await?.into_iter());
         if found == *expected {
             return Ok(());
         }
@@ -210,8 +211,8 @@ impl Asking<'_> {
     ) -> Result<Option<(String, String)>, CheckError> {
         let sql =
             format!("SELECT asset_id, name, ranked_by FROM search('{QUESTION}', 5) ORDER BY rank");
-        let found = self.ask("search results", &sql).await?;
-        let strangers = ids(found.iter().cloned());
+        let found = self.query("search results", &sql).await?;
+        let strangers = asset_ids(found.iter().cloned());
         let strangers = strangers.difference(own).count();
         if strangers > 0 {
             return Err(CheckError::Differs {
@@ -235,35 +236,35 @@ impl Asking<'_> {
     }
 
     /// Returns the number of the organisation's requests in the ledger, once it is at least `asked`.
-    async fn recorded(&self, asked: i64) -> Result<i64, CheckError> {
+    async fn wait_for_requests(&self, asked: i64) -> Result<i64, CheckError> {
         let watch = Stopwatch::start();
         loop {
             let sql = "SELECT count(*) FROM account.usage";
-            let counted = self.ask("its usage", sql).await?;
+            let counted = self.query("its usage", sql).await?;
             let counted = counted.first().and_then(|row| row.first()?.parse().ok());
             let found: i64 = counted.unwrap_or_default();
             if found >= asked {
                 return Ok(found);
             }
-            if watch.elapsed() > IN_THE_LEDGER {
+            if watch.elapsed() > LEDGER_TIMEOUT {
                 return Err(CheckError::NotRecorded {
                     organisation: self.tenant.organisation.clone(),
                     asked,
                     found,
                 });
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(LEDGER_POLL_INTERVAL).await;
         }
     }
 
-    async fn ask(&self, what: &'static str, sql: &str) -> Result<Vec<Vec<String>>, CheckError> {
+    async fn query(&self, what: &'static str, sql: &str) -> Result<Vec<Vec<String>>, CheckError> {
         let answer = self.server.query(sql).await;
-        texts(what, answer.map_err(self.tenant.refused(what))?).await
+        rows_as_text(what, answer.map_err(self.tenant.request_error(what))?).await
     }
 }
 
 /// Returns the rows of a result as text.
-async fn texts(
+async fn rows_as_text(
     what: &'static str,
     answer: SendableRecordBatchStream,
 ) -> Result<Vec<Vec<String>>, CheckError> {
@@ -287,7 +288,7 @@ async fn texts(
 }
 
 /// Returns the ids in the first column.
-fn ids(rows: impl Iterator<Item = Vec<String>>) -> BTreeSet<AssetId> {
+fn asset_ids(rows: impl Iterator<Item = Vec<String>>) -> BTreeSet<AssetId> {
     rows.filter_map(|row| AssetId::parse(row.first()?).ok())
         .collect()
 }

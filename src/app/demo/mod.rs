@@ -8,16 +8,16 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 pub use accounts::{AccountsError, Tenant, close, open};
-pub use check::{CheckError, Checked, QUESTION, check};
+pub use check::{CheckError, QUESTION, TenantReport, check};
 
-use super::room::{RoomError, check_room, try_to_write};
+use super::disk_space::{DiskSpaceError, check_free_space, check_writable};
 use crate::catalog::{CatalogError, Snapshot};
 use crate::config::{DatabaseKind, Settings};
 use crate::lake::{ProbeError, Store, StoreError};
 use crate::simulate::{Plan, Shape, SimulateError, has_simulation};
 
 /// The disk space that the demo needs, in bytes, with a large margin. The journal grows with the number of requests.
-const ROOM: u64 = 128 << 20;
+const MIN_FREE_BYTES: u64 = 128 << 20;
 
 /// An error of preparing the demo.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum DemoError {
     Probe(#[from] ProbeError),
     /// A folder cannot be written, or its disk is full.
     #[error(transparent)]
-    Room(#[from] RoomError),
+    DiskSpace(#[from] DiskSpaceError),
     /// The record of earlier simulations cannot be read.
     #[error(transparent)]
     Simulate(#[from] SimulateError),
@@ -68,10 +68,10 @@ pub async fn prepare(settings: &Settings) -> Result<Store, DemoError> {
     lake.probe().await?;
     let local = lake.local_path();
     for folder in [settings.state.as_path(), settings.catalog.as_path()] {
-        try_to_write(folder)?;
+        check_writable(folder)?;
     }
     for folder in local.into_iter().chain([settings.state.as_path()]) {
-        check_room(folder, ROOM)?;
+        check_free_space(folder, MIN_FREE_BYTES)?;
     }
     Ok(lake)
 }
@@ -81,7 +81,7 @@ pub async fn has_plant(lake: &Store, settings: &Settings) -> Result<bool, DemoEr
     if !has_simulation(lake).await? {
         return Ok(false);
     }
-    // An existing, invalid catalog is somebody's work; whoever opens it reports the errors.
+    // An existing, invalid catalog is not replaced; opening it reports the errors.
     Ok(match Snapshot::read(&settings.catalog) {
         Err(CatalogError::Io { source, .. }) => source.kind() != ErrorKind::NotFound,
         _ => true,

@@ -7,10 +7,10 @@ use super::Finding;
 use crate::clock;
 
 /// The difference that networks and file systems explain.
-const CLOSE: TimeDelta = TimeDelta::seconds(5);
+const MAX_NORMAL_DIFFERENCE: TimeDelta = TimeDelta::seconds(5);
 /// The difference above which a clock is wrong.
-const FAR: TimeDelta = TimeDelta::minutes(5);
-const TODO: &str = "synchronise the clocks by NTP (timedatectl shows the state of this machine's), and check which of the \
+const MAX_TOLERATED_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
+const REMEDY: &str = "synchronise the clocks by NTP (timedatectl shows the state of this machine's), and check which of the \
                     two is wrong";
 
 /// The times that were collected.
@@ -24,12 +24,12 @@ pub(super) struct Clocks {
 
 impl Clocks {
     /// Adds the current time of another clock.
-    pub fn compare(&mut self, place: impl Into<String>, there: DateTime<Utc>) {
+    pub fn add_clock(&mut self, place: impl Into<String>, there: DateTime<Utc>) {
         self.others.push((place.into(), there - clock::now()));
     }
 
     /// Adds the time of an event that must lie in the past.
-    pub fn happened(&mut self, what: impl Into<String>, at: DateTime<Utc>) {
+    pub fn add_past_event(&mut self, what: impl Into<String>, at: DateTime<Utc>) {
         let ahead = at - clock::now();
         self.ahead.push((what.into(), ahead.max(TimeDelta::zero())));
     }
@@ -41,7 +41,7 @@ impl Clocks {
         let all = self.others.into_iter().chain(self.ahead);
         let worst = all.max_by_key(|(_, by)| by.abs());
         match worst {
-            Some((place, by)) if by.abs() > CLOSE => {
+            Some((place, by)) if by.abs() > MAX_NORMAL_DIFFERENCE => {
                 let direction = if by > TimeDelta::zero() {
                     "ahead of"
                 } else {
@@ -50,9 +50,9 @@ impl Clocks {
                 let seconds = by.abs().num_seconds();
                 let found =
                     format!("{place} is {seconds} s {direction} this machine's clock ({now})");
-                match by.abs() > FAR {
-                    true => Finding::wrong("clock", found, TODO),
-                    false => Finding::note("clock", found, TODO),
+                match by.abs() > MAX_TOLERATED_DIFFERENCE {
+                    true => Finding::wrong("clock", found, REMEDY),
+                    false => Finding::note("clock", found, REMEDY),
                 }
             }
             _ => Finding::right(
@@ -68,7 +68,7 @@ impl Clocks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Standing;
+    use super::super::Severity;
     use super::*;
 
     #[test]
@@ -76,20 +76,20 @@ mod tests {
         let now = clock::now();
         let standing = |compared: i64, happened: i64| {
             let mut clocks = Clocks::default();
-            clocks.compare("the database's clock", now + TimeDelta::seconds(compared));
-            clocks.happened("the newest run", now + TimeDelta::seconds(happened));
+            clocks.add_clock("the database's clock", now + TimeDelta::seconds(compared));
+            clocks.add_past_event("the newest run", now + TimeDelta::seconds(happened));
             let finding = clocks.finding();
             (finding.standing, finding.found)
         };
-        assert_eq!(standing(1, -9_000_000).0, Standing::Right);
+        assert_eq!(standing(1, -9_000_000).0, Severity::Right);
         let (off, found) = standing(-60, 0);
-        assert_eq!(off, Standing::Note);
+        assert_eq!(off, Severity::Note);
         assert!(
             found.starts_with("the database's clock is 60 s behind"),
             "{found}"
         );
         let (off, found) = standing(0, 86_400);
-        assert_eq!(off, Standing::Wrong);
+        assert_eq!(off, Severity::Wrong);
         assert!(found.starts_with("the newest run is 86"), "{found}");
     }
 }

@@ -3,28 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use super::Finding;
-use crate::app::room::{free_space, try_to_write};
+use crate::app::disk_space::{check_writable, free_space};
 use crate::auth::{AuthError, KeyRing};
 use crate::config::{DatabaseKind, Settings};
 
 /// The permission bits of everybody except the owner.
-const OTHERS: u32 = 0o077;
+const GROUP_AND_OTHERS_MASK: u32 = 0o077;
 /// The free space, in bytes, below which runs and the journal soon fail.
-const LITTLE: u64 = 256 << 20;
+const MIN_FREE_BYTES: u64 = 256 << 20;
 const MIB: u64 = 1 << 20;
 
-pub(super) fn look(settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![state(&settings.state), keys(settings)];
+pub(super) fn check(settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![check_state_folder(&settings.state), check_keys(settings)];
     if let DatabaseKind::Sqlite(path) = settings.organisation_url.kind() {
-        findings.extend(database_file(path));
+        findings.extend(check_database_file(path));
     }
-    findings.push(disk(settings));
+    findings.push(check_disk(settings));
     findings
 }
 
 /// Returns the permissions of a file if they include any bit of `mask`; `None` if they do not, or if there is no file.
 #[cfg(unix)]
-pub(super) fn others_may(path: &Path, mask: u32) -> Option<u32> {
+pub(super) fn excess_permissions(path: &Path, mask: u32) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & mask != 0).then_some(mode)
@@ -32,21 +32,21 @@ pub(super) fn others_may(path: &Path, mask: u32) -> Option<u32> {
 
 /// On other systems, the folder determines the permissions of its files.
 #[cfg(not(unix))]
-pub(super) fn others_may(_: &Path, _: u32) -> Option<u32> {
+pub(super) fn excess_permissions(_: &Path, _: u32) -> Option<u32> {
     None
 }
 
 /// Returns the folder, or its closest parent folder that exists.
-fn existing(folder: &Path) -> PathBuf {
+fn existing_ancestor(folder: &Path) -> PathBuf {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let there = folder.ancestors().find(|place| place.exists());
     there.unwrap_or(&folder).to_owned()
 }
 
-fn state(folder: &Path) -> Finding {
+fn check_state_folder(folder: &Path) -> Finding {
     let what = "state";
     let shown = folder.display();
-    match try_to_write(&existing(folder)) {
+    match check_writable(&existing_ancestor(folder)) {
         Err(error) => Finding::failed(
             what,
             &error,
@@ -57,10 +57,10 @@ fn state(folder: &Path) -> Finding {
     }
 }
 
-fn keys(settings: &Settings) -> Finding {
+fn check_keys(settings: &Settings) -> Finding {
     let what = "signing keys";
     let folder = settings.auth.keys_dir.display();
-    match KeyRing::look(&settings.auth.keys_dir) {
+    match KeyRing::count_keys(&settings.auth.keys_dir) {
         Ok(None | Some(0)) => Finding::right(
             what,
             format!("will be created in {folder} when a server first starts"),
@@ -83,8 +83,8 @@ fn keys(settings: &Settings) -> Finding {
 }
 
 /// Checks the permissions of the SQLite file, which contains hashes of passwords and keys.
-fn database_file(path: &Path) -> Option<Finding> {
-    let mode = others_may(path, OTHERS)?;
+fn check_database_file(path: &Path) -> Option<Finding> {
+    let mode = excess_permissions(path, GROUP_AND_OTHERS_MASK)?;
     let shown = path.display();
     Some(Finding::wrong(
         "organisations",
@@ -93,9 +93,9 @@ fn database_file(path: &Path) -> Option<Finding> {
     ))
 }
 
-fn disk(settings: &Settings) -> Finding {
+fn check_disk(settings: &Settings) -> Finding {
     let what = "disk";
-    let lake = local(&settings.lake);
+    let lake = local_folder(&settings.lake);
     let folders = lake
         .iter()
         .map(PathBuf::as_path)
@@ -120,7 +120,7 @@ fn disk(settings: &Settings) -> Finding {
     };
     let found = format!("{} MiB are free for {}", free / MIB, folder.display());
     let wanted = settings.metering.journal_size + (1 << 30);
-    if free < LITTLE {
+    if free < MIN_FREE_BYTES {
         Finding::wrong(
             what,
             found,
@@ -141,7 +141,7 @@ fn disk(settings: &Settings) -> Finding {
 }
 
 /// Returns the folder of a lake that is on this machine.
-fn local(lake: &str) -> Option<PathBuf> {
+fn local_folder(lake: &str) -> Option<PathBuf> {
     match lake.strip_prefix("file://") {
         Some(path) => Some(PathBuf::from(path)),
         None if !lake.contains("://") => Some(PathBuf::from(lake)),

@@ -2,33 +2,33 @@
 //!
 //! | file | checks |
 //! |---|---|
-//! | `configured` | combinations of settings, jobs, ports, TLS |
+//! | `configuration` | combinations of settings, jobs, ports, TLS |
 //! | `folders` | write access, private files, free space on disks |
-//! | `stored` | the lake, its raw files and tables, the catalog |
-//! | `reached` | databases, the search index, models |
+//! | `storage` | the lake, its raw files and tables, the catalog |
+//! | `services` | databases, the search index, models |
 //! | `clocks` | differences between clocks |
 //!
 //! Nothing is changed, except that a small file is written and removed where plantlake must be able to write. No secret
 //! is printed: findings contain only texts of errors and settings, which mask secrets.
 
 mod clocks;
-mod configured;
+mod configuration;
 mod folders;
-mod reached;
-mod stored;
+mod services;
+mod storage;
 
 use std::error::Error;
 
 use serde::Serialize;
 
-use crate::config::{InForce, Settings, redact};
+use crate::config::{EffectiveSetting, Settings, redact};
 use crate::model::with_causes;
 use clocks::Clocks;
 
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum Severity {
     /// The checked thing is as required.
     Right,
     /// The checked thing works, but the operator should know about the finding.
@@ -43,7 +43,7 @@ pub struct Finding {
     /// The name of the checked thing.
     pub what: &'static str,
     /// The severity.
-    pub standing: Standing,
+    pub standing: Severity,
     /// The observation.
     pub found: String,
     /// The suggested fix; empty if no fix is needed.
@@ -54,7 +54,7 @@ impl Finding {
     fn right(what: &'static str, found: impl Into<String>) -> Self {
         Self {
             what,
-            standing: Standing::Right,
+            standing: Severity::Right,
             found: found.into(),
             todo: String::new(),
         }
@@ -63,7 +63,7 @@ impl Finding {
     fn note(what: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
         Self {
             what,
-            standing: Standing::Note,
+            standing: Severity::Note,
             found: found.into(),
             todo: todo.into(),
         }
@@ -72,7 +72,7 @@ impl Finding {
     fn wrong(what: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
         Self {
             what,
-            standing: Standing::Wrong,
+            standing: Severity::Wrong,
             found: found.into(),
             todo: todo.into(),
         }
@@ -85,12 +85,12 @@ impl Finding {
 }
 
 /// Runs all checks, in the order in which an installation is set up.
-pub async fn examine(settings: &Settings, in_force: &[InForce]) -> Vec<Finding> {
-    let mut findings = configured::look(settings, in_force).await;
+pub async fn examine(settings: &Settings, in_force: &[EffectiveSetting]) -> Vec<Finding> {
+    let mut findings = configuration::check(settings, in_force).await;
     let mut clocks = Clocks::default();
-    findings.extend(folders::look(settings));
-    findings.extend(stored::look(settings, &mut clocks).await);
-    findings.extend(reached::look(settings, &mut clocks).await);
+    findings.extend(folders::check(settings));
+    findings.extend(storage::check(settings, &mut clocks).await);
+    findings.extend(services::check(settings, &mut clocks).await);
     findings.push(clocks.finding());
     for finding in &mut findings {
         finding.found = redact(&finding.found).into_owned();

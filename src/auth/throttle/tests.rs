@@ -11,7 +11,7 @@ async fn guess(throttle: &Throttle, account: &str, address: IpAddr, times: u32) 
     for _ in 0..times {
         let since = Stopwatch::start();
         let attempt = throttle.admit(account, Some(address)).await.unwrap();
-        attempt.wrong().await.unwrap();
+        attempt.fail().await.unwrap();
         took.push(since.elapsed().as_millis());
     }
     took
@@ -20,7 +20,7 @@ async fn guess(throttle: &Throttle, account: &str, address: IpAddr, times: u32) 
 async fn succeed(throttle: &Throttle, account: &str, address: IpAddr) -> Duration {
     let since = Stopwatch::start();
     let attempt = throttle.admit(account, Some(address)).await;
-    attempt.unwrap().right();
+    attempt.unwrap().succeed();
     since.elapsed()
 }
 
@@ -72,7 +72,7 @@ async fn concurrent_guesses_are_spaced_and_latest_attempt_passes_soon() {
     };
     let wait = both.await.expect("the owner passes before the guesses");
     assert!(wait < Duration::from_secs(3), "{wait:?}");
-    let state = throttle.locked();
+    let state = throttle.lock();
     let gate = Gate::Pair("ada@x".to_owned(), Some(HOME));
     assert!(
         state.gates[&gate].failures <= 14,
@@ -85,10 +85,10 @@ async fn concurrent_guesses_are_spaced_and_latest_attempt_passes_soon() {
 async fn known_account_is_not_delayed_by_foreign_guesses() {
     let throttle = Throttle::default();
     succeed(&throttle, "ada@x", HOME).await;
-    for i in 0..ADDRESS.free + 10 {
+    for i in 0..ADDRESS.free_attempts + 10 {
         drop(throttle.admit(&format!("{i}@x"), Some(HOME)).await.unwrap());
     }
-    for i in 0..=ACCOUNT.free as u8 + 2 {
+    for i in 0..=ACCOUNT.free_attempts as u8 + 2 {
         let address = Some(IpAddr::from([10, 1, 0, i]));
         drop(throttle.admit("ada@x", address).await.unwrap());
     }
@@ -101,33 +101,36 @@ async fn known_account_is_not_delayed_by_foreign_guesses() {
 #[tokio::test]
 async fn success_does_not_clear_failures() {
     let throttle = Throttle::default();
-    for _ in 0..PAIR.free {
+    for _ in 0..PAIR.free_attempts {
         guess(&throttle, "ada@x", HOME, 1).await;
         succeed(&throttle, "ada@x", HOME).await;
     }
     let took = guess(&throttle, "ada@x", HOME, 1).await;
     assert!(took[0] >= 200, "{took:?}");
     let attempt = throttle.admit("ada@x", Some(HOME)).await.unwrap();
-    attempt.undecided();
+    attempt.cancel();
     let gate = Gate::Pair("ada@x".to_owned(), Some(HOME));
-    assert_eq!(throttle.locked().gates[&gate].failures, PAIR.free + 1);
+    assert_eq!(
+        throttle.lock().gates[&gate].failures,
+        PAIR.free_attempts + 1
+    );
 }
 
 #[tokio::test]
 async fn throttle_state_is_bounded() {
     let throttle = Throttle::default();
-    let mut state = throttle.locked();
+    let mut state = throttle.lock();
     for i in 0..MAX_RECORDS + 10 {
         let record = state.record(&Gate::Account(format!("{i}@y")));
         record.failures = 1;
         record.last_failure = Some(Stopwatch::start());
-        state.remember(&format!("{i}@y"), None);
+        state.record_sign_in(&format!("{i}@y"), None);
     }
-    assert!(state.gates.len() <= MAX_RECORDS && state.known.len() <= MAX_RECORDS);
+    assert!(state.gates.len() <= MAX_RECORDS && state.known_pairs.len() <= MAX_RECORDS);
     // The latest sign-ins are kept.
     assert!(
         state
-            .known
+            .known_pairs
             .contains_key(&(format!("{}@y", MAX_RECORDS + 9), None))
     );
 }

@@ -42,7 +42,7 @@ fn plant(nodes: impl IntoIterator<Item = u8>, edges: &Edges) -> Snapshot {
     let edges = edges
         .iter()
         .filter(|(source, target, _)| known(source) && known(target));
-    Snapshot::of(Catalog {
+    Snapshot::from_catalog(Catalog {
         assets: nodes.iter().copied().map(asset).collect(),
         graph: Graph {
             nodes: Vec::new(),
@@ -60,8 +60,8 @@ fn plant(nodes: impl IntoIterator<Item = u8>, edges: &Edges) -> Snapshot {
 /// A reached asset as text: asset, distance, relation, direction, previous asset.
 type Line = (String, usize, String, &'static str, String);
 
-fn lines(reached: &[Reached<'_>]) -> Vec<Line> {
-    let line = |it: &Reached<'_>| {
+fn lines(reached: &[ReachedAsset<'_>]) -> Vec<Line> {
+    let line = |it: &ReachedAsset<'_>| {
         (
             it.asset.name.clone(),
             it.distance,
@@ -212,10 +212,10 @@ proptest! {
         let whole = plant(0..NODES, &edges);
         let mut ids: Vec<AssetId> = nodes.iter().copied().map(id).collect();
         ids.sort_unstable();
-        let visible = Visible::Only(ids);
+        let visible = VisibleAssets::Only(ids);
         let seen = whole.topology(&visible);
         let cut = plant(nodes.iter().copied(), &edges);
-        let cut = cut.topology(&Visible::All);
+        let cut = cut.topology(&VisibleAssets::All);
         let naive = Naive::new(&nodes, &edges);
         let is_seen = nodes.contains(&start);
         let expected = |lines: Vec<Line>| if is_seen { lines } else { Vec::new() };
@@ -225,9 +225,9 @@ proptest! {
         let around = |most| naive.reached(&BTreeSet::from([start]), &[0, 1, 2, 3], &["out", "in"], most);
         prop_assert_eq!(lines(&near), expected(around(most)));
 
-        for (flow, way) in [(Flow::Up, "in"), (Flow::Down, "out")] {
-            let along = seen.along(id(start), flow, most);
-            prop_assert_eq!(&along, &cut.along(id(start), flow, most));
+        for (flow, way) in [(FlowDirection::Upstream, "in"), (FlowDirection::Downstream, "out")] {
+            let along = seen.follow_flow(id(start), flow, most);
+            prop_assert_eq!(&along, &cut.follow_flow(id(start), flow, most));
             prop_assert_eq!(lines(&along), expected(naive.along(start, way, most)));
         }
 
@@ -264,7 +264,7 @@ proptest! {
 }
 
 #[test]
-fn along_starts_at_the_equipment_of_a_sensor_or_unit() {
+fn follow_flow_starts_at_the_equipment_of_a_sensor_or_unit() {
     // 0 is a site. Its unit 1 has the pumps 2 and 3, and pump 3 has the sensor 4. The tank 5 is elsewhere.
     let edges = Edges::from([
         (1, 0, 0),
@@ -278,8 +278,8 @@ fn along_starts_at_the_equipment_of_a_sensor_or_unit() {
     let plant = plant(0..6, &edges);
     let names = |node: u8, flow| {
         let reached = plant
-            .topology(&Visible::All)
-            .along(id(node), flow, usize::MAX);
+            .topology(&VisibleAssets::All)
+            .follow_flow(id(node), flow, usize::MAX);
         let lines = lines(&reached).into_iter();
         lines
             .map(|(name, distance, ..)| (name.replace("asset ", ""), distance))
@@ -290,11 +290,20 @@ fn along_starts_at_the_equipment_of_a_sensor_or_unit() {
         some.map(|(name, distance)| ((*name).to_owned(), *distance))
             .collect::<Vec<_>>()
     };
-    assert_eq!(names(4, Flow::Down), expected(&[("5", 1), ("2", 2)]));
-    assert_eq!(names(4, Flow::Down), names(3, Flow::Down));
-    assert_eq!(names(1, Flow::Down), expected(&[("5", 1)]));
-    assert_eq!(names(0, Flow::Up), expected(&[("5", 1)]));
-    assert_eq!(names(5, Flow::Up), expected(&[("3", 1), ("2", 2)]));
+    assert_eq!(
+        names(4, FlowDirection::Downstream),
+        expected(&[("5", 1), ("2", 2)])
+    );
+    assert_eq!(
+        names(4, FlowDirection::Downstream),
+        names(3, FlowDirection::Downstream)
+    );
+    assert_eq!(names(1, FlowDirection::Downstream), expected(&[("5", 1)]));
+    assert_eq!(names(0, FlowDirection::Upstream), expected(&[("5", 1)]));
+    assert_eq!(
+        names(5, FlowDirection::Upstream),
+        expected(&[("3", 1), ("2", 2)])
+    );
 }
 
 #[test]
@@ -305,7 +314,7 @@ fn long_cycle_is_searched_once() {
         bytes[..4].copy_from_slice(&node.reverse_bits().to_be_bytes());
         AssetId::from_bytes(bytes)
     };
-    let plant = Snapshot::of(Catalog {
+    let plant = Snapshot::from_catalog(Catalog {
         assets: (0..MANY)
             .map(|node| Asset {
                 id: id(node),
@@ -323,8 +332,8 @@ fn long_cycle_is_searched_once() {
                 .collect(),
         },
     });
-    let all = plant.topology(&Visible::All);
-    let down = all.along(id(1), Flow::Down, usize::MAX);
+    let all = plant.topology(&VisibleAssets::All);
+    let down = all.follow_flow(id(1), FlowDirection::Downstream, usize::MAX);
     assert_eq!(down.len() as u32, MANY - 1);
     assert_eq!(down.last().unwrap().asset.id, id(0));
     assert_eq!(

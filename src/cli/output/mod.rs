@@ -17,13 +17,13 @@ pub use progress::{Progress, Unit};
 pub use table::{Align, Table};
 
 /// The text of [`OutputError::Closed`], by which [`is_closed_output`] recognises it.
-const CLOSED: &str = "the reader of standard output has closed it";
+const CLOSED_OUTPUT_TEXT: &str = "the reader of standard output has closed it";
 
 /// An error of writing to standard output.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The reader closed the pipe, as `head` does. The program ends without an error.
-    #[error("{CLOSED}")]
+    #[error("{CLOSED_OUTPUT_TEXT}")]
     Closed,
     /// Any other error, such as a full disk.
     #[error("cannot write to standard output")]
@@ -45,7 +45,7 @@ pub fn is_closed_output(error: &anyhow::Error) -> bool {
     // Libraries that write through `Terminal::writer` wrap its errors, some of them only as text.
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(OutputError::Closed))
-            || cause.to_string().contains(CLOSED)
+            || cause.to_string().contains(CLOSED_OUTPUT_TEXT)
     })
 }
 
@@ -145,17 +145,17 @@ impl Terminal {
 /// Standard output, with errors that [`is_closed_output`] recognises.
 struct Stdout;
 
-fn marked(error: io::Error) -> io::Error {
+fn to_output_error(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), OutputError::from(error))
 }
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stdout().write(bytes).map_err(marked)
+        io::stdout().write(bytes).map_err(to_output_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush().map_err(marked)
+        io::stdout().flush().map_err(to_output_error)
     }
 }
 
@@ -168,8 +168,8 @@ mod tests {
         let pipe = || io::Error::from(ErrorKind::BrokenPipe);
         for closed in [
             anyhow::Error::new(OutputError::from(pipe())),
-            anyhow::Error::new(marked(pipe())).context("csv"),
-            anyhow::anyhow!("csv: {}", marked(pipe())),
+            anyhow::Error::new(to_output_error(pipe())).context("csv"),
+            anyhow::anyhow!("csv: {}", to_output_error(pipe())),
         ] {
             assert!(is_closed_output(&closed), "{closed:?}");
         }

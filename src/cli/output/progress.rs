@@ -12,9 +12,9 @@ use super::{Terminal, human};
 use crate::clock::Stopwatch;
 
 /// The time between two lines if there is no terminal.
-const BETWEEN_LINES: Duration = Duration::from_secs(5);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// The time between two drawings of a bar without progress.
-const TICK: Duration = Duration::from_millis(200);
+const TICK_INTERVAL: Duration = Duration::from_millis(200);
 /// The value of a total that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -53,11 +53,11 @@ impl Unit {
 /// A count that is displayed. Cheap to clone; any thread may add to it. It disappears when its last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    shown: Arc<Shown>,
+    shown: Arc<ProgressDisplay>,
 }
 
 #[derive(Debug)]
-enum Shown {
+enum ProgressDisplay {
     Nothing,
     Bar { bar: ProgressBar, unit: Unit },
     Lines(Lines),
@@ -66,7 +66,7 @@ enum Shown {
 impl Progress {
     pub(super) fn new(terminal: &Terminal, label: &str, unit: Unit, total: Option<u64>) -> Self {
         let shown = if terminal.quiet {
-            Shown::Nothing
+            ProgressDisplay::Nothing
         } else if terminal.stderr_is_terminal() {
             let bar = terminal
                 .bars
@@ -75,10 +75,10 @@ impl Progress {
             if let Some(total) = total {
                 bar.set_length(total);
             }
-            bar.enable_steady_tick(TICK);
-            Shown::Bar { bar, unit }
+            bar.enable_steady_tick(TICK_INTERVAL);
+            ProgressDisplay::Bar { bar, unit }
         } else {
-            Shown::Lines(Lines::new(terminal.clone(), label, unit, total))
+            ProgressDisplay::Lines(Lines::new(terminal.clone(), label, unit, total))
         };
         Self {
             shown: Arc::new(shown),
@@ -88,26 +88,26 @@ impl Progress {
     /// Adds `amount` to the count. It is to be called for each batch, not for each row.
     pub fn add(&self, amount: u64) {
         match &*self.shown {
-            Shown::Nothing => {}
-            Shown::Bar { bar, .. } => bar.inc(amount),
-            Shown::Lines(lines) => lines.add(amount),
+            ProgressDisplay::Nothing => {}
+            ProgressDisplay::Bar { bar, .. } => bar.inc(amount),
+            ProgressDisplay::Lines(lines) => lines.add(amount),
         }
     }
 
     /// Sets the total, or changes it.
     pub fn set_total(&self, total: u64) {
         match &*self.shown {
-            Shown::Nothing => {}
-            Shown::Bar { bar, unit } => {
+            ProgressDisplay::Nothing => {}
+            ProgressDisplay::Bar { bar, unit } => {
                 bar.set_style(style(*unit, true));
                 bar.set_length(total);
             }
-            Shown::Lines(lines) => lines.total.store(total, Ordering::Relaxed),
+            ProgressDisplay::Lines(lines) => lines.total.store(total, Ordering::Relaxed),
         }
     }
 }
 
-impl Drop for Shown {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         if let Self::Bar { bar, .. } = self {
             bar.finish_and_clear();
@@ -180,7 +180,7 @@ impl Lines {
         let elapsed = self.since.elapsed();
         let now = elapsed.as_millis() as u64;
         let last = self.last.load(Ordering::Relaxed);
-        let due = now.saturating_sub(last) >= BETWEEN_LINES.as_millis() as u64;
+        let due = now.saturating_sub(last) >= LINE_INTERVAL.as_millis() as u64;
         // Only one of the threads that find a line to be due writes it.
         if due
             && self

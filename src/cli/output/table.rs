@@ -8,11 +8,11 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// The gap between two columns.
 const GAP: &str = "  ";
 /// The minimum width to which a column is narrowed.
-const NARROWEST: usize = 6;
+const MIN_COLUMN_WIDTH: usize = 6;
 /// The number of characters of a date.
-const DATE: usize = 10;
+const DATE_CHARS: usize = 10;
 /// The minimum number of characters of an id.
-const SHORTEST_ID: usize = 16;
+const MIN_ID_CHARS: usize = 16;
 
 /// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,10 @@ pub struct Table {
 impl Table {
     /// Creates a table with these column titles; all columns are text.
     pub fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
-        let head: Vec<String> = head.into_iter().map(|title| clean(&title.into())).collect();
+        let head: Vec<String> = head
+            .into_iter()
+            .map(|title| replace_control_characters(&title.into()))
+            .collect();
         Self {
             align: vec![Align::Left; head.len()],
             head,
@@ -55,7 +58,9 @@ impl Table {
 
     /// Adds a row. Missing cells are blank, and surplus cells are dropped.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let cells = cells.into_iter().map(|cell| clean(&cell.into()));
+        let cells = cells
+            .into_iter()
+            .map(|cell| replace_control_characters(&cell.into()));
         let blank = repeat_n(String::new(), self.head.len());
         self.rows
             .push(cells.chain(blank).take(self.head.len()).collect());
@@ -69,14 +74,14 @@ impl Table {
     /// Returns the table as lines of text, at most `width` columns wide if that is possible.
     pub fn render(&self, width: Option<usize>) -> String {
         let Some(widths) = self.widths(width) else {
-            return self.blocks();
+            return self.render_blocks();
         };
         let rule: Vec<String> = widths.iter().map(|&width| "─".repeat(width)).collect();
         let mut out = String::new();
         for cells in [&self.head, &rule].into_iter().chain(&self.rows) {
             let mut line = String::new();
             for ((cell, &width), align) in cells.iter().zip(&widths).zip(&self.align) {
-                let cell = fit(cell, width);
+                let cell = truncate(cell, width);
                 let blank = " ".repeat(width.saturating_sub(cell.width()));
                 match align {
                     Align::Left => line.extend([cell.as_str(), &blank, GAP]),
@@ -101,14 +106,16 @@ impl Table {
         let Some(limit) = limit else {
             return Some(widths);
         };
-        let may_be_cut: Vec<bool> = (0..widths.len()).map(|at| self.may_be_cut(at)).collect();
+        let may_be_cut: Vec<bool> = (0..widths.len())
+            .map(|at| self.is_truncatable(at))
+            .collect();
         let gaps = GAP.len() * widths.len().saturating_sub(1);
         let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
         while excess > 0 {
             // The widest text column is narrowed first, so that short texts stay whole.
             let text = widths.iter_mut().zip(&may_be_cut).filter(|(_, cut)| **cut);
             match text.map(|(width, _)| width).max() {
-                Some(width) if *width > NARROWEST => *width -= 1,
+                Some(width) if *width > MIN_COLUMN_WIDTH => *width -= 1,
                 _ if self.rows.is_empty() => break,
                 _ => return None,
             }
@@ -118,13 +125,13 @@ impl Table {
     }
 
     /// Whether the texts of a column are still useful if they are truncated.
-    fn may_be_cut(&self, column: usize) -> bool {
+    fn is_truncatable(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().filter_map(|row| row.get(column));
-        self.align.get(column) == Some(&Align::Left) && !cells.any(|cell| is_whole(cell))
+        self.align.get(column) == Some(&Align::Left) && !cells.any(|cell| is_id_or_time(cell))
     }
 
     /// Formats each row as lines of a title and a cell.
-    fn blocks(&self) -> String {
+    fn render_blocks(&self) -> String {
         let titles = self.head.iter().map(|title| title.width());
         let width = titles.max().unwrap_or(0);
         let mut out = String::new();
@@ -145,15 +152,15 @@ impl Table {
 }
 
 /// Whether a text is an id or a time: UUIDs, ids of keys, hashes, dates, and texts that start with a date.
-fn is_whole(cell: &str) -> bool {
+fn is_id_or_time(cell: &str) -> bool {
     let is_id =
-        cell.len() >= SHORTEST_ID && cell.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        cell.len() >= MIN_ID_CHARS && cell.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     let is_date = |date: &str| date.parse::<chrono::NaiveDate>().is_ok();
-    is_id || cell.get(..DATE).is_some_and(is_date)
+    is_id || cell.get(..DATE_CHARS).is_some_and(is_date)
 }
 
 /// Replaces line ends and control characters, because data must not control the terminal.
-fn clean(text: &str) -> String {
+fn replace_control_characters(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
@@ -164,7 +171,7 @@ fn clean(text: &str) -> String {
 }
 
 /// Truncates `text` with … if it is wider than `width`.
-fn fit(text: &str, width: usize) -> String {
+fn truncate(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

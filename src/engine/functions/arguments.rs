@@ -1,16 +1,16 @@
-//! Numbers among the arguments of aggregates and window functions that say how much they keep.
+//! Limits on numeric arguments of aggregates and window functions that determine their memory.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, WindowFrameBound, WindowFunctionDefinition};
 
-/// The maximum number of centroids that a percentile is approximated by; 100 is usual, and 10,000 is exact to a millionth.
+/// The maximum number of centroids of an approximate percentile; 100 is usual, and 10,000 is exact to a millionth.
 const MAX_CENTROIDS: i128 = 10_000;
 /// The maximum distance between rows: more rows than any table has.
 const MAX_ROW_DISTANCE: i128 = 1 << 40;
 
-/// Refuses numbers that would become memory, in a plan whose constants have been worked out.
+/// Refuses numbers for which memory would be allocated, in a plan whose constants have been evaluated.
 ///
 /// # Errors
 /// A plan error that names the function and the limit.
@@ -92,7 +92,7 @@ fn check_distance(name: &str, argument: Option<&Expr>) -> Result<()> {
     }
 }
 
-/// The whole number that the expression is, if it is a constant.
+/// Returns the value of an expression that is a constant integer; `None` for others.
 fn whole_number(expression: &Expr) -> Option<i128> {
     match expression {
         Expr::Literal(value, _) => number(value),

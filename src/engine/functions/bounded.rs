@@ -1,4 +1,4 @@
-//! A function within its limits: what a call would make and how long it would work is known before it is made.
+//! A function with limits: the size of the result and the run time of a call are estimated before the call is made.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,26 +17,28 @@ use datafusion::logical_expr::{
 };
 
 use super::super::cancellation::check_interruption;
+use super::allow_list::{Bounds, Output, Work};
 use super::costs::Costs;
-use super::offered::{Bounds, Output, Work};
 use super::planning::check_constant;
 use super::types::{check_named_type, check_type};
 use crate::clock::Stopwatch;
 
-/// The maximum that one call makes of one batch of rows, in bytes.
+/// The maximum size of the result of one call for one batch of rows, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
-/// The maximum number of steps that a call takes for one row: about a second, in which nothing can end it.
+/// The maximum number of steps of a call for one row: about a second, during which it cannot be cancelled.
 const MAX_ROW_STEPS: u64 = 1 << 30;
-/// The same of a search for a pattern, whose steps are counted for the worst pattern and text. Most take a tenth of that.
+/// The maximum number of steps of a search for a pattern in one row. Steps are counted for the worst pattern and text;
+/// most searches take a tenth of that.
 const MAX_SEARCH_STEPS: u64 = 1 << 32;
-/// Steps that a batch may take in one go, about a tenth of a second. What may take more is done in slices of rows.
+/// The number of steps up to which a batch is computed in one call, about a tenth of a second. Beyond it, the batch is
+/// divided into slices of rows.
 const SLICE_STEPS: u64 = 1 << 27;
-/// A slice that took less time is followed by a larger one, since most texts are far from the worst.
+/// After a slice that took less time, the next one is larger: most texts are far from the worst case.
 const SHORT_SLICE: Duration = Duration::from_millis(10);
-/// A slice that took more is followed by a smaller one.
+/// After a slice that took more time, the next one is smaller.
 const LONG_SLICE: Duration = Duration::from_millis(100);
 
-/// A function within its limits.
+/// A function with limits.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct BoundedFunction {
     inner: Arc<ScalarUDF>,
@@ -48,20 +50,20 @@ impl BoundedFunction {
         Self { inner, bounds }
     }
 
-    fn checked(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_checked(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         check_interruption()?;
         let is_one = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         let is_constant = call.args.iter().all(is_one);
         let rows = if is_constant { 1 } else { call.number_rows };
-        if self.bounds.are_in_proportion() && !is_constant {
-            let costs = Costs::at_most(self.bounds, &call.args, rows);
+        if self.bounds.is_proportional() && !is_constant {
+            let costs = Costs::upper_bound(self.bounds, &call.args, rows);
             let is_short = costs.total_work(1) <= SLICE_STEPS;
             if is_short && costs.total_output(1) <= MAX_OUTPUT_BYTES {
                 return self.inner.invoke_with_args(call);
             }
         }
-        let costs = Costs::of(self.bounds, &call.args)?;
-        self.check(&costs, rows)?;
+        let costs = Costs::from_arguments(self.bounds, &call.args)?;
+        self.check_costs(&costs, rows)?;
         if is_constant {
             check_constant(&costs, &call.args)?;
         }
@@ -69,49 +71,49 @@ impl BoundedFunction {
             costs.total_work(rows) <= SLICE_STEPS && costs.total_output(rows) <= MAX_OUTPUT_BYTES;
         match is_small || rows == 1 {
             true => self.inner.invoke_with_args(call),
-            false => self.in_slices(&call, &costs, rows),
+            false => self.invoke_in_slices(&call, &costs, rows),
         }
     }
 
-    /// Refuses a call that would make too much or work for too long.
-    fn check(&self, costs: &Costs, rows: usize) -> Result<()> {
-        // What is made is less than the bound, mostly. It is added up as it is made.
+    /// Refuses a call whose result would be too large or that would take too long.
+    fn check_costs(&self, costs: &Costs, rows: usize) -> Result<()> {
+        // The result is usually smaller than this bound, so the sum over all rows is checked while it is computed.
         let output = match self.bounds.output {
             Output::Linear | Output::Replaced | Output::RegexReplaced => {
-                costs.output.iter().copied().max().unwrap_or(0)
+                costs.output_bytes.iter().copied().max().unwrap_or(0)
             }
             _ => costs.total_output(rows),
         };
         if output > MAX_OUTPUT_BYTES {
-            return Err(self.too_much(output));
+            return Err(self.output_too_large(output));
         }
-        let steps = costs.work.iter().copied().max().unwrap_or(0);
+        let steps = costs.work_steps.iter().copied().max().unwrap_or(0);
         let max_steps = match self.bounds.work {
             Work::Search | Work::RepeatedSearch | Work::LikeSearch => MAX_SEARCH_STEPS,
             _ => MAX_ROW_STEPS,
         };
         if steps > max_steps {
-            return Err(self.refused(format_args!(
+            return Err(self.execution_error(format_args!(
                 "would exceed {max_steps} steps on one value; shorten the text, the list or the pattern"
             )));
         }
         Ok(())
     }
 
-    fn too_much(&self, bytes: u64) -> DataFusionError {
+    fn output_too_large(&self, bytes: u64) -> DataFusionError {
         let mebibytes = bytes.div_ceil(1 << 20);
-        self.refused(format_args!(
+        self.execution_error(format_args!(
             "would produce {mebibytes} MiB from one batch of rows; the limit is {} MiB: ask for less",
             MAX_OUTPUT_BYTES >> 20
         ))
     }
 
-    fn refused(&self, what: std::fmt::Arguments<'_>) -> DataFusionError {
+    fn execution_error(&self, what: std::fmt::Arguments<'_>) -> DataFusionError {
         DataFusionError::Execution(format!("{} {what}", self.inner.name()))
     }
 
-    /// Makes the call for some rows after the other, so that it can be ended in between.
-    fn in_slices(
+    /// Makes the call slice by slice, so that it can be cancelled in between.
+    fn invoke_in_slices(
         &self,
         call: &ScalarFunctionArgs,
         costs: &Costs,
@@ -121,9 +123,9 @@ impl BoundedFunction {
         let (mut from, mut steps) = (0, SLICE_STEPS);
         while from < rows {
             check_interruption()?;
-            let slice = from..end_of_slice(costs, from, rows, steps);
+            let slice = from..slice_end(costs, from, rows, steps);
             let since = Stopwatch::start();
-            let part = self.inner.invoke_with_args(sliced(call, &slice))?;
+            let part = self.inner.invoke_with_args(slice_call(call, &slice))?;
             let part = part.into_array(slice.len())?;
             match since.elapsed() {
                 short if short < SHORT_SLICE => steps = steps.saturating_mul(8),
@@ -132,7 +134,7 @@ impl BoundedFunction {
             }
             bytes += part.get_array_memory_size() as u64;
             if self.bounds.output != Output::Fixed && bytes > MAX_OUTPUT_BYTES {
-                return Err(self.too_much(bytes));
+                return Err(self.output_too_large(bytes));
             }
             parts.push(part);
             from = slice.end;
@@ -142,10 +144,10 @@ impl BoundedFunction {
     }
 }
 
-/// The end of the slice that begins at `from`: it has one row at least, and no more rows than take `steps` and make what
-/// one call may make.
-fn end_of_slice(costs: &Costs, from: usize, rows: usize, steps: u64) -> usize {
-    let of = |costs: &[u64], row: usize| {
+/// Returns the end of the slice that begins at `from`. It has at least one row; more rows must neither take more than
+/// `steps` nor exceed the maximum size of a result.
+fn slice_end(costs: &Costs, from: usize, rows: usize, steps: u64) -> usize {
+    let cost_of_row = |costs: &[u64], row: usize| {
         let cost = if costs.len() == 1 {
             costs.first()
         } else {
@@ -156,8 +158,8 @@ fn end_of_slice(costs: &Costs, from: usize, rows: usize, steps: u64) -> usize {
     let (mut work, mut output) = (0_u64, 0_u64);
     let mut end = from;
     while end < rows {
-        work = work.saturating_add(of(&costs.work, end));
-        output = output.saturating_add(of(&costs.output, end));
+        work = work.saturating_add(cost_of_row(&costs.work_steps, end));
+        output = output.saturating_add(cost_of_row(&costs.output_bytes, end));
         if end > from && (work > steps || output > MAX_OUTPUT_BYTES) {
             break;
         }
@@ -166,8 +168,8 @@ fn end_of_slice(costs: &Costs, from: usize, rows: usize, steps: u64) -> usize {
     end
 }
 
-/// The call for these rows only.
-fn sliced(call: &ScalarFunctionArgs, rows: &Range<usize>) -> ScalarFunctionArgs {
+/// Returns the call restricted to these rows.
+fn slice_call(call: &ScalarFunctionArgs, rows: &Range<usize>) -> ScalarFunctionArgs {
     let args = call.args.iter().map(|value| match value {
         ColumnarValue::Array(values) => ColumnarValue::Array(values.slice(rows.start, rows.len())),
         constant => constant.clone(),
@@ -215,12 +217,12 @@ impl ScalarUDFImpl for BoundedFunction {
     }
 
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.checked(call)
+        self.invoke_checked(call)
     }
 
-    /// What a call is turned into may not be within the limits.
+    /// Simplifies the call, unless the simplified expression could exceed the limits.
     fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        match self.bounds.hold_when_simplified() {
+        match self.bounds.is_kept_by_simplification() {
             true => self.inner.inner().simplify(args, context),
             false => Ok(ExprSimplifyResult::Original(args)),
         }

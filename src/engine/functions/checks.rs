@@ -1,8 +1,9 @@
-//! Checks that are put around arguments and operators of an expression, as functions that return their argument unchanged.
+//! Checks that wrap arguments and operators of an expression, as functions that return their argument unchanged.
 //!
-//! Parsers of numbers, times and booleans get no long texts: Arrow reads the digits of a decimal by recursion, some 38 at a
-//! time, so that a text of millions of digits overflows the stack, and other parsers take seconds in which nothing can end
-//! them. Where a plan has many operators that copy texts, every fourth is followed by a check of the statement's time.
+//! Parsers of numbers, times and booleans get no long texts. Arrow reads the digits of a decimal by recursion, about 38
+//! at a time, so a text of millions of digits would overflow the stack; other parsers would take seconds, during which
+//! they cannot be cancelled. If a plan has many operators that copy texts, every fourth is followed by a check whether
+//! the statement must stop.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use datafusion::logical_expr::{
 
 use super::super::cancellation::check_interruption;
 
-/// The maximum size of a text that is parsed as a number, a time or the like, in bytes: a decimal has 76 digits.
+/// The maximum size of a text that is parsed as a number, a time or a format, in bytes. A decimal has at most 76
+/// digits.
 const MAX_PARSED_TEXT_BYTES: usize = 4 << 10;
 /// Functions that cast their first argument.
 const CASTS: [&str; 4] = [
@@ -41,7 +43,7 @@ const PARSERS: [&str; 9] = [
     "to_unixtime",
 ];
 
-/// Whether the expression may parse a long text. `schema` is that of its columns, if it is known.
+/// Whether the expression may parse a long text. `schema` is the schema of its columns, if it is known.
 pub(super) fn may_parse_long_texts(part: &Expr, schema: Option<&DFSchema>) -> bool {
     match part {
         Expr::Cast(cast) => {
@@ -61,24 +63,24 @@ pub(super) fn may_parse_long_texts(part: &Expr, schema: Option<&DFSchema>) -> bo
     }
 }
 
-/// The cast or the call, of texts that are checked to be short.
-pub(super) fn of_short_texts(part: Expr, schema: Option<&DFSchema>) -> Transformed<Expr> {
+/// Returns the cast or the call with a length check around each text that it parses.
+pub(super) fn check_text_lengths(part: Expr, schema: Option<&DFSchema>) -> Transformed<Expr> {
     if !may_parse_long_texts(&part, schema) {
         return Transformed::no(part);
     }
     Transformed::yes(match part {
         Expr::Cast(mut cast) => {
-            *cast.expr = checked(*cast.expr, Check::IsShort);
+            *cast.expr = with_check(*cast.expr, Check::FailIfLong);
             Expr::Cast(cast)
         }
         Expr::TryCast(mut cast) => {
-            *cast.expr = checked(*cast.expr, Check::NullUnlessShort);
+            *cast.expr = with_check(*cast.expr, Check::NullIfLong);
             Expr::TryCast(cast)
         }
         Expr::ScalarFunction(mut call) => {
             let check = match call.func.name().contains("try") {
-                true => Check::NullUnlessShort,
-                false => Check::IsShort,
+                true => Check::NullIfLong,
+                false => Check::FailIfLong,
             };
             let is_cast = CASTS.contains(&call.func.name());
             for text in call
@@ -87,7 +89,7 @@ pub(super) fn of_short_texts(part: Expr, schema: Option<&DFSchema>) -> Transform
                 .take(if is_cast { 1 } else { usize::MAX })
             {
                 if may_be_long_text(text, schema) {
-                    *text = checked(std::mem::take(text), check);
+                    *text = with_check(std::mem::take(text), check);
                 }
             }
             Expr::ScalarFunction(call)
@@ -106,12 +108,12 @@ pub(super) fn copies_texts(part: &Expr) -> bool {
     }
 }
 
-/// The operator, followed by a check whether the statement is to end.
-pub(super) fn interruptible(part: Expr) -> Expr {
-    checked(part, Check::MayGoOn)
+/// Returns the operator, followed by a check whether the statement must stop.
+pub(super) fn with_interruption_check(part: Expr) -> Expr {
+    with_check(part, Check::FailIfInterrupted)
 }
 
-/// Whether the expression may be a long text, or a list or struct of such.
+/// Whether the expression may be a long text, or a list or struct of long texts.
 fn may_be_long_text(text: &Expr, schema: Option<&DFSchema>) -> bool {
     match text {
         Expr::Literal(value, _) => match value.try_as_str() {
@@ -124,7 +126,7 @@ fn may_be_long_text(text: &Expr, schema: Option<&DFSchema>) -> bool {
             matches!(op, Operator::StringConcat)
         }
         Expr::Negative(_) | Expr::Not(_) => false,
-        Expr::ScalarFunction(call) if is_check_of_length(&call.func) => false,
+        Expr::ScalarFunction(call) if is_length_check(&call.func) => false,
         text => schema
             .and_then(|schema| text.get_type(schema).ok())
             .is_none_or(|kind| has_texts(&kind)),
@@ -143,32 +145,32 @@ fn has_values(kind: &DataType) -> bool {
     })
 }
 
-fn any_part(kind: &DataType, is_so: &dyn Fn(&DataType) -> bool) -> bool {
-    is_so(kind)
+fn any_part(kind: &DataType, predicate: &dyn Fn(&DataType) -> bool) -> bool {
+    predicate(kind)
         || match kind {
             DataType::Struct(fields) => fields
                 .iter()
-                .any(|field| any_part(field.data_type(), is_so)),
-            DataType::Dictionary(_, values) => any_part(values, is_so),
+                .any(|field| any_part(field.data_type(), predicate)),
+            DataType::Dictionary(_, values) => any_part(values, predicate),
             DataType::List(field)
             | DataType::LargeList(field)
             | DataType::ListView(field)
             | DataType::LargeListView(field)
             | DataType::FixedSizeList(field, _)
-            | DataType::Map(field, _) => any_part(field.data_type(), is_so),
-            DataType::RunEndEncoded(_, values) => any_part(values.data_type(), is_so),
-            // Which of the types a value has is not known before.
+            | DataType::Map(field, _) => any_part(field.data_type(), predicate),
+            DataType::RunEndEncoded(_, values) => any_part(values.data_type(), predicate),
+            // The type of a value is not known during planning.
             DataType::Union(..) => true,
             _ => false,
         }
 }
 
-fn is_check_of_length(function: &ScalarUDF) -> bool {
+fn is_length_check(function: &ScalarUDF) -> bool {
     let check = function.inner().downcast_ref::<CheckFunction>();
-    check.is_some_and(|function| function.check != Check::MayGoOn)
+    check.is_some_and(|function| function.check != Check::FailIfInterrupted)
 }
 
-fn checked(part: Expr, check: Check) -> Expr {
+fn with_check(part: Expr, check: Check) -> Expr {
     let function = CheckFunction {
         check,
         signature: Signature::any(1, Volatility::Immutable),
@@ -182,11 +184,11 @@ fn checked(part: Expr, check: Check) -> Expr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Check {
     /// Fails if a text is long.
-    IsShort,
+    FailIfLong,
     /// A long text becomes NULL.
-    NullUnlessShort,
-    /// Fails if the statement is to end.
-    MayGoOn,
+    NullIfLong,
+    /// Fails if the statement must stop.
+    FailIfInterrupted,
 }
 
 /// Returns its argument after a check.
@@ -199,7 +201,7 @@ struct CheckFunction {
 impl CheckFunction {
     fn check_lengths(&self, values: &ArrayRef) -> Result<ArrayRef> {
         match long_texts(values)? {
-            Some(long) if self.check == Check::NullUnlessShort && long.len() == values.len() => {
+            Some(long) if self.check == Check::NullIfLong && long.len() == values.len() => {
                 Ok(nullif(values, &long)?)
             }
             Some(_) => Err(DataFusionError::Execution(format!(
@@ -210,7 +212,8 @@ impl CheckFunction {
     }
 }
 
-/// Which texts are long; none if no text is, in any list or struct either.
+/// Returns which texts are long; `None` if none is, including those in lists and structs. If a list or struct contains
+/// a long text, the result is empty.
 fn long_texts(values: &ArrayRef) -> Result<Option<BooleanArray>> {
     if values.data_type().is_string() || values.data_type().is_binary() {
         let lengths = arrow::compute::cast(&length(values)?, &DataType::Int64)?;
@@ -224,7 +227,7 @@ fn long_texts(values: &ArrayRef) -> Result<Option<BooleanArray>> {
     for inner in values.to_data().child_data() {
         let long = long_texts(&make_array(inner.clone()))?;
         if long.is_some() {
-            // Not which of these, but that there is one.
+            // An empty array says only that there is one.
             return Ok(Some(BooleanArray::from(Vec::<bool>::new())));
         }
     }
@@ -234,8 +237,8 @@ fn long_texts(values: &ArrayRef) -> Result<Option<BooleanArray>> {
 impl ScalarUDFImpl for CheckFunction {
     fn name(&self) -> &str {
         match self.check {
-            Check::IsShort | Check::NullUnlessShort => "short_texts",
-            Check::MayGoOn => "checkpoint",
+            Check::FailIfLong | Check::NullIfLong => "short_texts",
+            Check::FailIfInterrupted => "checkpoint",
         }
     }
 
@@ -254,7 +257,7 @@ impl ScalarUDFImpl for CheckFunction {
         let [field] = args.arg_fields else {
             return internal_err!("expected exactly one argument");
         };
-        let is_nullable = self.check == Check::NullUnlessShort || field.is_nullable();
+        let is_nullable = self.check == Check::NullIfLong || field.is_nullable();
         Ok(Arc::new(Field::new(
             self.name(),
             field.data_type().clone(),
@@ -268,7 +271,7 @@ impl ScalarUDFImpl for CheckFunction {
             return internal_err!("expected exactly one argument");
         };
         Ok(match value {
-            value if self.check == Check::MayGoOn => value,
+            value if self.check == Check::FailIfInterrupted => value,
             ColumnarValue::Array(values) => ColumnarValue::Array(self.check_lengths(&values)?),
             ColumnarValue::Scalar(value) => {
                 let checked = self.check_lengths(&value.to_array()?)?;

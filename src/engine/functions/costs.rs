@@ -1,4 +1,4 @@
-//! What a call would make and how long it would work, from its arguments, before it is made.
+//! Estimates the size of the result and the run time of a call from its arguments, before the call is made.
 
 use std::sync::Arc;
 
@@ -9,74 +9,77 @@ use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUn
 use datafusion::common::Result;
 use datafusion::logical_expr::ColumnarValue;
 
-use super::offered::{Bounds, Output, Work};
+use super::allow_list::{Bounds, Output, Work};
 use super::pattern::{self, MAX_PATTERN_BYTES};
 
-/// Steps for each byte of what is copied or looked through.
-const STEPS_OF_A_BYTE: u64 = 2;
-/// Steps for each byte of the values that are hashed, compared or copied one by one: some 250 for a value of eight bytes.
-const STEPS_OF_A_VALUES_BYTE: u64 = 32;
-/// The minimum size of a value of a list in bytes.
+/// The number of steps for each byte that is copied or scanned.
+const STEPS_PER_BYTE: u64 = 2;
+/// The number of steps for each byte of values that are hashed, compared or copied one by one: about 250 for a value of
+/// eight bytes.
+const STEPS_PER_VALUE_BYTE: u64 = 32;
+/// The minimum size of a value in a list, in bytes.
 const MIN_VALUE_BYTES: u64 = 8;
 /// The maximum size of a character in bytes.
 const MAX_CHARACTER_BYTES: u64 = 4;
-/// The maximum size of a number or an instant as a text, in bytes.
+/// The maximum size of a number or a time as text, in bytes.
 const MAX_NUMBER_TEXT_BYTES: u64 = 64;
-/// Steps that it takes to compile a pattern, about.
+/// The approximate number of steps to compile a pattern.
 const COMPILE_STEPS: u64 = 1 << 22;
-/// The states that a pattern has which is not the same for all rows: it is not compiled to find out.
+/// The assumed number of states of a pattern that differs between rows: such patterns are not compiled for the
+/// estimate.
 const ASSUMED_STATES: u64 = 1 << 13;
-/// Steps that it takes to try one character of a pattern of LIKE.
+/// The number of steps to compare one character of a LIKE pattern.
 const LIKE_STEPS: u64 = 8;
-/// From this size on, a bound of what is replaced is made exact.
-const EXACT_FROM_BYTES: u64 = 1 << 20;
+/// The size from which on the result of a replacement is computed exactly, in bytes.
+const MIN_EXACT_BYTES: u64 = 1 << 20;
 
-/// For each row what a call makes in bytes and how many steps it takes, at most; a single value stands for all rows.
+/// The maximum size of the result in bytes and the maximum number of steps, for each row. A single value applies to all
+/// rows.
 pub(super) struct Costs {
-    pub output: Vec<u64>,
-    pub work: Vec<u64>,
+    pub output_bytes: Vec<u64>,
+    pub work_steps: Vec<u64>,
 }
 
 impl Costs {
-    /// The costs of a call whose result and work are in proportion to its arguments, for all `rows` together: at most, and
-    /// found without looking at a row.
-    pub fn at_most(bounds: Bounds, arguments: &[ColumnarValue], rows: usize) -> Self {
+    /// Returns an upper bound for all `rows` together, without reading any row. The result and the work must be
+    /// proportional to the arguments.
+    pub fn upper_bound(bounds: Bounds, arguments: &[ColumnarValue], rows: usize) -> Self {
         let sizes = arguments.iter().map(|value| match value {
             ColumnarValue::Scalar(value) => (value.size() as u64).saturating_mul(rows as u64),
             ColumnarValue::Array(values) => values.get_array_memory_size() as u64,
         });
         let bytes = sizes.fold(0, u64::saturating_add);
         Self {
-            output: vec![bytes],
-            work: vec![bytes.saturating_mul(steps_of_a_byte(bounds.work))],
+            output_bytes: vec![bytes],
+            work_steps: vec![bytes.saturating_mul(steps_per_byte(bounds.work))],
         }
     }
 
-    /// The costs of a call with these arguments, each of as many values as there are rows, or of one for all.
-    pub fn of(bounds: Bounds, arguments: &[ColumnarValue]) -> Result<Self> {
+    /// Returns the costs of a call. Each argument has one value per row, or a single value for all rows.
+    pub fn from_arguments(bounds: Bounds, arguments: &[ColumnarValue]) -> Result<Self> {
         let columns = arguments.iter().map(|value| match value {
             ColumnarValue::Array(values) => Ok(Arc::clone(values)),
             ColumnarValue::Scalar(value) => value.to_array(),
         });
         let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
         Ok(Self {
-            output: output(bounds.output, &columns)?,
-            work: work(bounds, &columns)?,
+            output_bytes: estimate_output(bounds.output, &columns)?,
+            work_steps: estimate_work(bounds, &columns)?,
         })
     }
 
-    /// Bytes that all rows make.
+    /// Returns the size of the result for all rows, in bytes.
     pub fn total_output(&self, rows: usize) -> u64 {
-        total(&self.output, rows)
+        total(&self.output_bytes, rows)
     }
 
-    /// Steps that all rows take.
+    /// Returns the number of steps for all rows.
     pub fn total_work(&self, rows: usize) -> u64 {
-        total(&self.work, rows)
+        total(&self.work_steps, rows)
     }
 }
 
-/// The sum over so many rows.
+/// Returns the sum of the costs over `rows` rows.
 fn total(costs: &[u64], rows: usize) -> u64 {
     match costs {
         [one] => one.saturating_mul(rows as u64),
@@ -86,23 +89,24 @@ fn total(costs: &[u64], rows: usize) -> u64 {
     }
 }
 
-/// Steps for each byte of the arguments; none where it is not they that count.
-fn steps_of_a_byte(work: Work) -> u64 {
+/// Returns the number of steps for each byte of the arguments; 0 if their size does not determine the work.
+fn steps_per_byte(work: Work) -> u64 {
     match work {
-        Work::Linear => STEPS_OF_A_BYTE,
-        Work::EachValue => STEPS_OF_A_VALUES_BYTE,
+        Work::Linear => STEPS_PER_BYTE,
+        Work::EachValue => STEPS_PER_VALUE_BYTE,
         _ => 0,
     }
 }
 
-/// The bytes of all arguments.
-fn sizes_of_all(columns: &[ArrayRef]) -> Vec<u64> {
+/// Returns the size of all arguments for each row, in bytes.
+fn total_sizes(columns: &[ArrayRef]) -> Vec<u64> {
     columns.iter().fold(vec![0], |sum, column| {
-        combined(&sum, &sizes(column), u64::saturating_add)
+        combine_rows(&sum, &sizes(column), u64::saturating_add)
     })
 }
 
-/// The bytes of each value: of a text, or of a list with all that is in it. What is neither counts as the mean of all.
+/// Returns the size of each value in bytes: of a text, or of a list with its contents. Other values count with their
+/// mean size.
 fn sizes(column: &ArrayRef) -> Vec<u64> {
     let mean = |values: &dyn Array| {
         let bytes = values.get_array_memory_size() / values.len().max(1);
@@ -112,7 +116,7 @@ fn sizes(column: &ArrayRef) -> Vec<u64> {
         DataType::List(_) | DataType::LargeList(_) => {
             let mut inner = Arc::clone(column);
             let mut ends: Vec<usize> = (0..=column.len()).collect();
-            while let Some((values, within)) = within_lists(&inner, &ends) {
+            while let Some((values, within)) = inner_values(&inner, &ends) {
                 (inner, ends) = (values, within);
             }
             let mean = mean(&inner);
@@ -126,44 +130,51 @@ fn sizes(column: &ArrayRef) -> Vec<u64> {
     }
 }
 
-/// The values within lists, and where those of each row end, from where the lists of each row end; none if these are no
-/// lists.
-fn within_lists(lists: &ArrayRef, ends: &[usize]) -> Option<(ArrayRef, Vec<usize>)> {
-    fn at<O: OffsetSizeTrait>(offsets: &[O], ends: &[usize]) -> Vec<usize> {
-        let of = |end: &usize| offsets.get(*end).map_or(0, |offset| offset.as_usize());
-        ends.iter().map(of).collect()
+/// Returns the values in lists, and the end of each row's values. `ends` are the ends of each row's lists. `None` if
+/// the values are not lists.
+fn inner_values(lists: &ArrayRef, ends: &[usize]) -> Option<(ArrayRef, Vec<usize>)> {
+    fn map_ends<O: OffsetSizeTrait>(offsets: &[O], ends: &[usize]) -> Vec<usize> {
+        let offset_at = |end: &usize| offsets.get(*end).map_or(0, |offset| offset.as_usize());
+        ends.iter().map(offset_at).collect()
     }
     if let Some(lists) = lists.as_list_opt::<i32>() {
-        return Some((Arc::clone(lists.values()), at(lists.value_offsets(), ends)));
+        return Some((
+            Arc::clone(lists.values()),
+            map_ends(lists.value_offsets(), ends),
+        ));
     }
     let lists = lists.as_list_opt::<i64>()?;
-    Some((Arc::clone(lists.values()), at(lists.value_offsets(), ends)))
+    Some((
+        Arc::clone(lists.values()),
+        map_ends(lists.value_offsets(), ends),
+    ))
 }
 
-fn output(output: Output, columns: &[ArrayRef]) -> Result<Vec<u64>> {
+fn estimate_output(output: Output, columns: &[ArrayRef]) -> Result<Vec<u64>> {
     Ok(match (output, columns) {
-        (Output::Linear, columns) => sizes_of_all(columns),
+        (Output::Linear, columns) => total_sizes(columns),
         (Output::Concatenated, columns) => {
             let mut sum = vec![0];
             for column in columns {
-                sum = combined(&sum, &lengths(column), u64::saturating_add);
+                sum = combine_rows(&sum, &lengths(column), u64::saturating_add);
             }
             sum
         }
         (Output::Repeated, [text, count, ..]) => products(&lengths(text), &numbers(count)?),
         (Output::Padded, [_, count, ..]) => products(&[MAX_CHARACTER_BYTES], &numbers(count)?),
-        (Output::Listed, [list, count, rest @ ..]) => {
+        (Output::SizedList, [list, count, rest @ ..]) => {
             let value = rest.first().unwrap_or(list);
             let width = value.get_array_memory_size() / value.len().max(1);
             let width = MIN_VALUE_BYTES.max(width as u64);
             products(&[width], &numbers(count)?)
         }
-        (Output::Between, ends) => products(&[MIN_VALUE_BYTES], &values_between(ends)?),
-        (Output::Joined, [list, separators @ ..]) => joined(list, separators),
-        (Output::Replaced, [text, from, to]) => replaced(text, from, to),
+        (Output::Range, ends) => products(&[MIN_VALUE_BYTES], &values_between(ends)?),
+        (Output::Joined, [list, separators @ ..]) => joined_bytes(list, separators),
+        (Output::Replaced, [text, from, to]) => replaced_bytes(text, from, to),
         (Output::RegexReplaced, [text, _, to, ..]) => {
-            // Each place gets a replacement, which may repeat what was found as often as it is long.
-            combined(&lengths(text), &lengths(to), |text, to| {
+            // The pattern can match at each character. The replacement may contain references to the matched text, each
+            // at least two characters long.
+            combine_rows(&lengths(text), &lengths(to), |text, to| {
                 let places = text.saturating_add(1);
                 places.saturating_mul(to.saturating_mul(2).saturating_add(1))
             })
@@ -172,26 +183,26 @@ fn output(output: Output, columns: &[ArrayRef]) -> Result<Vec<u64>> {
     })
 }
 
-fn work(bounds: Bounds, columns: &[ArrayRef]) -> Result<Vec<u64>> {
+fn estimate_work(bounds: Bounds, columns: &[ArrayRef]) -> Result<Vec<u64>> {
     let by_size =
-        |columns: &[ArrayRef], work| products(&sizes_of_all(columns), &[steps_of_a_byte(work)]);
+        |columns: &[ArrayRef], work| products(&total_sizes(columns), &[steps_per_byte(work)]);
     Ok(match (bounds.work, columns) {
-        (work, columns) if bounds.are_in_proportion() => by_size(columns, work),
+        (work, columns) if bounds.is_proportional() => by_size(columns, work),
         (Work::TextProduct, [one, other, ..]) => products(&lengths(one), &lengths(other)),
-        (Work::ListProduct, [one, other, ..]) => combined(
+        (Work::ListProduct, [one, other, ..]) => combine_rows(
             &products(&lengths(one), &lengths(other)),
             &by_size(columns, Work::EachValue),
             u64::saturating_add,
         ),
-        (Work::Search, [text, pattern, ..]) => searches(text, pattern, false),
-        (Work::RepeatedSearch, [text, pattern, ..]) => searches(text, pattern, true),
+        (Work::Search, [text, pattern, ..]) => search_steps(text, pattern, false),
+        (Work::RepeatedSearch, [text, pattern, ..]) => search_steps(text, pattern, true),
         (Work::LikeSearch, [text, pattern, ..]) => {
             let (compile, steps) = match single_text(pattern) {
                 Some(pattern) if is_simple_like(pattern) => return Ok(lengths(text)),
                 Some(_) => (0, LIKE_STEPS),
                 None => (COMPILE_STEPS, LIKE_STEPS),
             };
-            combined(&lengths(text), &lengths(pattern), |text, pattern| {
+            combine_rows(&lengths(text), &lengths(pattern), |text, pattern| {
                 let search = text.saturating_mul(pattern).saturating_mul(steps);
                 search.saturating_add(
                     compile
@@ -207,11 +218,11 @@ fn work(bounds: Bounds, columns: &[ArrayRef]) -> Result<Vec<u64>> {
     })
 }
 
-/// Steps of searches for patterns: once in each text, or again from each match on.
-fn searches(text: &ArrayRef, pattern: &ArrayRef, are_repeated: bool) -> Vec<u64> {
+/// Returns the number of steps of searches for patterns: one search per text, or one from each match on.
+fn search_steps(text: &ArrayRef, pattern: &ArrayRef, is_repeated: bool) -> Vec<u64> {
     let search = |text: u64, states: u64| {
         let once = text.saturating_add(1).saturating_mul(states);
-        match are_repeated {
+        match is_repeated {
             true => once.saturating_mul(text.max(1)),
             false => once,
         }
@@ -226,7 +237,7 @@ fn searches(text: &ArrayRef, pattern: &ArrayRef, are_repeated: bool) -> Vec<u64>
             .map(|text| search(text, states))
             .collect();
     }
-    combined(&lengths(text), &lengths(pattern), |text, pattern| {
+    combine_rows(&lengths(text), &lengths(pattern), |text, pattern| {
         if pattern > MAX_PATTERN_BYTES {
             return u64::MAX;
         }
@@ -234,14 +245,14 @@ fn searches(text: &ArrayRef, pattern: &ArrayRef, are_repeated: bool) -> Vec<u64>
     })
 }
 
-/// Whether a pattern of LIKE is looked for without being compiled: only its ends may be open.
+/// Whether a LIKE pattern is searched for without being compiled: it has `%` at its ends only.
 fn is_simple_like(pattern: &str) -> bool {
     let inside = pattern.strip_prefix('%').unwrap_or(pattern);
     let inside = inside.strip_suffix('%').unwrap_or(inside);
     !inside.contains(['%', '_', '\\'])
 }
 
-/// The text, if there is one for all rows.
+/// Returns the text if all rows have the same one.
 fn single_text(texts: &ArrayRef) -> Option<&str> {
     if texts.len() != 1 || texts.is_null(0) {
         return None;
@@ -258,16 +269,19 @@ fn text_at(texts: &ArrayRef, row: usize) -> Option<&str> {
     }
 }
 
-/// Bytes of texts with `to` in every place of `from`.
-fn replaced(text: &ArrayRef, from: &ArrayRef, to: &ArrayRef) -> Vec<u64> {
+/// Returns the size of texts after replacing `from` by `to`, in bytes.
+fn replaced_bytes(text: &ArrayRef, from: &ArrayRef, to: &ArrayRef) -> Vec<u64> {
     let (texts, froms, tos) = (lengths(text), lengths(from), lengths(to));
     let rows = 0..texts.len().max(froms.len()).max(tos.len());
     let bytes = rows.map(|row| {
-        let (length, from_length, to_length) =
-            (in_row(&texts, row), in_row(&froms, row), in_row(&tos, row));
+        let (length, from_length, to_length) = (
+            value_in_row(&texts, row),
+            value_in_row(&froms, row),
+            value_in_row(&tos, row),
+        );
         let places = length.checked_div(from_length).unwrap_or(length + 1);
         let bound = length.saturating_add(places.saturating_mul(to_length));
-        if bound < EXACT_FROM_BYTES {
+        if bound < MIN_EXACT_BYTES {
             return bound;
         }
         let value = |values: &ArrayRef| {
@@ -285,12 +299,12 @@ fn replaced(text: &ArrayRef, from: &ArrayRef, to: &ArrayRef) -> Vec<u64> {
     bytes.collect()
 }
 
-/// Bytes of lists whose values are put together as texts.
-fn joined(list: &ArrayRef, separators: &[ArrayRef]) -> Vec<u64> {
+/// Returns the size of the joined texts of each list's values, in bytes.
+fn joined_bytes(list: &ArrayRef, separators: &[ArrayRef]) -> Vec<u64> {
     let values = list.to_data();
-    // Of lists within lists, all values are put together.
+    // The values of nested lists are all joined.
     let (mut leaves, mut inner) = (values.clone(), values.child_data().first().cloned());
-    let of_list = inner.as_ref().map_or(0, |values| values.len()).max(1) as u64;
+    let list_count = inner.as_ref().map_or(0, |values| values.len()).max(1) as u64;
     while let Some(values) = inner {
         inner = values.child_data().first().cloned();
         leaves = values;
@@ -299,19 +313,19 @@ fn joined(list: &ArrayRef, separators: &[ArrayRef]) -> Vec<u64> {
     let text_bytes = leaves.buffers().iter().map(|buffer| buffer.len() as u64);
     let text_bytes: u64 = text_bytes.sum();
     let mut widths = vec![
-        (text_bytes / of_list)
-            .saturating_add(MAX_NUMBER_TEXT_BYTES.saturating_mul(leaf_count.div_ceil(of_list))),
+        (text_bytes / list_count)
+            .saturating_add(MAX_NUMBER_TEXT_BYTES.saturating_mul(leaf_count.div_ceil(list_count))),
     ];
-    let each = leaf_count.div_ceil(of_list);
+    let each = leaf_count.div_ceil(list_count);
     for separator in separators {
         let separators = products(&[each], &lengths(separator));
-        widths = combined(&widths, &separators, u64::saturating_add);
+        widths = combine_rows(&widths, &separators, u64::saturating_add);
     }
     products(&lengths(list), &widths)
 }
 
-/// The value of a row; one alone stands for all rows.
-fn in_row<T: Copy + Default>(values: &[T], row: usize) -> T {
+/// Returns the value of a row; a single value applies to all rows.
+fn value_in_row<T: Copy + Default>(values: &[T], row: usize) -> T {
     let value = if values.len() == 1 {
         values.first()
     } else {
@@ -320,15 +334,15 @@ fn in_row<T: Copy + Default>(values: &[T], row: usize) -> T {
     value.copied().unwrap_or_default()
 }
 
-fn combined(some: &[u64], others: &[u64], combine: impl Fn(u64, u64) -> u64) -> Vec<u64> {
+fn combine_rows(some: &[u64], others: &[u64], combine: impl Fn(u64, u64) -> u64) -> Vec<u64> {
     let rows = 0..some.len().max(others.len());
-    rows.map(|row| combine(in_row(some, row), in_row(others, row)))
+    rows.map(|row| combine(value_in_row(some, row), value_in_row(others, row)))
         .collect()
 }
 
-/// The products, row by row.
+/// Returns the products, row by row.
 fn products(some: &[u64], others: &[u64]) -> Vec<u64> {
-    combined(some, others, u64::saturating_mul)
+    combine_rows(some, others, u64::saturating_mul)
 }
 
 fn integers(values: &dyn Array) -> Result<Vec<i64>> {
@@ -337,7 +351,7 @@ fn integers(values: &dyn Array) -> Result<Vec<i64>> {
     Ok(values.iter().map(Option::unwrap_or_default).collect())
 }
 
-/// Counts; none is less than nothing.
+/// Converts integers to counts; negative ones become 0.
 fn numbers(values: &dyn Array) -> Result<Vec<u64>> {
     let values = integers(values)?.into_iter();
     Ok(values
@@ -345,7 +359,7 @@ fn numbers(values: &dyn Array) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// The bytes of texts, or the values of lists. Of what has neither, all that it holds.
+/// Returns the lengths of texts in bytes, or of lists in values. For other types, returns the size of the whole array.
 fn lengths(values: &ArrayRef) -> Vec<u64> {
     let known = match values.data_type() {
         DataType::Null => return vec![0],
@@ -358,7 +372,7 @@ fn lengths(values: &ArrayRef) -> Vec<u64> {
     known.unwrap_or_else(|_| vec![values.get_array_memory_size() as u64])
 }
 
-/// How many values are between the first ends and the second, with the third as the step.
+/// Returns the number of values between the first and the second argument, with the third as the step.
 fn values_between(ends: &[ArrayRef]) -> Result<Vec<u64>> {
     let (start, stop, step) = match ends {
         [stop] => (None, stop, None),
@@ -371,14 +385,14 @@ fn values_between(ends: &[ArrayRef]) -> Result<Vec<u64>> {
     let step = step.map(steps).transpose()?.unwrap_or_default();
     let rows = 0..start.len().max(stop.len()).max(step.len());
     let counts = rows.map(|row| {
-        let distance = in_row(&stop, row) - in_row(&start, row);
-        let step = in_row(&step, row).unsigned_abs().max(1);
+        let distance = value_in_row(&stop, row) - value_in_row(&start, row);
+        let step = value_in_row(&step, row).unsigned_abs().max(1);
         u64::try_from(distance.unsigned_abs() / step).unwrap_or(u64::MAX)
     });
     Ok(counts.collect())
 }
 
-/// Numbers as they are, and times in nanoseconds.
+/// Returns numbers unchanged, and times in nanoseconds.
 fn points(values: &ArrayRef) -> Result<Vec<i128>> {
     let (values, unit) = match values.data_type().is_temporal() {
         true => {
@@ -391,8 +405,8 @@ fn points(values: &ArrayRef) -> Result<Vec<i128>> {
     Ok(values.map(|value| i128::from(value) * unit).collect())
 }
 
-/// Numbers as they are, and spans in nanoseconds, the months short. A span that goes ahead by months and back by days may
-/// get nowhere, and counts as the shortest.
+/// Returns numbers unchanged, and intervals in nanoseconds, with months of 28 days. An interval whose months and days
+/// have opposite signs may be close to zero, and counts as 0.
 fn steps(values: &ArrayRef) -> Result<Vec<i128>> {
     if !matches!(values.data_type(), DataType::Interval(_)) {
         return points(values);

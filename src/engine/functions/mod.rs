@@ -1,13 +1,14 @@
-//! The functions of SQL: which are offered, and within which limits.
+//! The SQL functions that sessions have, and their limits.
 //!
-//! What operators hold is counted against a query's memory, and every large allocation is ([`crate::memory`]). What is
-//! refused here would only end there, or would work for minutes on one batch without looking up.
+//! The memory of operators and every large allocation count towards a query's memory limit ([`crate::memory`]). The
+//! calls that are refused here would fail at that limit, or would compute for minutes on one batch without a check for
+//! cancellation.
 
+mod allow_list;
 mod arguments;
 mod bounded;
 mod checks;
 mod costs;
-mod offered;
 mod operators;
 mod pattern;
 mod planning;
@@ -19,30 +20,30 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
+use self::allow_list::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
 pub(super) use self::arguments::check_arguments;
 use self::bounded::BoundedFunction;
-use self::offered::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
 pub(super) use self::operators::BoundExpressions;
 pub(super) use self::planning::while_planning;
 pub(super) use self::types::check_type;
 
-/// The bounds of the scalar function of this name, if it is offered.
-fn bounds_of(name: &str) -> Option<Bounds> {
+/// Returns the bounds of the scalar function with this name; `None` if it is not supported.
+fn function_bounds(name: &str) -> Option<Bounds> {
     let found = SCALAR.iter().find(|(known, _)| *known == name);
     found.map(|(_, bounds)| *bounds)
 }
 
-/// The function, within its limits; none if it is not offered.
-fn within_limits(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
-    let bounds = bounds_of(function.name())?;
-    match bounds.must_be_checked() {
+/// Returns the function with its limits enforced; `None` if it is not supported.
+fn bounded_function(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
+    let bounds = function_bounds(function.name())?;
+    match bounds.is_check_required() {
         true => Some(Arc::new(BoundedFunction::new(function, bounds).into())),
         false => Some(function),
     }
 }
 
-/// Leaves the functions that are offered in a session that is being built, within their limits.
-pub(super) fn offer(builder: &mut SessionStateBuilder) {
+/// Removes unsupported functions from a session that is being built, and enforces the limits of the others.
+pub(super) fn retain_supported(builder: &mut SessionStateBuilder) {
     fn retain<F>(functions: &mut Option<Vec<Arc<F>>>, offered: &[&str], name: impl Fn(&F) -> &str) {
         if let Some(functions) = functions {
             functions.retain(|function| offered.contains(&name(function)));
@@ -50,7 +51,7 @@ pub(super) fn offer(builder: &mut SessionStateBuilder) {
     }
     if let Some(functions) = builder.scalar_functions() {
         let all = std::mem::take(functions).into_iter();
-        *functions = all.filter_map(within_limits).collect();
+        *functions = all.filter_map(bounded_function).collect();
     }
     retain(
         builder.higher_order_functions(),

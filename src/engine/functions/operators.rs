@@ -1,5 +1,5 @@
-//! Keeps expressions within the limits of functions, whichever way they came about: by an operator, or by the planner, which
-//! takes some functions from elsewhere than the session.
+//! Enforces the limits of functions on all expressions, including operators, and functions that the planner does not
+//! take from the session.
 
 use std::sync::Arc;
 
@@ -19,20 +19,22 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{self, Column, LikeExpr, Literal};
 
+use super::allow_list::{Bounds, Output, UNSUPPORTED, Work};
 use super::bounded::BoundedFunction;
-use super::checks::{copies_texts, interruptible, may_parse_long_texts, of_short_texts};
-use super::offered::{Bounds, NOT_CALLED, Output, Work};
-use super::{bounds_of, within_limits};
+use super::checks::{
+    check_text_lengths, copies_texts, may_parse_long_texts, with_interruption_check,
+};
+use super::{bounded_function, function_bounds};
 
-/// Texts longer than this in a statement may be patterns or texts that take long, in bytes.
+/// The length in bytes above which a text in a statement may make searches slow, as the text or as the pattern.
 const LONG_TEXT_BYTES: usize = 4 << 10;
-/// The maximum number of operators that copy texts without a check in between: each takes a tenth of a second at most.
+/// The maximum number of operators that copy texts without a check in between. Each takes at most a tenth of a second.
 const MAX_UNCHECKED_COPIES: usize = 4;
 
-/// Puts every function call and every search for a pattern within limits, and refuses functions that are not offered.
+/// Enforces the limits of every function call and every search for a pattern, and refuses unsupported functions.
 ///
-/// Operators that search stay as they are where no text can be long: the optimiser knows more of them, and the tables hold
-/// names only.
+/// Search operators stay unchanged if no text can be long, as in the tables, which contain names only: the optimiser
+/// has more rules for operators than for functions.
 #[derive(Debug)]
 pub(in crate::engine) struct BoundExpressions;
 
@@ -42,7 +44,7 @@ impl AnalyzerRule for BoundExpressions {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let found = Found::of(&plan)?;
+        let found = PlanFeatures::from_plan(&plan)?;
         let bounds_searches = found.searches && found.makes_texts;
         let bounds_texts = found.parses_texts;
         let interrupts = found.copies > MAX_UNCHECKED_COPIES;
@@ -56,15 +58,15 @@ impl AnalyzerRule for BoundExpressions {
             let node = node.map_expressions(|expression| {
                 let name = names.save(&expression);
                 let bound = expression.transform_up(|part| {
-                    let mut part = within(part, bounds_searches);
+                    let mut part = bound_expression(part, bounds_searches);
                     if bounds_texts {
                         let schema = schema.as_ref();
-                        part = part.transform_data(|part| Ok(of_short_texts(part, schema)))?;
+                        part = part.transform_data(|part| Ok(check_text_lengths(part, schema)))?;
                     }
                     if interrupts && copies_texts(&part.data) {
                         copies += 1;
                         if copies % MAX_UNCHECKED_COPIES == 0 {
-                            part = Transformed::yes(interruptible(part.data));
+                            part = Transformed::yes(with_interruption_check(part.data));
                         }
                     }
                     Ok(part)
@@ -80,28 +82,28 @@ impl AnalyzerRule for BoundExpressions {
     }
 }
 
-/// What there is in a plan.
+/// The features of a plan that determine which limits to enforce.
 #[derive(Default)]
-struct Found {
-    /// A call of a function that is not within its limits.
+struct PlanFeatures {
+    /// Whether it calls a function whose limits are not enforced.
     has_unbounded: bool,
-    /// An operator that searches for a pattern.
+    /// Whether an operator searches for a pattern.
     searches: bool,
-    /// A cast or a call that may parse a long text.
+    /// Whether a cast or a call may parse a long text.
     parses_texts: bool,
     /// The number of operators that may copy all texts of a batch.
     copies: usize,
-    /// Something by which a text may become long, or a long text.
+    /// Whether it contains a long text, or an expression that may produce one.
     makes_texts: bool,
 }
 
-impl Found {
-    fn of(plan: &LogicalPlan) -> Result<Self> {
+impl PlanFeatures {
+    fn from_plan(plan: &LogicalPlan) -> Result<Self> {
         let mut found = Self::default();
         plan.apply_with_subqueries(|node| {
             node.apply_expressions(|expression| {
                 expression.apply(|part| {
-                    found.look(part)?;
+                    found.inspect(part)?;
                     Ok(TreeNodeRecursion::Continue)
                 })
             })
@@ -109,20 +111,20 @@ impl Found {
         Ok(found)
     }
 
-    fn look(&mut self, part: &Expr) -> Result<()> {
+    fn inspect(&mut self, part: &Expr) -> Result<()> {
         self.parses_texts |= may_parse_long_texts(part, None);
         self.copies += usize::from(copies_texts(part));
         match part {
             Expr::ScalarFunction(call) => {
                 let name = call.func.name();
-                if NOT_CALLED.contains(&name) {
+                if UNSUPPORTED.contains(&name) {
                     return plan_err!(
                         "unsupported function {name}; SHOW FUNCTIONS lists the supported ones"
                     );
                 }
-                if let Some(bounds) = bounds_of(name) {
+                if let Some(bounds) = function_bounds(name) {
                     self.makes_texts |= makes_texts(bounds.output);
-                    self.has_unbounded |= bounds.must_be_checked() && !is_bounded(&call.func);
+                    self.has_unbounded |= bounds.is_check_required() && !is_bounded(&call.func);
                 }
             }
             Expr::AggregateFunction(call) => {
@@ -174,10 +176,10 @@ fn is_search(operator: Operator) -> bool {
     )
 }
 
-/// The expression within limits.
-fn within(part: Expr, bounds_searches: bool) -> Transformed<Expr> {
+/// Returns the expression with its limits enforced.
+fn bound_expression(part: Expr, bounds_searches: bool) -> Transformed<Expr> {
     let bounded = |search: Search, one: Box<Expr>, other: Box<Expr>| {
-        let function = search.within_limits();
+        let function = search.into_function();
         Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(
             function,
             vec![*one, *other],
@@ -185,8 +187,9 @@ fn within(part: Expr, bounds_searches: bool) -> Transformed<Expr> {
     };
     match part {
         Expr::ScalarFunction(call) if !is_bounded(&call.func) => {
-            let needs_limits = bounds_of(call.func.name()).is_some_and(Bounds::must_be_checked);
-            match needs_limits.then(|| within_limits(Arc::clone(&call.func))) {
+            let needs_limits =
+                function_bounds(call.func.name()).is_some_and(Bounds::is_check_required);
+            match needs_limits.then(|| bounded_function(Arc::clone(&call.func))) {
                 Some(Some(function)) => Transformed::yes(Expr::ScalarFunction(
                     ScalarFunction::new_udf(function, call.args),
                 )),
@@ -196,7 +199,7 @@ fn within(part: Expr, bounds_searches: bool) -> Transformed<Expr> {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if bounds_searches && is_search(op) => {
             bounded(Search::Operator(op), left, right)
         }
-        // The planner refuses other escapes.
+        // The planner refuses other escape characters.
         Expr::Like(like) if bounds_searches && matches!(like.escape_char, None | Some('\\')) => {
             let Like {
                 negated,
@@ -238,8 +241,8 @@ enum Search {
 }
 
 impl Search {
-    /// It as a function, within limits.
-    fn within_limits(self) -> Arc<ScalarUDF> {
+    /// Converts the operator to a function with limits.
+    fn into_function(self) -> Arc<ScalarUDF> {
         let work = match self {
             Self::Operator(
                 Operator::RegexMatch
@@ -261,7 +264,7 @@ impl Search {
     }
 }
 
-/// The operator as a function.
+/// A search operator as a function.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SearchFunction {
     search: Search,

@@ -1,21 +1,21 @@
-//! How long a search for a regular expression may take.
+//! Estimates how long a search for a regular expression takes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use regex::RegexBuilder;
 
-/// The maximum length of a pattern in bytes: to read a long one takes a thousand times its memory.
+/// The maximum length of a pattern in bytes: parsing one takes a thousand times its size in memory.
 pub(super) const MAX_PATTERN_BYTES: u64 = 16 << 10;
-/// Bytes of a compiled pattern for each of its states, about.
+/// The approximate size of a state in a compiled pattern, in bytes.
 const STATE_BYTES: u64 = 32;
-/// The sizes that a compiled pattern is tried with; the last is the limit that functions compile with.
+/// The size limits with which a pattern is compiled, one after the other; the last is the limit that the functions use.
 const COMPILED_BYTES: [usize; 6] = [1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 10 << 20];
-/// Patterns whose sizes are remembered, on each thread.
-const MAX_REMEMBERED: usize = 64;
+/// The maximum number of cached sizes of patterns, for each thread.
+const MAX_CACHED_PATTERNS: usize = 64;
 
-/// The states of a compiled pattern at most: a search takes no more than so many steps for each byte of the text. 1 for a
-/// pattern that cannot be compiled, which ends there.
+/// Returns an upper bound of the number of states of a compiled pattern, which bounds the steps of a search for each
+/// byte of text. Returns 1 for a pattern that cannot be compiled, because no search follows.
 pub(super) fn states(pattern: &str) -> u64 {
     thread_local! {
         static KNOWN: RefCell<HashMap<String, u64>> = RefCell::default();
@@ -25,7 +25,7 @@ pub(super) fn states(pattern: &str) -> u64 {
             return *states;
         }
         let states = measure(pattern);
-        if known.len() >= MAX_REMEMBERED {
+        if known.len() >= MAX_CACHED_PATTERNS {
             known.clear();
         }
         known.insert(pattern.to_owned(), states);
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_of_larger_patterns_are_more() {
+    fn states_of_larger_patterns_increase() {
         let sizes = ["abc", r"\w+", r"(a|b|cd){2000}"].map(states);
         assert!(sizes.is_sorted_by(|one, other| one < other), "{sizes:?}");
         assert_eq!(["(", r"\w{900}{900}"].map(states), [1, 1]);

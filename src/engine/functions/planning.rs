@@ -1,6 +1,7 @@
-//! Constants while a statement is planned: those that are small are worked out once, the others when they are needed.
+//! Evaluation of constants during planning: small ones are evaluated once, large ones only at execution.
 //!
-//! The optimiser writes the constants of a plan out over and over, as parts of names, and no limit of time applies to it.
+//! The optimiser formats the constants of a plan again and again, as parts of names, and no time limit interrupts it
+//! meanwhile.
 
 use std::cell::Cell;
 
@@ -10,29 +11,29 @@ use datafusion::logical_expr::ColumnarValue;
 
 use super::costs::Costs;
 
-/// The maximum size of a constant that is worked out while a statement is planned, in bytes.
+/// The maximum size of a constant that is evaluated during planning, in bytes.
 const MAX_FOLDED_BYTES: u64 = 64 << 10;
-/// The maximum number of steps that this may take.
+/// The maximum number of steps of that evaluation.
 const MAX_FOLDED_STEPS: u64 = 1 << 22;
 
 thread_local! {
     static IS_PLANNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does `work`, which plans a statement.
+/// Runs `work`, which plans a statement.
 pub(in crate::engine) fn while_planning<T>(work: impl FnOnce() -> T) -> T {
-    struct Before(bool);
-    impl Drop for Before {
+    struct RestorePlanning(bool);
+    impl Drop for RestorePlanning {
         fn drop(&mut self) {
             IS_PLANNING.set(self.0);
         }
     }
-    let _before = Before(IS_PLANNING.replace(true));
+    let _before = RestorePlanning(IS_PLANNING.replace(true));
     work()
 }
 
-/// Fails for a constant that is too large to be worked out while a statement is planned; the optimiser leaves it as it is
-/// then.
+/// Fails during planning if a constant is too large to be evaluated then; the optimiser leaves the expression
+/// unchanged.
 pub(super) fn check_constant(costs: &Costs, arguments: &[ColumnarValue]) -> Result<()> {
     if !IS_PLANNING.get() {
         return Ok(());

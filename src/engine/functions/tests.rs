@@ -6,15 +6,15 @@ use datafusion::execution::SessionStateDefaults as Defaults;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 
-use super::offered::NOT_CALLED;
+use super::allow_list::UNSUPPORTED;
 use super::*;
 
-async fn ask(sql: &str) -> Result<Vec<RecordBatch>> {
+async fn run(sql: &str) -> Result<Vec<RecordBatch>> {
     let lake = tempfile::tempdir().unwrap();
     let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
-    let state = super::super::session::bare_state(&lake.unwrap(), Default::default());
+    let state = super::super::session::base_state(&lake.unwrap(), Default::default());
     let context = SessionContext::new_with_state(state.unwrap());
-    // As a session of the server plans: it leaves large constants for execution.
+    // Plans as a session of the server does, which leaves large constants for execution.
     let (state, plan) = context.sql(sql).await?.into_parts();
     let plan = while_planning(|| state.optimize(&plan))?;
     let steps = state
@@ -24,7 +24,7 @@ async fn ask(sql: &str) -> Result<Vec<RecordBatch>> {
     collect(steps, context.task_ctx()).await
 }
 
-/// Each offered once, and all that there are known.
+/// Checks that each function is listed once, and that all existing functions are listed.
 fn assert_all_known<'a>(offered: &[&'a str], not_offered: &[&'a str], defaults: BTreeSet<String>) {
     let known = offered.iter().chain(not_offered);
     let known: BTreeSet<_> = known.map(|name| (*name).to_owned()).collect();
@@ -41,11 +41,11 @@ fn assert_all_known<'a>(offered: &[&'a str], not_offered: &[&'a str], defaults: 
 }
 
 #[test]
-fn offered_functions_are_all_that_datafusion_has_but_for_those_that_show_the_server() {
+fn every_function_of_datafusion_is_listed_once() {
     let scalar: Vec<_> = SCALAR.iter().map(|(name, _)| *name).collect();
     let names = Defaults::default_scalar_functions();
     let names = names.iter().map(|function| function.name().to_owned());
-    assert_all_known(&scalar, NOT_CALLED, names.collect());
+    assert_all_known(&scalar, UNSUPPORTED, names.collect());
     let names = Defaults::default_higher_order_functions();
     let names = names.iter().map(|function| function.name().to_owned());
     assert_all_known(HIGHER_ORDER, &[], names.collect());
@@ -61,7 +61,7 @@ fn offered_functions_are_all_that_datafusion_has_but_for_those_that_show_the_ser
 }
 
 #[tokio::test]
-async fn functions_that_show_the_server_are_refused() {
+async fn unsupported_functions_are_refused() {
     for call in [
         "input_file_name()",
         "file_row_index()",
@@ -69,14 +69,14 @@ async fn functions_that_show_the_server_are_refused() {
         "arrow_field(column1)",
         "with_metadata(column1, 'a', 'b')",
     ] {
-        let refused = ask(&format!("SELECT {call} FROM (VALUES (1))")).await;
+        let refused = run(&format!("SELECT {call} FROM (VALUES (1))")).await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("Invalid function"), "{call}: {refused}");
     }
 }
 
 #[tokio::test]
-async fn calls_without_measure_are_refused() {
+async fn calls_beyond_their_bounds_are_refused() {
     for call in [
         "repeat('x', 2000000000)",
         "repeat(repeat('x', 10000), column1 * 100000)",
@@ -157,7 +157,7 @@ async fn calls_without_measure_are_refused() {
         "arrow_cast(NULL, 'List(FixedSizeBinary(2147483647))')",
     ] {
         let sql = format!("SELECT {call} FROM (VALUES (1, 'a'), (2, 'b'))");
-        let refused = ask(&sql).await.unwrap_err().to_string();
+        let refused = run(&sql).await.unwrap_err().to_string();
         let expected = [
             "ask for less",
             "of fixed size",
@@ -185,7 +185,7 @@ async fn arrow_cast_to_a_type_nested_too_deep_is_refused() {
             let open = begin.repeat(levels);
             let closed = format!("{open}Int64{}", end.repeat(levels));
             for (function, name) in [("arrow_cast", open), ("arrow_try_cast", closed)] {
-                let refused = ask(&format!("SELECT {function}(NULL, '{name}')")).await;
+                let refused = run(&format!("SELECT {function}(NULL, '{name}')")).await;
                 let refused = refused.unwrap_err().to_string();
                 assert!(
                     refused.contains("the name of a type must have"),
@@ -197,7 +197,7 @@ async fn arrow_cast_to_a_type_nested_too_deep_is_refused() {
 }
 
 #[tokio::test]
-async fn useful_calls_are_made() {
+async fn calls_within_their_bounds_succeed() {
     for (call, expected) in [
         ("length(repeat('x', 10000))", "10000"),
         ("repeat(column2, column1)", "a"),
@@ -293,7 +293,7 @@ async fn useful_calls_are_made() {
         let sql = format!(
             "SELECT CAST({call} AS TEXT) AS x FROM (VALUES (1, 'a'), (2, 'b')) ORDER BY column1 LIMIT 1"
         );
-        let rows = ask(&sql)
+        let rows = run(&sql)
             .await
             .unwrap_or_else(|error| panic!("{call}: {error}"));
         let text = arrow::util::pretty::pretty_format_batches(&rows).unwrap();
@@ -305,7 +305,7 @@ async fn useful_calls_are_made() {
 
 #[tokio::test]
 async fn call_on_many_long_texts_is_made_in_slices_with_the_same_results() {
-    // So much that it does not go in one go, and not too much for any row.
+    // Too much for one slice, but not too much for any row.
     let texts =
         "SELECT value, repeat('ab', CAST(value AS INT) % 300) AS x FROM generate_series(0, 3000)";
     let sliced = format!(
@@ -313,7 +313,7 @@ async fn call_on_many_long_texts_is_made_in_slices_with_the_same_results() {
     );
     let expected =
         "SELECT sum(2 * (value % 300)), sum(4 * (value % 300)) FROM generate_series(0, 3000)";
-    let [found, expected] = [sliced.as_str(), expected].map(ask);
+    let [found, expected] = [sliced.as_str(), expected].map(run);
     let (found, expected) = (found.await.unwrap(), expected.await.unwrap());
     assert_eq!(found[0].columns()[..2], expected[0].columns()[..2]);
 }
@@ -329,18 +329,18 @@ async fn calls_with_a_long_constant_beside_rows_are_made_in_slices() {
         ),
         ("max(length(nullif(repeat('x', 20000), 'y')))", "20000"),
     ] {
-        let sums = ask(&format!("SELECT {call} FROM {rows}")).await.unwrap();
+        let sums = run(&format!("SELECT {call} FROM {rows}")).await.unwrap();
         let text = arrow::util::pretty::pretty_format_batches(&sums).unwrap();
         assert!(text.to_string().contains(expected), "{call}: {text}");
     }
     // Three thousand lists of 40 KiB.
     let lists = format!("SELECT array_append(range(0, 5000), value) FROM {rows}");
-    let refused = ask(&lists).await.unwrap_err().to_string();
+    let refused = run(&lists).await.unwrap_err().to_string();
     assert!(refused.contains("ask for less"), "{refused}");
 }
 
 #[tokio::test]
-async fn numbers_of_aggregates_and_windows_out_of_range_are_refused() {
+async fn arguments_of_aggregates_and_windows_out_of_range_are_refused() {
     for (call, is_good) in [
         (
             "approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY x)",
@@ -377,7 +377,7 @@ async fn numbers_of_aggregates_and_windows_out_of_range_are_refused() {
         let sql = format!("SELECT {call} FROM (VALUES (1), (2)) AS t(x)");
         let lake = tempfile::tempdir().unwrap();
         let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
-        let state = super::super::session::bare_state(&lake.unwrap(), Default::default());
+        let state = super::super::session::base_state(&lake.unwrap(), Default::default());
         let context = SessionContext::new_with_state(state.unwrap());
         let planned = context.sql(&sql).await;
         let plan = planned.and_then(|frame| frame.into_optimized_plan());

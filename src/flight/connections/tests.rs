@@ -6,12 +6,12 @@ fn registry(total: usize, per_address: usize) -> Registry {
     Registry::new(RegistryLimits {
         total,
         per_address,
-        first_call: Duration::from_secs(10),
-        unauthenticated: Duration::from_secs(30),
+        first_call_timeout: Duration::from_secs(10),
+        unauthenticated_timeout: Duration::from_secs(30),
     })
 }
 
-fn authenticate(place: &Place, organisation: u128) -> Result<(), NoPlace> {
+fn authenticate(place: &ConnectionSlot, organisation: u128) -> Result<(), ConnectionLimitReached> {
     let organisation = OrganisationId(uuid::Uuid::from_u128(organisation));
     place.state.authenticate(organisation)
 }
@@ -20,7 +20,7 @@ fn address(last: u8) -> Option<IpAddr> {
     Some([192, 0, 2, last].into())
 }
 
-fn is_closed(place: &Place) -> bool {
+fn is_closed(place: &ConnectionSlot) -> bool {
     place.state.remaining().is_err()
 }
 
@@ -78,7 +78,7 @@ fn authenticate_above_half_of_the_places_fails() {
         authenticate(place, 1).unwrap();
     }
     let further = registry.open(address(5)).unwrap();
-    assert_eq!(authenticate(&further, 1), Err(NoPlace));
+    assert_eq!(authenticate(&further, 1), Err(ConnectionLimitReached));
     assert!(!further.state.is_authenticated());
     assert_eq!(authenticate(&further, 2), Ok(()));
     let of_proxy = registry.open(None).unwrap();
@@ -93,25 +93,25 @@ fn pending_connection_that_misbehaves_is_closed() {
     let registry = registry(100, 100);
     let place = registry.open(address(1)).unwrap();
     assert!(!place.state.may_send(CALL_ALLOWANCE_BYTES));
-    place.state.refuse();
+    place.state.record_refusal();
     assert!(place.state.may_send(CALL_ALLOWANCE_BYTES));
-    (1..MAX_REFUSED).for_each(|_| place.state.refuse());
+    (1..MAX_REFUSED).for_each(|_| place.state.record_refusal());
     assert!(is_closed(&place));
     let place = registry.open(address(1)).unwrap();
-    (0..MAX_CANCELLED_PENDING).for_each(|_| place.state.cancel());
+    (0..MAX_CANCELLED_PENDING).for_each(|_| place.state.record_cancellation());
     assert!(is_closed(&place));
     let place = registry.open(address(1)).unwrap();
     authenticate(&place, 1).unwrap();
-    (0..MAX_REFUSED).for_each(|_| place.state.refuse());
-    (0..MAX_CANCELLED - 1).for_each(|_| place.state.cancel());
+    (0..MAX_REFUSED).for_each(|_| place.state.record_refusal());
+    (0..MAX_CANCELLED - 1).for_each(|_| place.state.record_cancellation());
     assert!(place.state.is_authenticated());
-    place.state.cancel();
+    place.state.record_cancellation();
     assert!(!place.state.is_authenticated());
 }
 
 #[test]
 fn network_of_ipv6_address_is_its_64() {
-    let of = |text: &str| network_of(text.parse().unwrap());
+    let of = |text: &str| counted_network(text.parse().unwrap());
     assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
     assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
     assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::lake::table::{DataFile, Partition};
 
 /// Files to merge into one.
-pub(super) type Group = Vec<DataFile>;
+pub(super) type FileGroup = Vec<DataFile>;
 
 /// Returns groups of small files of one partition. A file is small below three quarters of `target`, and a group has at
 /// most `target` bytes. Files are grouped in order of their assets, so that merged files cover separate ranges of
 /// assets if the small ones did. Partitions in `without` are skipped.
-pub(super) fn groups(
+pub(super) fn group_small_files(
     files: Vec<DataFile>,
     target: u64,
     without: &BTreeSet<Partition>,
-) -> Vec<Group> {
+) -> Vec<FileGroup> {
     let mut partitions: BTreeMap<Partition, Vec<DataFile>> = BTreeMap::new();
     for file in files {
         let is_small = file.size < target - target / 4;
@@ -26,7 +26,7 @@ pub(super) fn groups(
     let mut found = Vec::new();
     for mut files in partitions.into_values() {
         files.sort_by(|a, b| (&a.min_asset, &a.path).cmp(&(&b.min_asset, &b.path)));
-        let (mut group, mut size) = (Group::new(), 0);
+        let (mut group, mut size) = (FileGroup::new(), 0);
         for file in files {
             if size + file.size > target {
                 found.push(std::mem::take(&mut group));
@@ -53,7 +53,7 @@ mod tests {
             path: format!("{number}"),
             size,
             rows: Some(1),
-            partition: Partition::of(Resolution::Minute, day),
+            partition: Partition::containing(Resolution::Minute, day),
             min_time: None,
             max_time: None,
             min_asset: Some(format!("{:03}", (number * 37) % 101)),
@@ -61,8 +61,8 @@ mod tests {
         }
     }
 
-    fn sizes(groups: &[Group]) -> Vec<Vec<u64>> {
-        let of = |group: &Group| group.iter().map(|file| file.size).collect();
+    fn sizes(groups: &[FileGroup]) -> Vec<Vec<u64>> {
+        let of = |group: &FileGroup| group.iter().map(|file| file.size).collect();
         groups.iter().map(of).collect()
     }
 
@@ -74,10 +74,10 @@ mod tests {
             file(2, 2, 30),
             file(3, 1, 90),
         ];
-        let found = groups(files.clone(), 100, &BTreeSet::new());
+        let found = group_small_files(files.clone(), 100, &BTreeSet::new());
         assert_eq!(sizes(&found), [[10, 20]]);
-        let without = BTreeSet::from([Partition::of(Resolution::Minute, 1)]);
-        assert_eq!(groups(files, 100, &without).len(), 0);
+        let without = BTreeSet::from([Partition::containing(Resolution::Minute, 1)]);
+        assert_eq!(group_small_files(files, 100, &without).len(), 0);
     }
 
     proptest! {
@@ -90,7 +90,7 @@ mod tests {
             let bytes: u64 = files.iter().map(|file| file.size).sum();
             let mut now = files;
             loop {
-                let found = groups(now.clone(), 100, &BTreeSet::new());
+                let found = group_small_files(now.clone(), 100, &BTreeSet::new());
                 if found.is_empty() {
                     break;
                 }
@@ -104,7 +104,7 @@ mod tests {
             }
             prop_assert_eq!(now.iter().map(|file| file.size).sum::<u64>(), bytes);
             for day in 0..3 {
-                let partition = Partition::of(Resolution::Minute, day);
+                let partition = Partition::containing(Resolution::Minute, day);
                 let mut sizes: Vec<u64> = now.iter().filter(|file| file.partition == partition).map(|file| file.size).collect();
                 let size: u64 = sizes.iter().sum();
                 prop_assert!(sizes.len() <= 1 || size > 75, "{:?}", sizes);

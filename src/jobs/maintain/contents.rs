@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ledger::Ledger;
 use super::super::report::DateSpan;
-use super::super::resample::{Job, JobError, table_failed};
-use super::round::archive_of_tables;
-use super::tables::days_of;
+use super::super::resample::{Job, JobError, table_error};
+use super::maintenance_run::table_archive;
+use super::tables::partition_dates;
 use crate::lake::runs::Runs;
 use crate::lake::table::Table;
 use crate::model::{DateSet, Resolution};
@@ -15,7 +15,7 @@ use crate::model::{DateSet, Resolution};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ArchiveContents {
     /// The contents by table, and those of the raw files. Tables without archived files are omitted.
-    pub archived: Vec<InArchive>,
+    pub archived: Vec<ArchivedData>,
     /// The dates whose raw files were deleted.
     pub sealed: DateSpan,
     /// The restored dates that do not expire for a while.
@@ -24,7 +24,7 @@ pub struct ArchiveContents {
 
 /// The archived files of a table, or the archived raw files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InArchive {
+pub struct ArchivedData {
     /// The name of the table, or `raw`.
     pub what: String,
     /// The dates of the partitions or files.
@@ -62,19 +62,19 @@ impl Job {
             return Ok(contents);
         };
         let ledger: Ledger = runs.read_ledger(published.run).await?;
-        let archive = archive_of_tables(&self.lake);
+        let archive = table_archive(&self.lake);
         for resolution in Resolution::ALL {
             let Some(versions) = published.archive else {
                 continue;
             };
-            let table = Table::open_at(&archive, resolution, versions.of(resolution)).await;
-            let mut files = table.map_err(table_failed(resolution))?.files();
+            let table = Table::open_at(&archive, resolution, versions.get(resolution)).await;
+            let mut files = table.map_err(table_error(resolution))?.files();
             files.retain(|file| {
                 let days = file.partition.days();
                 days.is_some_and(|(first, last)| DateSet::range(first, last).intersects(dates))
             });
-            let days = days_of(files.iter().map(|file| &file.partition));
-            contents.archived.push(InArchive {
+            let days = partition_dates(files.iter().map(|file| &file.partition));
+            contents.archived.push(ArchivedData {
                 what: resolution.table().to_owned(),
                 dates: DateSpan::from(&days),
                 ranges: days.to_string(),
@@ -91,7 +91,7 @@ impl Job {
         let mut days = DateSet::default();
         raw.iter()
             .for_each(|archived| days.extend(&archived.file.dates));
-        contents.archived.push(InArchive {
+        contents.archived.push(ArchivedData {
             what: "raw".to_owned(),
             dates: DateSpan::from(&days),
             ranges: days.to_string(),

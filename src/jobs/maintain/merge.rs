@@ -15,11 +15,11 @@ use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
-use super::super::resample::{JobError, table_failed};
+use super::super::resample::{JobError, table_error};
 use crate::engine::batch_context;
 use crate::lake::failpoint;
 use crate::lake::table::{
-    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, written_schema,
+    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, data_file_schema,
 };
 use crate::model::{DateSet, day_of};
 
@@ -30,7 +30,7 @@ const DECODED_ROWS: usize = 1 << 19;
 const BATCH_ROWS: usize = 16_384;
 
 /// A file whose rows are merged.
-pub(super) struct Source<'a> {
+pub(super) struct MergeSource<'a> {
     pub table: &'a Table,
     pub file: DataFile,
     /// The dates whose rows are left out.
@@ -38,7 +38,7 @@ pub(super) struct Source<'a> {
 }
 
 /// The destination of merged rows.
-pub(super) struct Target<'a> {
+pub(super) struct MergeTarget<'a> {
     /// The table that the rows are written to.
     pub table: &'a Table,
     pub partition: Partition,
@@ -51,24 +51,24 @@ pub(super) struct Target<'a> {
 /// Writes the rows of all sources in order. Adds the files to `written` as they are finished, so that the caller can
 /// delete them after an error.
 pub(super) async fn merge(
-    sources: &[Source<'_>],
-    target: &Target<'_>,
+    sources: &[MergeSource<'_>],
+    target: &MergeTarget<'_>,
     written: &mut Vec<WrittenFile>,
 ) -> Result<(), JobError> {
     let rows = (DECODED_ROWS / sources.len().max(1)).clamp(1_024, 65_536);
     let mut streams = Vec::new();
     for source in sources {
-        streams.push(open(source, rows).await?);
+        streams.push(open_source(source, rows).await?);
     }
     let mut merged = match streams.len() {
         0 | 1 => match streams.pop() {
             Some(only) => only,
             None => return Ok(()),
         },
-        _ => in_order(streams)?,
+        _ => merge_sorted(streams)?,
     };
-    let failed = table_failed(target.table.resolution());
-    let most_rows = rows_of(target.file_size, sources);
+    let failed = table_error(target.table.resolution());
+    let max_rows = estimate_rows(target.file_size, sources);
     let (mut writer, mut rows) = (None, 0);
     while let Some(batch) = merged.try_next().await? {
         let file = match &mut writer {
@@ -78,7 +78,7 @@ pub(super) async fn merge(
         file.write(&batch).await.map_err(&failed)?;
         rows += batch.num_rows() as u64;
         (target.on_rows)(batch.num_rows() as u64);
-        if rows >= most_rows
+        if rows >= max_rows
             && let Some(full) = writer.take()
         {
             written.extend(finish(full, &failed).await?);
@@ -102,7 +102,7 @@ async fn finish(
 }
 
 /// Estimates the number of rows of these sources that take `bytes` bytes.
-fn rows_of(bytes: u64, sources: &[Source<'_>]) -> u64 {
+fn estimate_rows(bytes: u64, sources: &[MergeSource<'_>]) -> u64 {
     let files = || sources.iter().map(|source| &source.file);
     let rows: u64 = files().map(|file| file.rows.unwrap_or(0)).sum();
     let size: u64 = files().map(|file| file.size).sum();
@@ -114,33 +114,36 @@ fn rows_of(bytes: u64, sources: &[Source<'_>]) -> u64 {
     }
 }
 
-async fn open(source: &Source<'_>, rows: usize) -> Result<SendableRecordBatchStream, JobError> {
-    let opened = source.table.read_file_by(&source.file, rows).await;
-    let opened = opened.map_err(table_failed(source.table.resolution()))?;
+async fn open_source(
+    source: &MergeSource<'_>,
+    rows: usize,
+) -> Result<SendableRecordBatchStream, JobError> {
+    let opened = source.table.read_file_in_batches(&source.file, rows).await;
+    let opened = opened.map_err(table_error(source.table.resolution()))?;
     let without = source.without.clone();
     let batches = opened
         .map_err(|error| DataFusionError::External(Box::new(error)))
         .map(move |batch| match without.is_empty() {
             true => batch,
-            false => Ok(kept(&batch?, &without)?),
+            false => Ok(without_dates(&batch?, &without)?),
         });
     Ok(Box::pin(RecordBatchStreamAdapter::new(
-        written_schema(),
+        data_file_schema(),
         batches,
     )))
 }
 
-fn kept(batch: &RecordBatch, without: &DateSet) -> Result<RecordBatch, DataFusionError> {
+fn without_dates(batch: &RecordBatch, without: &DateSet) -> Result<RecordBatch, DataFusionError> {
     let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
     let kept = BooleanArray::from_unary(times, |time| !without.contains(day_of(time)));
     Ok(filter_record_batch(batch, &kept)?)
 }
 
 /// Merges sorted streams into one, by asset and time.
-fn in_order(
+fn merge_sorted(
     streams: Vec<SendableRecordBatchStream>,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let schema = written_schema();
+    let schema = data_file_schema();
     let by = ["asset_id", "timestamp"].map(|name| {
         let column = Column::new_with_schema(name, &schema)?;
         Ok::<_, DataFusionError>(PhysicalSortExpr::new_default(Arc::new(column)))

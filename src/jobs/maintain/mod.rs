@@ -16,22 +16,26 @@
 
 mod compact;
 mod contents;
+mod maintenance_run;
 mod merge;
 mod raw;
 mod report;
 mod restore;
 mod retention;
-mod round;
 mod sweep;
 mod tables;
 
 use chrono::{SecondsFormat, Utc};
 use tracing::{Instrument, info_span};
 
-pub use self::contents::{ArchiveContents, HeldDates, InArchive};
-pub use self::report::{Compacted, Expired, Fate, MaintainOutcome, MaintainReport, Swept};
-pub use self::restore::{Left, LeftInArchive, Restore, RestoreOutcome, RestoreReport};
-use self::round::{Changes, Round};
+pub use self::contents::{ArchiveContents, ArchivedData, HeldDates};
+use self::maintenance_run::{MaintenanceChanges, MaintenanceRun};
+pub use self::report::{
+    CompactionReport, ExpiredData, ExpiryOutcome, MaintainOutcome, MaintainReport, SweepReport,
+};
+pub use self::restore::{
+    NotRestored, NotRestoredReason, RestoreOutcome, RestoreReport, RestoreRequest,
+};
 use self::sweep::Sweep;
 use self::tables::TablePlan;
 use super::resample::{Job, JobError};
@@ -62,12 +66,12 @@ impl Job {
             started_at: clock::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             expired: Vec::new(),
             compacted: Vec::new(),
-            swept: Swept::default(),
+            swept: SweepReport::default(),
             notes: Vec::new(),
             seconds: 0.0,
         };
-        self.under_lease("maintain", options.dry_run, async |lease| {
-            self.maintain_under(lease, options, &watch, &mut report)
+        self.with_lease("maintain", options.dry_run, async |lease| {
+            self.maintain_with_lease(lease, options, &watch, &mut report)
                 .await
         })
         .await?;
@@ -76,7 +80,7 @@ impl Job {
     }
 
     /// Runs `work` with the lake's lease held as `name`. A dry run changes nothing and takes no lease.
-    async fn under_lease(
+    async fn with_lease(
         &self,
         name: &str,
         dry_run: bool,
@@ -84,7 +88,7 @@ impl Job {
     ) -> Result<(), JobError> {
         let lease = match dry_run {
             true => None,
-            false => Some(Lease::take(&self.lake, Holder::of_process(name)).await?),
+            false => Some(Lease::take(&self.lake, Holder::for_process(name)).await?),
         };
         failpoint::reach("lease-taken");
         let done = work(lease.as_ref()).await;
@@ -94,7 +98,7 @@ impl Job {
         done
     }
 
-    async fn maintain_under(
+    async fn maintain_with_lease(
         &self,
         lease: Option<&Lease>,
         options: &MaintainOptions,
@@ -102,22 +106,22 @@ impl Job {
         report: &mut MaintainReport,
     ) -> Result<(), JobError> {
         let now = now();
-        let Some(mut round) = Round::begin(self, lease, now).await? else {
+        let Some(mut round) = MaintenanceRun::open(self, lease, now).await? else {
             return Ok(());
         };
-        round.forget_unarchived().await?;
+        round.prune_unarchived().await?;
         let expired = round.plan_raw(report).await?;
         let plans = round.plan_tables(report);
-        let is_something = round.forget_damaged(report)
+        let is_something = round.remove_damaged(report)
             || !expired.is_empty()
             || plans.iter().any(|plan| !plan.is_empty());
         if is_something && !options.dry_run {
-            if plans.iter().any(TablePlan::needs_archive) {
-                round.found_archive().await?;
+            if plans.iter().any(TablePlan::has_archive_changes) {
+                round.create_archive().await?;
             }
             let run = round.runs.next_run_number().await?;
             round
-                .carry_out(run, plans, expired, watch, report)
+                .execute(run, plans, expired, watch, report)
                 .instrument(info_span!("maintain", run))
                 .await?;
         }
@@ -133,16 +137,16 @@ impl Job {
         report.swept = sweep.run().await?;
         report.outcome = match (options.dry_run, report.run) {
             (true, _) => MaintainOutcome::DryRun,
-            (false, None) if report.swept == Swept::default() => MaintainOutcome::NothingToDo,
+            (false, None) if report.swept == SweepReport::default() => MaintainOutcome::NothingToDo,
             (false, _) => MaintainOutcome::Maintained,
         };
         Ok(())
     }
 }
 
-impl Round<'_> {
+impl MaintenanceRun<'_> {
     /// Performs steps 2 to 5.
-    async fn carry_out(
+    async fn execute(
         &mut self,
         run: u64,
         plans: Vec<TablePlan>,
@@ -151,9 +155,9 @@ impl Round<'_> {
         report: &mut MaintainReport,
     ) -> Result<(), JobError> {
         self.write_intent(run).await?;
-        self.retire_raw(expired).await?;
+        self.expire_raw(expired).await?;
         let minutes_from = self.minutes_from(&plans);
-        let mut changes = Changes::default();
+        let mut changes = MaintenanceChanges::default();
         let written = self.write_tables(plans, &mut changes, report).await;
         if let Err(error) = written {
             self.discard(&changes).await;

@@ -5,46 +5,46 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::super::inputs::archive_of_raw;
-use super::super::ledger::{ArchivedFile, Leaving};
+use super::super::inputs::raw_archive;
+use super::super::ledger::{ArchivedFile, ExpiredRawFile};
 use super::super::plan::{Changes, compare};
 use super::super::report::DateSpan;
 use super::super::resample::JobError;
-use super::report::{Expired, Fate, MaintainReport};
-use super::retention::expired_raw;
-use super::round::Round;
-use crate::config::Then;
+use super::maintenance_run::MaintenanceRun;
+use super::report::{ExpiredData, ExpiryOutcome, MaintainReport};
+use super::retention::expired_raw_files;
+use crate::config::ExpiryAction;
 use crate::lake::failpoint;
-use crate::lake::raw::shelf::{CopyError, copy, look};
-use crate::lake::raw::{RawFile, Survey, list, survey};
+use crate::lake::raw::archive_copy::{CopyError, copy, find_file};
+use crate::lake::raw::{RawFile, Survey, list_raw_files, survey};
 use crate::model::DateSet;
 
 /// The number of files that are copied concurrently.
-const COPIES_AT_ONCE: usize = 4;
+const MAX_CONCURRENT_COPIES: usize = 4;
 /// The number of footers that are read concurrently.
-const SURVEYS_AT_ONCE: usize = 16;
+const MAX_CONCURRENT_SURVEYS: usize = 16;
 
 /// Returns the name of a file in the archive: its path and its version.
 fn archive_name(file: &RawFile) -> String {
     format!("{}.{}-{}.parquet", file.path, file.modified, file.size)
 }
 
-impl Round<'_> {
+impl MaintenanceRun<'_> {
     /// Returns the raw files that have expired, and enters them into the report.
     pub async fn plan_raw(
         &mut self,
         report: &mut MaintainReport,
     ) -> Result<Vec<RawFile>, JobError> {
         let rule = self.job.settings.retention.raw;
-        if rule.keep.is_none() && self.ledger.leaving.is_empty() {
+        if rule.period.is_none() && self.ledger.leaving.is_empty() {
             return Ok(Vec::new());
         }
-        let listed = list(&self.job.raw).await?;
+        let listed = list_raw_files(&self.job.raw).await?;
         let changes = compare(&self.ledger, &listed, false);
-        for path in &changes.left {
+        for path in &changes.deleted_expired {
             self.ledger.leaving.remove(path);
         }
-        let Some(keep) = rule.keep else {
+        let Some(keep) = rule.period else {
             return Ok(Vec::new());
         };
         if self.ledger.settings != self.job.fingerprint() {
@@ -55,9 +55,9 @@ impl Round<'_> {
             );
             return Ok(Vec::new());
         }
-        let mut untouchable = self.ledger.held("raw", self.now);
-        untouchable.extend(&self.unsettled(&changes).await);
-        let expired = expired_raw(&listed, &self.ledger, keep, &untouchable, self.now);
+        let mut untouchable = self.ledger.held_dates("raw", self.now);
+        untouchable.extend(&self.pending_dates(&changes).await);
+        let expired = expired_raw_files(&listed, &self.ledger, keep, &untouchable, self.now);
         if !expired.is_empty() {
             let known = || {
                 let known = expired.iter();
@@ -65,11 +65,11 @@ impl Round<'_> {
             };
             let mut dates = DateSet::default();
             known().for_each(|known| dates.extend(&known.dates));
-            report.expired.push(Expired {
+            report.expired.push(ExpiredData {
                 what: "raw".to_owned(),
-                fate: match rule.then {
-                    Then::Archive => Fate::Archived,
-                    Then::Delete => Fate::Deleted,
+                fate: match rule.action {
+                    ExpiryAction::Archive => ExpiryOutcome::Archived,
+                    ExpiryAction::Delete => ExpiryOutcome::Deleted,
                 },
                 dates: DateSpan::from(&dates),
                 files: expired.len(),
@@ -81,10 +81,10 @@ impl Round<'_> {
     }
 
     /// Removes names from `unarchived` whose files no longer exist in the archive.
-    pub async fn forget_unarchived(&mut self) -> Result<(), JobError> {
-        let archive = archive_of_raw(&self.job.lake);
+    pub async fn prune_unarchived(&mut self) -> Result<(), JobError> {
+        let archive = raw_archive(&self.job.lake);
         for name in std::mem::take(&mut self.ledger.unarchived) {
-            if look(&archive, &name).await?.is_some() {
+            if find_file(&archive, &name).await?.is_some() {
                 self.ledger.unarchived.insert(name);
             }
         }
@@ -93,7 +93,7 @@ impl Round<'_> {
 
     /// Returns the dates whose averages do not match the raw folder yet. Until they do, no file of these dates may
     /// expire, and the dates must not be sealed.
-    async fn unsettled(&self, changes: &Changes) -> DateSet {
+    async fn pending_dates(&self, changes: &Changes) -> DateSet {
         let mut dates = self.ledger.due.clone();
         dates.extend(&self.unfinished);
         for file in self.ledger.all_files() {
@@ -105,21 +105,23 @@ impl Round<'_> {
                 dates.extend(&known.dates);
             }
         }
-        let format = Arc::new(self.job.format_ahead(self.job.plausible()));
+        let format = Arc::new(self.job.survey_format(self.job.plausible()));
         let surveys = stream::iter(changes.fresh.clone()).map(|file| {
             let (raw, format) = (self.job.raw.clone(), Arc::clone(&format));
             // A file that cannot be read is left to the resample job, which puts it into quarantine.
             async move { survey(&raw, &file, &format).await.ok() }
         });
-        let surveys: Vec<Option<Survey>> =
-            surveys.buffer_unordered(SURVEYS_AT_ONCE).collect().await;
+        let surveys: Vec<Option<Survey>> = surveys
+            .buffer_unordered(MAX_CONCURRENT_SURVEYS)
+            .collect()
+            .await;
         let readable = surveys.into_iter().flatten();
         readable.for_each(|survey| dates.extend(&survey.dates));
         dates
     }
 
     /// Removes damaged archived files, whose dates are sealed, from the ledger. Returns whether there were any.
-    pub fn forget_damaged(&mut self, report: &mut MaintainReport) -> bool {
+    pub fn remove_damaged(&mut self, report: &mut MaintainReport) -> bool {
         let before = self.ledger.archived.len();
         self.ledger.archived.retain(|name, archived| {
             let is_damaged = archived.file.quarantined.is_some();
@@ -135,20 +137,22 @@ impl Round<'_> {
     }
 
     /// Copies expired files into the archive or seals their dates, and removes them from the ledger's raw files.
-    pub async fn retire_raw(&mut self, expired: Vec<RawFile>) -> Result<(), JobError> {
-        let then = self.job.settings.retention.raw.then;
+    pub async fn expire_raw(&mut self, expired: Vec<RawFile>) -> Result<(), JobError> {
+        let then = self.job.settings.retention.raw.action;
         let retired = stream::iter(expired).map(|file| {
-            let (raw, archive) = (self.job.raw.clone(), archive_of_raw(&self.job.lake));
+            let (raw, archive) = (self.job.raw.clone(), raw_archive(&self.job.lake));
             async move {
                 let name = archive_name(&file);
                 let sha256 = match then {
-                    Then::Delete => None,
-                    Then::Archive => Some(copy(&raw, &file, &archive, &name, None).await?.1),
+                    ExpiryAction::Delete => None,
+                    ExpiryAction::Archive => {
+                        Some(copy(&raw, &file, &archive, &name, None).await?.1)
+                    }
                 };
                 Ok::<_, CopyError>((file, name, sha256))
             }
         });
-        let mut retired = retired.buffered(COPIES_AT_ONCE);
+        let mut retired = retired.buffered(MAX_CONCURRENT_COPIES);
         while let Some((file, name, sha256)) = retired.try_next().await? {
             let Some(known) = self.ledger.files.remove(&file.path) else {
                 continue;
@@ -168,7 +172,7 @@ impl Round<'_> {
                     self.ledger.archived.insert(name, archived);
                 }
             }
-            let leaving = Leaving {
+            let leaving = ExpiredRawFile {
                 etag: file.etag,
                 modified: file.modified,
                 size: file.size,

@@ -21,7 +21,7 @@ pub enum MaintainOutcome {
 /// The action on expired data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum ExpiryOutcome {
     /// It is moved to the archive.
     Archived,
     /// It is deleted.
@@ -30,11 +30,11 @@ pub enum Fate {
 
 /// The expired data of a table or of the raw files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expired {
+pub struct ExpiredData {
     /// The name of the table, or `raw`.
     pub what: String,
     /// The action on the data.
-    pub fate: Fate,
+    pub fate: ExpiryOutcome,
     /// The dates of the partitions, or of the raw files.
     pub dates: DateSpan,
     /// The number of files.
@@ -47,7 +47,7 @@ pub struct Expired {
 
 /// The small files of a table that were merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compacted {
+pub struct CompactionReport {
     /// The name of the table.
     pub table: String,
     /// The number of partitions.
@@ -67,7 +67,7 @@ pub struct Compacted {
 
 /// The files that were deleted because they are no longer needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Swept {
+pub struct SweepReport {
     /// The number of data files that no version in use references.
     pub data_files: usize,
     /// The number of raw files that expired longer ago than the grace period, and of archived copies that are no longer
@@ -91,11 +91,11 @@ pub struct MaintainReport {
     /// The start of the run, RFC 3339.
     pub started_at: String,
     /// The data that expired.
-    pub expired: Vec<Expired>,
+    pub expired: Vec<ExpiredData>,
     /// The files that were merged.
-    pub compacted: Vec<Compacted>,
+    pub compacted: Vec<CompactionReport>,
     /// The files that were deleted because they are no longer needed.
-    pub swept: Swept,
+    pub swept: SweepReport,
     /// Messages for the operator.
     pub notes: Vec<String>,
     /// The duration in seconds.
@@ -105,6 +105,8 @@ pub struct MaintainReport {
 impl MaintainReport {
     /// Whether the run changed anything, or as a dry run would have.
     pub fn has_work(&self) -> bool {
-        !self.expired.is_empty() || !self.compacted.is_empty() || self.swept != Swept::default()
+        !self.expired.is_empty()
+            || !self.compacted.is_empty()
+            || self.swept != SweepReport::default()
     }
 }

@@ -6,25 +6,25 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info_span};
 
-use super::super::inputs::archive_of_raw;
+use super::super::inputs::raw_archive;
 use super::super::ledger::{ArchivedFile, Hold, KnownFile};
 use super::super::report::DateSpan;
 use super::super::resample::{Job, JobError};
-use super::merge::{Target, merge};
-use super::retention::{Shelved, by_partition};
-use super::round::{Changes, Round};
-use super::tables::days_of;
+use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
+use super::merge::{MergeTarget, merge};
+use super::retention::{ArchiveChange, group_by_partition};
+use super::tables::partition_dates;
 use crate::clock::Stopwatch;
-use crate::config::Then;
+use crate::config::ExpiryAction;
 use crate::lake::failpoint;
 use crate::lake::lease::Lease;
-use crate::lake::raw::shelf::{CopyError, copy, look, sha256};
+use crate::lake::raw::archive_copy::{CopyError, copy, find_file, sha256};
 use crate::lake::table::Partition;
 use crate::model::{DateSet, Resolution};
 
 /// A request to restore data.
 #[derive(Debug, Clone)]
-pub struct Restore {
+pub struct RestoreRequest {
     /// The table; `None` for raw files.
     pub table: Option<Resolution>,
     /// The dates to restore.
@@ -67,24 +67,24 @@ pub struct RestoreReport {
     /// The time until which the restored data does not expire, RFC 3339.
     pub held_until: Option<String>,
     /// The raw files that were not restored.
-    pub left_in_archive: Vec<LeftInArchive>,
+    pub left_in_archive: Vec<NotRestored>,
     /// The duration in seconds.
     pub seconds: f64,
 }
 
 /// A raw file that was not restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftInArchive {
+pub struct NotRestored {
     /// The path that it had below the raw folder.
     pub path: String,
     /// The reason.
-    pub reason: Left,
+    pub reason: NotRestoredReason,
 }
 
 /// The reasons why a raw file was not restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Left {
+pub enum NotRestoredReason {
     /// Another raw file has its path, or is restored to it.
     PathTaken,
     /// The archived file is missing, or is not the one that was archived.
@@ -93,11 +93,11 @@ pub enum Left {
 
 impl RestoreReport {
     /// Moves a file from the counts to the files left in the archive.
-    fn leave(&mut self, archived: &ArchivedFile, reason: Left) {
+    fn mark_not_restored(&mut self, archived: &ArchivedFile, reason: NotRestoredReason) {
         self.files -= 1;
         self.rows -= archived.file.rows;
         self.bytes -= archived.file.size;
-        self.left_in_archive.push(LeftInArchive {
+        self.left_in_archive.push(NotRestored {
             path: archived.path.clone(),
             reason,
         });
@@ -106,7 +106,7 @@ impl RestoreReport {
 
 impl Job {
     /// Restores the archived data of some dates.
-    pub async fn restore(&self, restore: &Restore) -> Result<RestoreReport, JobError> {
+    pub async fn restore(&self, restore: &RestoreRequest) -> Result<RestoreReport, JobError> {
         let watch = Stopwatch::start();
         let what = restore.table.map_or("raw", Resolution::table);
         let mut report = RestoreReport {
@@ -121,8 +121,8 @@ impl Job {
             left_in_archive: Vec::new(),
             seconds: 0.0,
         };
-        self.under_lease("archive restore", restore.dry_run, async |lease| {
-            self.restore_under(lease, restore, &watch, &mut report)
+        self.with_lease("archive restore", restore.dry_run, async |lease| {
+            self.restore_with_lease(lease, restore, &watch, &mut report)
                 .await
         })
         .await?;
@@ -130,21 +130,21 @@ impl Job {
         Ok(report)
     }
 
-    async fn restore_under(
+    async fn restore_with_lease(
         &self,
         lease: Option<&Lease>,
-        restore: &Restore,
+        restore: &RestoreRequest,
         watch: &Stopwatch,
         report: &mut RestoreReport,
     ) -> Result<(), JobError> {
         let now = super::now();
-        let Some(mut round) = Round::begin(self, lease, now).await? else {
+        let Some(mut round) = MaintenanceRun::open(self, lease, now).await? else {
             return Ok(());
         };
         match restore.table {
             Some(resolution) => {
                 let found = round.archived_partitions(resolution, &restore.dates);
-                round.count_tables(&found, report);
+                round.count_archived(&found, report);
                 if !found.is_empty() && !restore.dry_run {
                     let run = round.runs.next_run_number().await?;
                     round
@@ -154,7 +154,7 @@ impl Job {
                 }
             }
             None => {
-                let found = round.archived_raw(&restore.dates, report).await?;
+                let found = round.restorable_raw(&restore.dates, report).await?;
                 if !found.is_empty() && !restore.dry_run {
                     let run = round.runs.next_run_number().await?;
                     round
@@ -171,39 +171,39 @@ impl Job {
     }
 }
 
-impl Round<'_> {
+impl MaintenanceRun<'_> {
     /// Returns the archive's partitions that contain one of `dates`, with the table's files of the same partitions.
-    fn archived_partitions(&self, resolution: Resolution, dates: &DateSet) -> Vec<Shelved> {
+    fn archived_partitions(&self, resolution: Resolution, dates: &DateSet) -> Vec<ArchiveChange> {
         let live = self.tables[resolution as usize].files();
-        let partitions = by_partition(live, self.archived(resolution)).into_iter();
+        let partitions = group_by_partition(live, self.archived_files(resolution)).into_iter();
         let is_wanted = |partition: &Partition| {
             let days = partition.days();
             days.is_some_and(|(first, last)| DateSet::range(first, last).intersects(dates))
         };
         partitions
             .filter(|(partition, (_, archived))| !archived.is_empty() && is_wanted(partition))
-            .map(|(partition, (live, archived))| Shelved {
+            .map(|(partition, (live, archived))| ArchiveChange {
                 partition,
                 live,
                 archived,
-                then: Then::Archive,
+                action: ExpiryAction::Archive,
             })
             .collect()
     }
 
-    fn count_tables(&self, found: &[Shelved], report: &mut RestoreReport) {
+    fn count_archived(&self, found: &[ArchiveChange], report: &mut RestoreReport) {
         let files = || found.iter().flat_map(|it| &it.archived);
         report.files = files().count();
         report.rows = files().filter_map(|file| file.rows).sum();
         report.bytes = files().map(|file| file.size).sum();
-        report.dates = DateSpan::from(&days_of(found.iter().map(|it| &it.partition)));
+        report.dates = DateSpan::from(&partition_dates(found.iter().map(|it| &it.partition)));
     }
 
     async fn restore_table(
         &mut self,
         run: u64,
         resolution: Resolution,
-        found: Vec<Shelved>,
+        found: Vec<ArchiveChange>,
         hold: TimeDelta,
         watch: &Stopwatch,
         report: &mut RestoreReport,
@@ -211,30 +211,30 @@ impl Round<'_> {
         self.write_intent(run).await?;
         self.job.progress.expect(report.rows);
         let at = resolution as usize;
-        let mut changes = Changes::default();
+        let mut changes = MaintenanceChanges::default();
         for it in &found {
-            let written = self.unshelve(at, it, &mut changes).await;
+            let written = self.write_back(at, it, &mut changes).await;
             if let Err(error) = written {
                 self.discard(&changes).await;
                 return Err(error);
             }
         }
-        let days = days_of(found.iter().map(|it| &it.partition));
-        let until = self.hold(resolution.table(), days, hold);
-        settle(report, run, until, watch);
+        let days = partition_dates(found.iter().map(|it| &it.partition));
+        let until = self.add_hold(resolution.table(), days, hold);
+        complete_report(report, run, until, watch);
         let record = || report.clone();
         self.publish(run, changes, None, record).await
     }
 
     /// Writes the archived rows of a partition back into the table, together with the rows that the table has by now.
-    async fn unshelve(
+    async fn write_back(
         &self,
         at: usize,
-        it: &Shelved,
-        changes: &mut Changes,
+        it: &ArchiveChange,
+        changes: &mut MaintenanceChanges,
     ) -> Result<(), JobError> {
         let progress = &self.job.progress;
-        let target = Target {
+        let target = MergeTarget {
             table: &self.tables[at],
             partition: it.partition.clone(),
             file_size: self.job.settings.maintain.target_file_size,
@@ -250,7 +250,7 @@ impl Round<'_> {
 
     /// Returns the names in the archive of raw files that have one of `dates` and can be restored. Enters the files
     /// into the report.
-    async fn archived_raw(
+    async fn restorable_raw(
         &self,
         dates: &DateSet,
         report: &mut RestoreReport,
@@ -266,8 +266,8 @@ impl Round<'_> {
             report.rows += archived.file.rows;
             report.bytes += archived.file.size;
             // If two archived files have the same path, only one can be restored.
-            if paths.contains(&archived.path) || !self.is_free_for(archived).await? {
-                report.leave(archived, Left::PathTaken);
+            if paths.contains(&archived.path) || !self.is_path_free(archived).await? {
+                report.mark_not_restored(archived, NotRestoredReason::PathTaken);
                 continue;
             }
             paths.insert(archived.path.clone());
@@ -280,8 +280,8 @@ impl Round<'_> {
 
     /// Whether the file's path is free, or taken only by the file itself: it has not been deleted yet, or a restore
     /// that crashed wrote it.
-    async fn is_free_for(&self, archived: &ArchivedFile) -> Result<bool, JobError> {
-        let Some(there) = look(&self.job.raw, &archived.path).await? else {
+    async fn is_path_free(&self, archived: &ArchivedFile) -> Result<bool, JobError> {
+        let Some(there) = find_file(&self.job.raw, &archived.path).await? else {
             return Ok(true);
         };
         let leaving = self.ledger.leaving.get(&archived.path);
@@ -300,23 +300,23 @@ impl Round<'_> {
     ) -> Result<(), JobError> {
         self.write_intent(run).await?;
         self.job.progress.expect(names.len() as u64);
-        let archive = archive_of_raw(&self.job.lake);
+        let archive = raw_archive(&self.job.lake);
         let mut days = DateSet::default();
         for name in names {
             let Some(archived) = self.ledger.archived.get(&name) else {
                 continue;
             };
             // Checked again, because restoring the other files may have taken a while.
-            if !self.is_free_for(archived).await? {
-                report.leave(archived, Left::PathTaken);
+            if !self.is_path_free(archived).await? {
+                report.mark_not_restored(archived, NotRestoredReason::PathTaken);
                 continue;
             }
-            let (stored, path) = (archived.stored(&name), &archived.path);
+            let (stored, path) = (archived.to_raw_file(&name), &archived.path);
             let sha256 = Some(archived.sha256.as_str());
             let back = match copy(&archive, &stored, &self.job.raw, path, sha256).await {
                 Ok((back, _)) => back,
                 Err(CopyError::Changed { .. }) => {
-                    report.leave(archived, Left::Damaged);
+                    report.mark_not_restored(archived, NotRestoredReason::Damaged);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -330,7 +330,7 @@ impl Round<'_> {
             self.ledger.leaving.remove(&archived.path);
             self.ledger.unarchived.insert(name);
             let known = KnownFile {
-                ranks_as: Some(archived.file.rank()),
+                ranks_as: Some(archived.file.precedence()),
                 etag: back.etag,
                 modified: back.modified,
                 ..archived.file
@@ -341,13 +341,14 @@ impl Round<'_> {
         if report.files == 0 {
             return Ok(());
         }
-        let until = self.hold("raw", days, hold);
-        settle(report, run, until, watch);
+        let until = self.add_hold("raw", days, hold);
+        complete_report(report, run, until, watch);
         let record = || report.clone();
-        self.publish(run, Changes::default(), None, record).await
+        self.publish(run, MaintenanceChanges::default(), None, record)
+            .await
     }
 
-    fn hold(&mut self, what: &str, dates: DateSet, hold: TimeDelta) -> DateTime<Utc> {
+    fn add_hold(&mut self, what: &str, dates: DateSet, hold: TimeDelta) -> DateTime<Utc> {
         let until = self.now.checked_add_signed(hold);
         let until = until.unwrap_or(DateTime::<Utc>::MAX_UTC);
         self.ledger.holds.push(Hold {
@@ -359,7 +360,7 @@ impl Round<'_> {
     }
 }
 
-fn settle(report: &mut RestoreReport, run: u64, until: DateTime<Utc>, watch: &Stopwatch) {
+fn complete_report(report: &mut RestoreReport, run: u64, until: DateTime<Utc>, watch: &Stopwatch) {
     report.run = Some(run);
     report.outcome = RestoreOutcome::Restored;
     report.held_until = Some(until.to_rfc3339_opts(SecondsFormat::Secs, true));

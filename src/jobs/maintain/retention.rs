@@ -5,38 +5,38 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::ledger::Ledger;
-use crate::config::{Retention, Then};
+use crate::config::{ExpiryAction, Retention};
 use crate::lake::raw::RawFile;
 use crate::lake::table::{DataFile, Partition};
 use crate::model::{DateSet, Day, day_of};
 
 /// Returns the first date that has not expired.
-pub(super) fn first_kept(now: DateTime<Utc>, keep: TimeDelta) -> Day {
+pub(super) fn first_retained_day(now: DateTime<Utc>, keep: TimeDelta) -> Day {
     let start = now.checked_sub_signed(keep);
     start.map_or(Day::MIN, |start| day_of(start.timestamp_micros()))
 }
 
 /// A partition whose rows leave the table, or whose archived rows change.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Shelved {
+pub(super) struct ArchiveChange {
     pub partition: Partition,
     /// The files in the table, all of which are removed.
     pub live: Vec<DataFile>,
     /// The files in the archive. Their rows are kept, except those of dates that were computed again.
     pub archived: Vec<DataFile>,
     /// The action on the rows.
-    pub then: Then,
+    pub action: ExpiryAction,
 }
 
 /// The files of a partition in the table, and those in the archive.
-pub(super) type Whereabouts = (Vec<DataFile>, Vec<DataFile>);
+pub(super) type FileLocations = (Vec<DataFile>, Vec<DataFile>);
 
 /// Groups the files of a table and of its archive by partition.
-pub(super) fn by_partition(
+pub(super) fn group_by_partition(
     files: Vec<DataFile>,
     archived: Vec<DataFile>,
-) -> BTreeMap<Partition, Whereabouts> {
-    let mut partitions: BTreeMap<Partition, Whereabouts> = BTreeMap::new();
+) -> BTreeMap<Partition, FileLocations> {
+    let mut partitions: BTreeMap<Partition, FileLocations> = BTreeMap::new();
     for file in files {
         let partition = partitions.entry(file.partition.clone()).or_default();
         partition.0.push(file);
@@ -49,17 +49,17 @@ pub(super) fn by_partition(
 }
 
 /// Returns the partitions of a table that have expired or whose archived rows are outdated.
-pub(super) fn shelved(
+pub(super) fn archive_changes(
     files: Vec<DataFile>,
     archived: Vec<DataFile>,
     rule: Retention,
     held: &DateSet,
     recomputed: &DateSet,
     now: DateTime<Utc>,
-) -> Vec<Shelved> {
-    let first_kept = rule.keep.map(|keep| first_kept(now, keep));
+) -> Vec<ArchiveChange> {
+    let first_kept = rule.period.map(|keep| first_retained_day(now, keep));
     let mut found = Vec::new();
-    for (partition, (live, archived)) in by_partition(files, archived) {
+    for (partition, (live, archived)) in group_by_partition(files, archived) {
         // Another program wrote the partition, and its dates are unknown.
         let Some((first, last)) = partition.days() else {
             continue;
@@ -68,11 +68,11 @@ pub(super) fn shelved(
         let is_expired =
             first_kept.is_some_and(|first_kept| last < first_kept) && !held.intersects(&days);
         if is_expired && !live.is_empty() {
-            found.push(Shelved {
+            found.push(ArchiveChange {
                 // A partition with archived rows stays in the archive and is updated there.
-                then: match archived.is_empty() {
-                    true => rule.then,
-                    false => Then::Archive,
+                action: match archived.is_empty() {
+                    true => rule.action,
+                    false => ExpiryAction::Archive,
                 },
                 partition,
                 live,
@@ -80,11 +80,11 @@ pub(super) fn shelved(
             });
         } else if !archived.is_empty() && days.intersects(recomputed) {
             // The table keeps the rows that were computed again, if there are any.
-            found.push(Shelved {
+            found.push(ArchiveChange {
                 partition,
                 live: Vec::new(),
                 archived,
-                then: Then::Archive,
+                action: ExpiryAction::Archive,
             });
         }
     }
@@ -93,14 +93,14 @@ pub(super) fn shelved(
 
 /// Returns the raw files that have expired: all their dates have expired, nothing is due of them, and they are the
 /// versions that were published. No file with a date in `untouchable` is returned.
-pub(super) fn expired_raw(
+pub(super) fn expired_raw_files(
     listed: &[RawFile],
     ledger: &Ledger,
     keep: TimeDelta,
     untouchable: &DateSet,
     now: DateTime<Utc>,
 ) -> Vec<RawFile> {
-    let first_kept = first_kept(now, keep);
+    let first_kept = first_retained_day(now, keep);
     let is_expired = |file: &&RawFile| {
         let known = ledger.files.get(&file.path);
         known.is_some_and(|known| {
@@ -132,7 +132,7 @@ mod tests {
             path: name.to_owned(),
             size: 1,
             rows: Some(1),
-            partition: Partition::of(resolution, day),
+            partition: Partition::containing(resolution, day),
             min_time: None,
             max_time: None,
             min_asset: None,
@@ -140,15 +140,15 @@ mod tests {
         }
     }
 
-    fn rule(days: i64, then: Then) -> Retention {
+    fn rule(days: i64, then: ExpiryAction) -> Retention {
         Retention {
-            keep: Some(TimeDelta::days(days)),
-            then,
+            period: Some(TimeDelta::days(days)),
+            action: then,
         }
     }
 
-    fn names(found: &[Shelved]) -> Vec<(String, Then)> {
-        let name = |it: &Shelved| (it.partition.text().to_owned(), it.then);
+    fn names(found: &[ArchiveChange]) -> Vec<(String, ExpiryAction)> {
+        let name = |it: &ArchiveChange| (it.partition.as_str().to_owned(), it.action);
         found.iter().map(name).collect()
     }
 
@@ -159,24 +159,44 @@ mod tests {
             file(Resolution::Minute, "a", 10),
             file(Resolution::Minute, "b", 11),
         ];
-        let minutes = shelved(minutes, vec![], rule(2, Then::Delete), &none, &none, at(13));
-        assert_eq!(names(&minutes), [("1970-01-11".to_owned(), Then::Delete)]);
+        let minutes = archive_changes(
+            minutes,
+            vec![],
+            rule(2, ExpiryAction::Delete),
+            &none,
+            &none,
+            at(13),
+        );
+        assert_eq!(
+            names(&minutes),
+            [("1970-01-11".to_owned(), ExpiryAction::Delete)]
+        );
         let hours = vec![file(Resolution::Hour, "a", 10)];
         let of = |day| {
-            shelved(
+            archive_changes(
                 hours.clone(),
                 vec![],
-                rule(2, Then::Archive),
+                rule(2, ExpiryAction::Archive),
                 &none,
                 &none,
                 at(day),
             )
         };
         assert_eq!(of(32), []);
-        assert_eq!(names(&of(33)), [("1970-01".to_owned(), Then::Archive)]);
+        assert_eq!(
+            names(&of(33)),
+            [("1970-01".to_owned(), ExpiryAction::Archive)]
+        );
         let held = DateSet::range(5, 5);
         assert_eq!(
-            shelved(hours, vec![], rule(2, Then::Archive), &held, &none, at(99)),
+            archive_changes(
+                hours,
+                vec![],
+                rule(2, ExpiryAction::Archive),
+                &held,
+                &none,
+                at(99)
+            ),
             []
         );
     }
@@ -189,27 +209,36 @@ mod tests {
             file(Resolution::Hour, "z", 10),
             file(Resolution::Hour, "y", 40),
         ];
-        let merged = shelved(
+        let merged = archive_changes(
             live,
             archived.clone(),
-            rule(2, Then::Delete),
+            rule(2, ExpiryAction::Delete),
             &none,
             &none,
             at(99),
         );
-        assert_eq!(names(&merged), [("1970-01".to_owned(), Then::Archive)]);
+        assert_eq!(
+            names(&merged),
+            [("1970-01".to_owned(), ExpiryAction::Archive)]
+        );
         // A date was computed again. The table has no rows of it, or rows that do not expire.
         let recomputed = DateSet::range(41, 41);
         let kept = Retention {
-            keep: None,
-            then: Then::Archive,
+            period: None,
+            action: ExpiryAction::Archive,
         };
-        let gone = shelved(vec![], archived, kept, &none, &recomputed, at(99));
-        assert_eq!(names(&gone), [("1970-02".to_owned(), Then::Archive)]);
+        let gone = archive_changes(vec![], archived, kept, &none, &recomputed, at(99));
+        assert_eq!(
+            names(&gone),
+            [("1970-02".to_owned(), ExpiryAction::Archive)]
+        );
         let live = vec![file(Resolution::Hour, "b", 41)];
         let archived = vec![file(Resolution::Hour, "y", 40)];
-        let stays = shelved(live, archived, kept, &none, &recomputed, at(99));
-        assert_eq!(names(&stays), [("1970-02".to_owned(), Then::Archive)]);
+        let stays = archive_changes(live, archived, kept, &none, &recomputed, at(99));
+        assert_eq!(
+            names(&stays),
+            [("1970-02".to_owned(), ExpiryAction::Archive)]
+        );
         assert_eq!(stays[0].live, []);
     }
 
@@ -248,7 +277,7 @@ mod tests {
         ledger.files.insert("broken".to_owned(), broken);
         let files = ["old", "spans", "changed", "due", "broken", "new"].map(listed);
         let expired = |untouchable: &DateSet| {
-            let found = expired_raw(&files, &ledger, TimeDelta::days(2), untouchable, at(7));
+            let found = expired_raw_files(&files, &ledger, TimeDelta::days(2), untouchable, at(7));
             found.into_iter().map(|file| file.path).collect::<Vec<_>>()
         };
         assert_eq!(expired(&DateSet::default()), ["old"]);

@@ -3,21 +3,21 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::inputs::archive_of_raw;
+use super::super::inputs::raw_archive;
 use super::super::ledger::Ledger;
 use super::super::plan::names_by_path;
-use super::super::resample::{Job, JobError, RUNS_KEPT, table_failed};
-use super::report::Swept;
-use super::round::archive_of_tables;
+use super::super::resample::{Job, JobError, MAX_KEPT_RUNS, table_error};
+use super::maintenance_run::table_archive;
+use super::report::SweepReport;
 use crate::lake::lease::{Lease, LeaseError};
-use crate::lake::raw::shelf::{delete, look};
+use crate::lake::raw::archive_copy::{delete, find_file};
 use crate::lake::runs::{Publication, Runs};
 use crate::lake::table::Table;
 use crate::lake::{Store, failpoint};
 use crate::model::Resolution;
 
 /// The time for which log files are kept. 30 days is the default of Delta tables.
-const LOG_KEPT: TimeDelta = TimeDelta::days(30);
+const LOG_RETENTION: TimeDelta = TimeDelta::days(30);
 
 /// The state of a sweep.
 pub(super) struct Sweep<'a> {
@@ -35,50 +35,51 @@ pub(super) struct Sweep<'a> {
 
 impl Sweep<'_> {
     /// Deletes what is no longer needed. Must be called after the publication.
-    pub async fn run(&self) -> Result<Swept, JobError> {
-        let mut swept = Swept::default();
-        let in_use = self.runs.in_use(self.since).await?;
+    pub async fn run(&self) -> Result<SweepReport, JobError> {
+        let mut swept = SweepReport::default();
+        let in_use = self.runs.publications_in_use(self.since).await?;
         let (Some(oldest), Some(latest)) = (in_use.first(), in_use.last()) else {
             return Ok(swept);
         };
         let lake = &self.job.lake;
-        let archive = archive_of_tables(lake);
+        let archive = table_archive(lake);
         for resolution in Resolution::ALL {
-            let version = oldest.versions.of(resolution);
-            self.table(lake, resolution, version, &mut swept).await?;
+            let version = oldest.versions.get(resolution);
+            self.sweep_table(lake, resolution, version, &mut swept)
+                .await?;
             if latest.archive.is_some() {
                 let version = archived_version(oldest, resolution);
-                self.table(&archive, resolution, version, &mut swept)
+                self.sweep_table(&archive, resolution, version, &mut swept)
                     .await?;
             }
         }
         if !self.dry_run {
-            self.runs.clean_up(RUNS_KEPT, self.since).await?;
+            self.runs.clean_up(MAX_KEPT_RUNS, self.since).await?;
             failpoint::reach("after-cleanup");
         }
         // Raw files come last, because this program may lack the permission to delete them.
-        self.raw(&mut swept).await?;
+        self.sweep_raw(&mut swept).await?;
         Ok(swept)
     }
 
     /// Deletes expired raw files after the grace period, and archived files that are no longer needed.
-    async fn raw(&self, swept: &mut Swept) -> Result<(), JobError> {
-        let (raw, archive) = (&self.job.raw, archive_of_raw(&self.job.lake));
+    async fn sweep_raw(&self, swept: &mut SweepReport) -> Result<(), JobError> {
+        let (raw, archive) = (&self.job.raw, raw_archive(&self.job.lake));
         let archived = names_by_path(self.ledger);
         for (path, leaving) in &self.ledger.leaving {
             if leaving.since > self.since {
                 continue;
             }
             // Another version at this path is a different file.
-            let there = look(raw, path).await?;
+            let there = find_file(raw, path).await?;
             let Some(file) = there.filter(|file| leaving.is_version(file)) else {
                 continue;
             };
             // The archived copy must exist, because this may be the last copy otherwise.
             for name in archived.get(path).into_iter().flatten() {
-                look(&archive, name)
+                find_file(&archive, name)
                     .await?
-                    .ok_or_else(|| JobError::NotInArchive {
+                    .ok_or_else(|| JobError::MissingArchiveCopy {
                         file: format!("{archive}/{name}"),
                         path: path.clone(),
                     })?;
@@ -86,19 +87,19 @@ impl Sweep<'_> {
             swept.raw_files += 1;
             swept.bytes += file.size;
             if !self.dry_run {
-                self.must_have_lease()?;
+                self.check_lease()?;
                 delete(raw, path).await?;
                 failpoint::reach("after-swept-raw");
             }
         }
         for name in &self.ledger.unarchived {
-            let Some(file) = look(&archive, name).await? else {
+            let Some(file) = find_file(&archive, name).await? else {
                 continue;
             };
             swept.raw_files += 1;
             swept.bytes += file.size;
             if !self.dry_run {
-                self.must_have_lease()?;
+                self.check_lease()?;
                 delete(&archive, name).await?;
                 failpoint::reach("after-swept-archive");
             }
@@ -107,21 +108,24 @@ impl Sweep<'_> {
     }
 
     /// Fails if the lease was lost, because another run may need the files by now.
-    fn must_have_lease(&self) -> Result<(), LeaseError> {
+    fn check_lease(&self) -> Result<(), LeaseError> {
         self.lease.map_or(Ok(()), Lease::check)
     }
 
-    async fn table(
+    async fn sweep_table(
         &self,
         lake: &Store,
         resolution: Resolution,
         oldest: u64,
-        swept: &mut Swept,
+        swept: &mut SweepReport,
     ) -> Result<(), JobError> {
-        let failed = table_failed(resolution);
+        let failed = table_error(resolution);
         let table = Table::open_or_create(lake, resolution).await;
         let table = table.map_err(&failed)?;
-        let named = table.files_since(oldest).await.map_err(&failed)?;
+        let named = table
+            .referenced_files_since(oldest)
+            .await
+            .map_err(&failed)?;
         for file in table.stored_files().await.map_err(&failed)? {
             // An unreferenced file may belong to a commit of another program that is still in progress.
             if named.contains(&file.path) || file.modified >= self.since {
@@ -130,7 +134,7 @@ impl Sweep<'_> {
             swept.data_files += 1;
             swept.bytes += file.size;
             if !self.dry_run {
-                self.must_have_lease()?;
+                self.check_lease()?;
                 table.delete_stored(&file).await.map_err(&failed)?;
                 failpoint::reach("after-swept-file");
             }
@@ -142,8 +146,8 @@ impl Sweep<'_> {
             swept.checkpoints += 1;
             failpoint::reach("after-checkpoint");
         }
-        let before = self.now - LOG_KEPT;
-        swept.log_files += table.shorten_log(oldest, before).await.map_err(&failed)?;
+        let before = self.now - LOG_RETENTION;
+        swept.log_files += table.clean_up_log(oldest, before).await.map_err(&failed)?;
         Ok(())
     }
 }
@@ -151,5 +155,5 @@ impl Sweep<'_> {
 /// Returns the version of the archive's table in a publication: 0, an empty table, before anything was archived.
 fn archived_version(publication: &Publication, resolution: Resolution) -> u64 {
     let archive = publication.archive;
-    archive.map_or(0, |versions| versions.of(resolution))
+    archive.map_or(0, |versions| versions.get(resolution))
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::super::report::DateSpan;
 use super::super::resample::JobError;
-use super::compact::{self, Group};
-use super::merge::{Source, Target, merge};
-use super::report::{Compacted, Expired, Fate, MaintainReport};
-use super::retention::{Shelved, first_kept, shelved};
-use super::round::{Changes, Round};
-use crate::config::Then;
+use super::compact::{self, FileGroup};
+use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
+use super::merge::{MergeSource, MergeTarget, merge};
+use super::report::{CompactionReport, ExpiredData, ExpiryOutcome, MaintainReport};
+use super::retention::{ArchiveChange, archive_changes, first_retained_day};
+use crate::config::ExpiryAction;
 use crate::lake::table::{Change, DataFile, Partition, Table};
 use crate::model::{DateSet, Day, Resolution};
 
@@ -17,27 +17,29 @@ use crate::model::{DateSet, Day, Resolution};
 #[derive(Debug, Default)]
 pub(super) struct TablePlan {
     /// The groups of small files to merge.
-    groups: Vec<Group>,
+    groups: Vec<FileGroup>,
     /// The groups of small files in the archive to merge.
-    archived_groups: Vec<Group>,
+    archived_groups: Vec<FileGroup>,
     /// The partitions whose rows leave the table or change in the archive.
-    shelved: Vec<Shelved>,
+    archive_changes: Vec<ArchiveChange>,
 }
 
 impl TablePlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.archived_groups.is_empty() && self.shelved.is_empty()
+        self.groups.is_empty() && self.archived_groups.is_empty() && self.archive_changes.is_empty()
     }
 
     /// Whether any rows are moved to the archive.
-    pub fn needs_archive(&self) -> bool {
-        self.shelved.iter().any(|it| it.then == Then::Archive)
+    pub fn has_archive_changes(&self) -> bool {
+        self.archive_changes
+            .iter()
+            .any(|it| it.action == ExpiryAction::Archive)
     }
 }
 
 /// Returns the dates of partitions.
-pub(super) fn days_of<'a>(partitions: impl Iterator<Item = &'a Partition>) -> DateSet {
+pub(super) fn partition_dates<'a>(partitions: impl Iterator<Item = &'a Partition>) -> DateSet {
     let mut days = DateSet::default();
     for (first, last) in partitions.filter_map(Partition::days) {
         days.insert_range(first, last);
@@ -45,40 +47,42 @@ pub(super) fn days_of<'a>(partitions: impl Iterator<Item = &'a Partition>) -> Da
     days
 }
 
-fn rows_of<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {
+fn total_rows<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {
     files.filter_map(|file| file.rows).sum()
 }
 
-impl Round<'_> {
+impl MaintenanceRun<'_> {
     /// Returns the changes to the tables, finest first, and enters them into the report.
     pub fn plan_tables(&self, report: &mut MaintainReport) -> Vec<TablePlan> {
         let mut plans = Vec::new();
         for table in &self.tables {
             let resolution = table.resolution();
-            let archived = self.archived(resolution);
-            let shelved = shelved(
+            let archived = self.archived_files(resolution);
+            let shelved = archive_changes(
                 table.files(),
                 archived.clone(),
-                self.job.settings.retention.of(resolution),
-                &self.ledger.held(resolution.table(), self.now),
+                self.job.settings.retention.for_resolution(resolution),
+                &self.ledger.held_dates(resolution.table(), self.now),
                 &self.ledger.recomputed,
                 self.now,
             );
-            report.expired.extend(expired(resolution, &shelved));
-            let going: BTreeSet<Partition> =
+            report.expired.extend(expired_data(resolution, &shelved));
+            let changing: BTreeSet<Partition> =
                 shelved.iter().map(|it| it.partition.clone()).collect();
             let target = self.job.settings.maintain.target_file_size;
-            let groups = compact::groups(table.files(), target, &going);
+            let groups = compact::group_small_files(table.files(), target, &changing);
             report
                 .compacted
-                .extend(compacted(resolution.table(), &groups));
-            let archived_groups = compact::groups(archived, target, &going);
+                .extend(compaction_report(resolution.table(), &groups));
+            let archived_groups = compact::group_small_files(archived, target, &changing);
             let name = format!("archive.{}", resolution.table());
-            report.compacted.extend(compacted(&name, &archived_groups));
+            report
+                .compacted
+                .extend(compaction_report(&name, &archived_groups));
             plans.push(TablePlan {
                 groups,
                 archived_groups,
-                shelved,
+                archive_changes: shelved,
             });
         }
         plans
@@ -87,42 +91,50 @@ impl Round<'_> {
     /// Returns the first date whose minutes have not expired, if any minutes expire now.
     pub fn minutes_from(&self, plans: &[TablePlan]) -> Option<Day> {
         let expire = plans.first().is_some_and(|minutes| {
-            let live = minutes.shelved.iter().filter(|it| !it.live.is_empty());
+            let live = minutes
+                .archive_changes
+                .iter()
+                .filter(|it| !it.live.is_empty());
             live.count() > 0
         });
-        let keep = self.job.settings.retention.minute.keep;
+        let keep = self.job.settings.retention.minute.period;
         keep.filter(|_| expire)
-            .map(|keep| first_kept(self.now, keep))
+            .map(|keep| first_retained_day(self.now, keep))
     }
 
     /// Writes the new files. `changes` contains the files that were written, even after an error.
     pub async fn write_tables(
         &mut self,
         plans: Vec<TablePlan>,
-        changes: &mut Changes,
+        changes: &mut MaintenanceChanges,
         report: &mut MaintainReport,
     ) -> Result<(), JobError> {
         let rows = plans.iter().map(|plan| {
             let groups = plan.groups.iter().chain(&plan.archived_groups).flatten();
-            let shelved = plan.shelved.iter().filter(|it| it.then == Then::Archive);
-            rows_of(groups) + rows_of(shelved.flat_map(|it| it.live.iter().chain(&it.archived)))
+            let shelved = plan
+                .archive_changes
+                .iter()
+                .filter(|it| it.action == ExpiryAction::Archive);
+            total_rows(groups)
+                + total_rows(shelved.flat_map(|it| it.live.iter().chain(&it.archived)))
         });
         self.job.progress.expect(rows.sum());
         for (at, plan) in plans.into_iter().enumerate() {
             let change = &mut changes.tables[at];
             let table = &self.tables[at];
             self.compact(table, plan.groups, change).await?;
-            measure(report, table.resolution().table(), change);
-            for shelved in plan.shelved {
-                if shelved.then == Then::Archive {
-                    self.shelve(at, &shelved, &mut changes.archive[at]).await?;
+            record_merged_size(report, table.resolution().table(), change);
+            for shelved in plan.archive_changes {
+                if shelved.action == ExpiryAction::Archive {
+                    self.write_to_archive(at, &shelved, &mut changes.archive[at])
+                        .await?;
                 }
                 changes.tables[at].remove.extend(shelved.live);
             }
             if let Some(archive) = self.archive.get(at) {
                 let change = &mut changes.archive[at];
                 self.compact(archive, plan.archived_groups, change).await?;
-                measure(
+                record_merged_size(
                     report,
                     &format!("archive.{}", archive.resolution().table()),
                     change,
@@ -135,7 +147,7 @@ impl Round<'_> {
     async fn compact(
         &self,
         table: &Table,
-        groups: Vec<Group>,
+        groups: Vec<FileGroup>,
         change: &mut Change,
     ) -> Result<(), JobError> {
         let progress = &self.job.progress;
@@ -143,7 +155,7 @@ impl Round<'_> {
             let Some(partition) = group.first().map(|file| file.partition.clone()) else {
                 continue;
             };
-            let target = Target {
+            let target = MergeTarget {
                 table,
                 partition,
                 file_size: u64::MAX,
@@ -151,7 +163,7 @@ impl Round<'_> {
             };
             let sources: Vec<_> = group
                 .into_iter()
-                .map(|file| Source::whole(table, file))
+                .map(|file| MergeSource::new(table, file))
                 .collect();
             merge(&sources, &target, &mut change.merged_into).await?;
             let merged = sources.into_iter().map(|source| source.file);
@@ -162,9 +174,14 @@ impl Round<'_> {
 
     /// Writes the rows of a partition into the archive: the rows of the table, and the archived rows of dates that were
     /// not computed again.
-    async fn shelve(&self, at: usize, it: &Shelved, change: &mut Change) -> Result<(), JobError> {
+    async fn write_to_archive(
+        &self,
+        at: usize,
+        it: &ArchiveChange,
+        change: &mut Change,
+    ) -> Result<(), JobError> {
         let progress = &self.job.progress;
-        let target = Target {
+        let target = MergeTarget {
             table: &self.archive[at],
             partition: it.partition.clone(),
             file_size: self.job.settings.maintain.target_file_size,
@@ -177,12 +194,12 @@ impl Round<'_> {
 
     /// Returns all rows of a partition: the rows of the table, and the archived rows of dates that were not computed
     /// again.
-    pub fn sources(&self, at: usize, it: &Shelved) -> Vec<Source<'_>> {
+    pub fn sources(&self, at: usize, it: &ArchiveChange) -> Vec<MergeSource<'_>> {
         let (table, archive) = (&self.tables[at], &self.archive[at]);
         let live = it.live.iter().cloned();
-        let mut sources: Vec<_> = live.map(|file| Source::whole(table, file)).collect();
-        let without = self.stale(it);
-        sources.extend(it.archived.iter().map(|file| Source {
+        let mut sources: Vec<_> = live.map(|file| MergeSource::new(table, file)).collect();
+        let without = self.outdated_dates(it);
+        sources.extend(it.archived.iter().map(|file| MergeSource {
             table: archive,
             file: file.clone(),
             without: without.clone(),
@@ -191,7 +208,7 @@ impl Round<'_> {
     }
 
     /// Returns the dates of a partition whose archived rows are replaced by the table's rows.
-    pub fn stale(&self, it: &Shelved) -> DateSet {
+    pub fn outdated_dates(&self, it: &ArchiveChange) -> DateSet {
         match it.partition.days() {
             // The table has the partition's only date.
             Some((first, last)) if first == last && !it.live.is_empty() => {
@@ -202,9 +219,9 @@ impl Round<'_> {
     }
 }
 
-impl<'a> Source<'a> {
+impl<'a> MergeSource<'a> {
     /// Returns a source with all rows of a file.
-    pub fn whole(table: &'a Table, file: DataFile) -> Self {
+    pub fn new(table: &'a Table, file: DataFile) -> Self {
         Self {
             table,
             file,
@@ -213,48 +230,48 @@ impl<'a> Source<'a> {
     }
 }
 
-fn expired(resolution: Resolution, shelved: &[Shelved]) -> Vec<Expired> {
+fn expired_data(resolution: Resolution, shelved: &[ArchiveChange]) -> Vec<ExpiredData> {
     let fates = [
-        (Then::Archive, Fate::Archived),
-        (Then::Delete, Fate::Deleted),
+        (ExpiryAction::Archive, ExpiryOutcome::Archived),
+        (ExpiryAction::Delete, ExpiryOutcome::Deleted),
     ];
     let of = |(then, fate)| {
         let of_fate = || {
             shelved
                 .iter()
-                .filter(move |it| it.then == then && !it.live.is_empty())
+                .filter(move |it| it.action == then && !it.live.is_empty())
         };
         let files = || of_fate().flat_map(|it| &it.live);
-        Expired {
+        ExpiredData {
             what: resolution.table().to_owned(),
             fate,
-            dates: DateSpan::from(&days_of(of_fate().map(|it| &it.partition))),
+            dates: DateSpan::from(&partition_dates(of_fate().map(|it| &it.partition))),
             files: files().count(),
-            rows: rows_of(files()),
+            rows: total_rows(files()),
             bytes: files().map(|file| file.size).sum(),
         }
     };
-    let mut found: Vec<Expired> = fates.into_iter().map(of).collect();
+    let mut found: Vec<ExpiredData> = fates.into_iter().map(of).collect();
     found.retain(|expired| expired.files > 0);
     found
 }
 
-fn compacted(table: &str, groups: &[Group]) -> Option<Compacted> {
+fn compaction_report(table: &str, groups: &[FileGroup]) -> Option<CompactionReport> {
     let files = || groups.iter().flatten();
     let partitions: BTreeSet<_> = files().map(|file| &file.partition).collect();
-    (!groups.is_empty()).then(|| Compacted {
+    (!groups.is_empty()).then(|| CompactionReport {
         table: table.to_owned(),
         partitions: partitions.len(),
         files_before: files().count(),
         files_after: groups.len(),
-        rows: rows_of(files()),
+        rows: total_rows(files()),
         bytes_before: files().map(|file| file.size).sum(),
         bytes_after: None,
     })
 }
 
 /// Enters the size of the merged files into the report.
-fn measure(report: &mut MaintainReport, table: &str, change: &Change) {
+fn record_merged_size(report: &mut MaintainReport, table: &str, change: &Change) {
     let found = report.compacted.iter_mut().find(|it| it.table == table);
     if let Some(compacted) = found {
         let sizes = change.merged_into.iter().map(|file| file.size);

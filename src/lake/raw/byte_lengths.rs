@@ -11,8 +11,8 @@ use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::pages::{Chunk, Header, MAX_MEAN_ID_BYTES};
-use crate::decoding::Implausible;
+use super::pages::{Chunk, MAX_MEAN_ID_BYTES, PageDeclaration};
+use crate::decoding::DecodingError;
 
 /// The maximum length in bytes of a value in a large dictionary. A batch of 16,384 rows with one such value has 256
 /// MiB.
@@ -20,16 +20,20 @@ const MAX_DICTIONARY_VALUE_BYTES: usize = 16 << 10;
 /// The maximum number of values in a page with encoded lengths.
 const MAX_LENGTHS: u64 = 4 << 20;
 
-fn damaged() -> Implausible {
-    Implausible::new("it has a damaged page")
+fn damaged() -> DecodingError {
+    DecodingError::new("it has a damaged page")
 }
 
 /// Checks one page. `page` includes the header.
-pub(super) fn check(page: &Bytes, header: &Header, chunk: &Chunk) -> Result<(), Implausible> {
+pub(super) fn check_page_lengths(
+    page: &Bytes,
+    header: &PageDeclaration,
+    chunk: &Chunk,
+) -> Result<(), DecodingError> {
     let page = decompressed(page, chunk)?;
     let values = match &page {
         Page::DictionaryPage { buf, .. } => return check_dictionary(buf),
-        Page::DataPage { buf, .. } => without_levels(buf, chunk)?,
+        Page::DataPage { buf, .. } => skip_levels(buf, chunk)?,
         Page::DataPageV2 {
             buf,
             def_levels_byte_len,
@@ -53,14 +57,14 @@ pub(super) fn check(page: &Bytes, header: &Header, chunk: &Chunk) -> Result<(), 
         .saturating_mul(MAX_MEAN_ID_BYTES)
         .saturating_add(4_096);
     match total > allowed {
-        true => Err(Implausible::new(format!(
+        true => Err(DecodingError::new(format!(
             "it has a page whose {declared} texts have {total} bytes; an asset's id has 36"
         ))),
         false => Ok(()),
     }
 }
 
-fn decompressed(page: &Bytes, chunk: &Chunk) -> Result<Page, Implausible> {
+fn decompressed(page: &Bytes, chunk: &Chunk) -> Result<Page, DecodingError> {
     let length = i64::try_from(page.len()).map_err(|_| damaged())?;
     let read = || {
         let alone = ColumnChunkMetaData::builder(Arc::clone(&chunk.column))
@@ -73,16 +77,16 @@ fn decompressed(page: &Bytes, chunk: &Chunk) -> Result<Page, Implausible> {
     };
     // The library reports any other damage when it reads the file.
     read()
-        .map_err(|error| Implausible::new(super::first_line(&error.to_string())))?
+        .map_err(|error| DecodingError::new(super::first_line(&error.to_string())))?
         .ok_or_else(damaged)
 }
 
-fn check_dictionary(values: &[u8]) -> Result<(), Implausible> {
+fn check_dictionary(values: &[u8]) -> Result<(), DecodingError> {
     let mut rest = values;
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| damaged())?;
         if length > MAX_DICTIONARY_VALUE_BYTES {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "it has a text of {length} bytes among its ids; an asset's id has 36"
             )));
         }
@@ -93,9 +97,9 @@ fn check_dictionary(values: &[u8]) -> Result<(), Implausible> {
 
 /// Returns the data after the levels of a page of version 1. Columns are not nested, so there are only definition
 /// levels.
-fn without_levels<'a>(page: &'a [u8], chunk: &Chunk) -> Result<&'a [u8], Implausible> {
+fn skip_levels<'a>(page: &'a [u8], chunk: &Chunk) -> Result<&'a [u8], DecodingError> {
     if chunk.column.max_rep_level() > 0 {
-        return Err(Implausible::new("its columns are nested"));
+        return Err(DecodingError::new("its columns are nested"));
     }
     if chunk.column.max_def_level() == 0 {
         return Ok(page);
@@ -107,14 +111,14 @@ fn without_levels<'a>(page: &'a [u8], chunk: &Chunk) -> Result<&'a [u8], Implaus
 
 /// Returns the sum of lengths in DELTA_BINARY_PACKED encoding, and the bytes after them. Fails if there are more than
 /// `declared` lengths.
-fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausible> {
+fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), DecodingError> {
     let mut rest = bytes;
-    let block = varint(&mut rest)?;
-    let parts = varint(&mut rest)?;
-    let count = varint(&mut rest)?;
-    let first = varint(&mut rest)?;
+    let block = read_varint(&mut rest)?;
+    let parts = read_varint(&mut rest)?;
+    let count = read_varint(&mut rest)?;
+    let first = read_varint(&mut rest)?;
     if count > declared.min(MAX_LENGTHS) {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "it has a page of {declared} texts whose data declares {count}"
         )));
     }
@@ -124,14 +128,14 @@ fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausib
         return Err(damaged());
     }
     let each = usize::try_from(block / parts).map_err(|_| damaged())?;
-    let mut value = unzigzag(first);
+    let mut value = decode_zigzag(first);
     let (mut sum, mut left) = (0_u64, count);
     if left > 0 {
-        sum = length(value)?;
+        sum = to_length(value)?;
         left -= 1;
     }
     while left > 0 {
-        let least = unzigzag(varint(&mut rest)?);
+        let least = decode_zigzag(read_varint(&mut rest)?);
         let parts = usize::try_from(parts).map_err(|_| damaged())?;
         let (widths, after) = rest.split_at_checked(parts).ok_or_else(damaged)?;
         rest = after;
@@ -148,10 +152,10 @@ fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausib
                 .ok_or_else(damaged)?;
             rest = after;
             for index in 0..each.min(usize::try_from(left).unwrap_or(usize::MAX)) {
-                let difference = bits(packed, index * width, width).wrapping_add(least);
+                let difference = read_bits(packed, index * width, width).wrapping_add(least);
                 // Lengths are 32-bit integers, and their arithmetic wraps.
                 value = i64::from((value.wrapping_add(difference)) as i32);
-                sum = sum.saturating_add(length(value)?);
+                sum = sum.saturating_add(to_length(value)?);
                 left -= 1;
             }
         }
@@ -159,12 +163,12 @@ fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausib
     Ok((sum, rest))
 }
 
-fn length(value: i64) -> Result<u64, Implausible> {
-    u64::try_from(value).map_err(|_| Implausible::new("it has a text of a negative length"))
+fn to_length(value: i64) -> Result<u64, DecodingError> {
+    u64::try_from(value).map_err(|_| DecodingError::new("it has a text of a negative length"))
 }
 
 /// Returns `width` bits from the bit `at`, least significant bit first.
-fn bits(packed: &[u8], at: usize, width: usize) -> i64 {
+fn read_bits(packed: &[u8], at: usize, width: usize) -> i64 {
     let mut value: i64 = 0;
     for index in 0..width {
         let bit = at + index;
@@ -174,7 +178,7 @@ fn bits(packed: &[u8], at: usize, width: usize) -> i64 {
     value
 }
 
-fn varint(rest: &mut &[u8]) -> Result<u64, Implausible> {
+fn read_varint(rest: &mut &[u8]) -> Result<u64, DecodingError> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, after) = rest.split_first().ok_or_else(damaged)?;
@@ -187,6 +191,6 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Implausible> {
     Err(damaged())
 }
 
-fn unzigzag(value: u64) -> i64 {
+fn decode_zigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }

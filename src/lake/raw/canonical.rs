@@ -17,8 +17,8 @@ use arrow::error::ArrowError;
 use chrono_tz::Tz;
 use parquet::schema::types::SchemaDescriptor;
 
-use super::zone::LocalTimes;
-use super::{FileFault, RawFormat};
+use super::local_times::LocalTimes;
+use super::{RawFileError, RawFormat};
 use crate::model::printable;
 
 fn text_dictionary() -> DataType {
@@ -43,22 +43,22 @@ pub(super) fn canonical_schema() -> SchemaRef {
 
 /// The positions of the three columns in a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Located {
+pub(super) struct ColumnPositions {
     pub id: usize,
     pub timestamp: usize,
     pub value: usize,
 }
 
-impl Located {
+impl ColumnPositions {
     /// Finds the columns and checks their types.
-    pub fn find(path: &str, schema: &Schema, format: &RawFormat) -> Result<Self, FileFault> {
+    pub fn find(path: &str, schema: &Schema, format: &RawFormat) -> Result<Self, RawFileError> {
         let find = |name: &str| {
             let mut found = schema
                 .fields()
                 .iter()
                 .enumerate()
                 .filter(|(_, field)| field.name() == name);
-            let first = found.next().ok_or_else(|| FileFault::MissingColumn {
+            let first = found.next().ok_or_else(|| RawFileError::MissingColumn {
                 path: path.to_owned(),
                 column: name.to_owned(),
                 found: schema
@@ -71,7 +71,7 @@ impl Located {
             })?;
             match found.next() {
                 None => Ok(first.0),
-                Some(_) => Err(FileFault::Unreadable {
+                Some(_) => Err(RawFileError::Unreadable {
                     path: path.to_owned(),
                     reason: format!("it has two columns {name:?}"),
                 }),
@@ -88,7 +88,7 @@ impl Located {
             if fits {
                 return Ok(());
             }
-            Err(FileFault::WrongType {
+            Err(RawFileError::WrongType {
                 path: path.to_owned(),
                 column: field.name().clone(),
                 found: field.data_type().to_string(),
@@ -128,7 +128,7 @@ impl Located {
 
     /// Returns the schema to request from the Parquet reader, or `None` if the file's own schema is good enough. With
     /// it, no text is built for each row, and INT96 times after the year 2262 do not overflow.
-    pub fn better_schema(&self, schema: &Schema, int96: bool) -> Option<SchemaRef> {
+    pub fn reader_schema(&self, schema: &Schema, int96: bool) -> Option<SchemaRef> {
         let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
         let mut better = false;
         let id = schema.field(self.id);
@@ -160,10 +160,10 @@ impl Located {
 }
 
 /// The maximum length of a time zone in an error, in characters.
-const MAX_ZONE_SHOWN: usize = 60;
+const MAX_SHOWN_ZONE_CHARS: usize = 60;
 
 /// Checks that the time zone of a timestamp column is valid.
-fn check_zone(path: &str, field: &Field) -> Result<(), FileFault> {
+fn check_zone(path: &str, field: &Field) -> Result<(), RawFileError> {
     let DataType::Timestamp(_, Some(zone)) = field.data_type() else {
         return Ok(());
     };
@@ -172,12 +172,12 @@ fn check_zone(path: &str, field: &Field) -> Result<(), FileFault> {
     if is_utc || zone.parse::<arrow::array::timezone::Tz>().is_ok() {
         return Ok(());
     }
-    Err(FileFault::Unreadable {
+    Err(RawFileError::Unreadable {
         path: path.to_owned(),
         reason: format!(
             "the column {:?} has the invalid time zone {:?}; use an IANA name such as Europe/Berlin, or an offset such as +01:00",
-            printable(field.name(), MAX_ZONE_SHOWN),
-            printable(zone, MAX_ZONE_SHOWN)
+            printable(field.name(), MAX_SHOWN_ZONE_CHARS),
+            printable(zone, MAX_SHOWN_ZONE_CHARS)
         ),
     })
 }
@@ -218,21 +218,23 @@ fn is_number(kind: &DataType) -> bool {
 const MAX_ID_BYTES: usize = 64;
 
 /// Converts an id column to a dictionary of text.
-pub(super) fn ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(super) fn convert_ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         kind if kind == &text_dictionary() => Ok(Arc::clone(column)),
         // Only the dictionary's values are converted: rows may share a long value, which must not be repeated for each
         // row.
         DataType::Dictionary(..) => {
             let dictionary = column.as_any_dictionary();
-            take(&ids(dictionary.values())?, dictionary.keys(), None)
+            take(&convert_ids(dictionary.values())?, dictionary.keys(), None)
         }
-        DataType::Utf8View => view_ids(&column.as_string_view().clone().to_binary_view(), false),
+        DataType::Utf8View => {
+            ids_from_views(&column.as_string_view().clone().to_binary_view(), false)
+        }
         // Arrow has no direct cast, so the cast goes through the variable-length binary type.
-        DataType::FixedSizeBinary(_) => ids(&cast(column, &DataType::Binary)?),
+        DataType::FixedSizeBinary(_) => convert_ids(&cast(column, &DataType::Binary)?),
         kind if is_binary(kind) => {
             let views = cast(column, &DataType::BinaryView)?;
-            view_ids(views.as_binary_view(), true)
+            ids_from_views(views.as_binary_view(), true)
         }
         _ => cast(column, &text_dictionary()),
     }
@@ -240,7 +242,7 @@ pub(super) fn ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 
 /// Converts binary values to a dictionary of text. If `may_be_uuids`, 16 bytes become the text of a UUID. Other bytes
 /// are read as text, and the caller checks whether that is a UUID.
-fn view_ids(views: &BinaryViewArray, may_be_uuids: bool) -> Result<ArrayRef, ArrowError> {
+fn ids_from_views(views: &BinaryViewArray, may_be_uuids: bool) -> Result<ArrayRef, ArrowError> {
     let mut keys = Int32Builder::with_capacity(views.len());
     let mut texts: Vec<String> = Vec::new();
     let mut known: HashMap<(&[u8], bool), i32> = HashMap::new();
@@ -282,7 +284,7 @@ fn id_text((bytes, is_cut): (&[u8], bool), may_be_uuid: bool) -> String {
 }
 
 /// Converts a timestamp column to UTC microseconds, rounded down.
-pub(super) fn times(column: &ArrayRef, timezone: Tz) -> Result<ArrayRef, ArrowError> {
+pub(super) fn convert_times(column: &ArrayRef, timezone: Tz) -> Result<ArrayRef, ArrowError> {
     const THOUSAND: i64 = 1_000;
     let DataType::Timestamp(unit, zone) = column.data_type() else {
         return Err(ArrowError::CastError(format!(
@@ -291,28 +293,31 @@ pub(super) fn times(column: &ArrayRef, timezone: Tz) -> Result<ArrayRef, ArrowEr
         )));
     };
     let micros: TimestampMicrosecondArray = match unit {
-        TimeUnit::Second => {
-            scaled::<TimestampSecondType>(column, |time| time.saturating_mul(THOUSAND * THOUSAND))
-        }
+        TimeUnit::Second => scale_times::<TimestampSecondType>(column, |time| {
+            time.saturating_mul(THOUSAND * THOUSAND)
+        }),
         TimeUnit::Millisecond => {
-            scaled::<TimestampMillisecondType>(column, |time| time.saturating_mul(THOUSAND))
+            scale_times::<TimestampMillisecondType>(column, |time| time.saturating_mul(THOUSAND))
         }
         TimeUnit::Microsecond => column.as_primitive::<TimestampMicrosecondType>().clone(),
         TimeUnit::Nanosecond => {
-            scaled::<TimestampNanosecondType>(column, |time| time.div_euclid(THOUSAND))
+            scale_times::<TimestampNanosecondType>(column, |time| time.div_euclid(THOUSAND))
         }
     };
     let micros = if zone.is_none() && timezone != Tz::UTC {
         let mut local = LocalTimes::new(timezone);
         let (_, times, nulls) = micros.into_parts();
-        TimestampMicrosecondArray::new(times.iter().map(|&time| local.utc(time)).collect(), nulls)
+        TimestampMicrosecondArray::new(
+            times.iter().map(|&time| local.to_utc(time)).collect(),
+            nulls,
+        )
     } else {
         micros
     };
     Ok(Arc::new(micros.with_timezone("UTC")))
 }
 
-fn scaled<T: ArrowPrimitiveType<Native = i64>>(
+fn scale_times<T: ArrowPrimitiveType<Native = i64>>(
     column: &ArrayRef,
     scale: impl Fn(i64) -> i64,
 ) -> TimestampMicrosecondArray {
@@ -321,7 +326,7 @@ fn scaled<T: ArrowPrimitiveType<Native = i64>>(
 }
 
 /// Converts a value column to doubles.
-pub(super) fn values(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(super) fn convert_values(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == &DataType::Float64 {
         return Ok(Arc::clone(column));
     }

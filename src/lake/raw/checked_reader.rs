@@ -13,19 +13,24 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::footer::chunk_range;
 use super::pages::{Chunk, check_pages};
-use crate::lake::pinned::Pinned;
+use crate::lake::pinned_file::PinnedFile;
 
 /// Reads the column chunks of one file. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct CheckedReader {
-    pinned: Pinned,
+    pinned: PinnedFile,
     /// The column chunks that may be read, sorted by their byte ranges.
     chunks: Arc<[(Range<u64>, Chunk)]>,
 }
 
 impl CheckedReader {
     /// Creates a reader for the columns `leaves` of a file of `size` bytes. Reads outside these columns fail.
-    pub fn new(pinned: Pinned, metadata: &ParquetMetaData, leaves: &[usize], size: u64) -> Self {
+    pub fn new(
+        pinned: PinnedFile,
+        metadata: &ParquetMetaData,
+        leaves: &[usize],
+        size: u64,
+    ) -> Self {
         let groups = metadata.row_groups().iter();
         let chunks = groups.flat_map(|group| {
             leaves.iter().filter_map(|&leaf| {
@@ -48,7 +53,7 @@ impl CheckedReader {
     }
 
     /// Returns the unchecked reader of the file, for parts other than pages.
-    pub fn pinned(&mut self) -> &mut Pinned {
+    pub fn pinned(&mut self) -> &mut PinnedFile {
         &mut self.pinned
     }
 

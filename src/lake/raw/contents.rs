@@ -8,8 +8,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use futures::TryStreamExt;
 
-use super::read::{Want, read};
-use super::{FileFault, RawFile, RawFormat};
+use super::read::{ReadRequest, read};
+use super::{RawFile, RawFileError, RawFormat};
 use crate::lake::Store;
 use crate::model::{AssetId, DateSet, Day, Window, day_of};
 
@@ -50,7 +50,7 @@ pub struct FileContents {
 
 impl FileContents {
     /// Returns the contents of a file with readings of one asset only.
-    pub fn of_one(asset: AssetId, dates: DateSet, untimed: bool) -> Self {
+    pub fn from_asset(asset: AssetId, dates: DateSet, untimed: bool) -> Self {
         Self {
             groups: vec![AssetGroup {
                 assets: Arc::new([asset]),
@@ -72,12 +72,12 @@ impl FileContents {
 }
 
 /// Reads the assets of a file and the dates of their readings. Returns `None` if there are too many assets.
-pub async fn contents(
+pub async fn read_contents(
     raw: &Store,
     file: &RawFile,
     format: &RawFormat,
-) -> Result<Option<FileContents>, FileFault> {
-    let want = Want {
+) -> Result<Option<FileContents>, RawFileError> {
+    let want = ReadRequest {
         window: Window::ALL,
         untimed: true,
         batch_rows: BATCH_ROWS,
@@ -102,7 +102,7 @@ struct Entry {
 
 /// The meaning of a value in the dictionary of ids.
 #[derive(Debug, Clone, Copy)]
-enum Id {
+enum DictionaryEntry {
     Unseen,
     Entry(usize),
     Other,
@@ -117,8 +117,8 @@ pub struct ContentsBuilder {
     /// The number of date ranges of all entries together.
     ranges: usize,
     /// Whether the gaps between an asset's dates are ignored.
-    is_rough: bool,
-    has_too_many: bool,
+    is_coarse: bool,
+    has_too_many_assets: bool,
 }
 
 impl ContentsBuilder {
@@ -129,9 +129,9 @@ impl ContentsBuilder {
         let times = readings
             .column(1)
             .as_primitive::<TimestampMicrosecondType>();
-        let mut seen = vec![Id::Unseen; texts.len()];
+        let mut seen = vec![DictionaryEntry::Unseen; texts.len()];
         for (row, key) in ids.keys().iter().enumerate() {
-            if self.has_too_many {
+            if self.has_too_many_assets {
                 return;
             }
             let key = key.and_then(|key| usize::try_from(key).ok());
@@ -139,11 +139,11 @@ impl ContentsBuilder {
                 self.has_other_ids = true;
                 continue;
             };
-            if let Id::Unseen = id {
+            if let DictionaryEntry::Unseen = id {
                 let text = texts.is_valid(key).then(|| texts.value(key));
-                *id = self.id(text);
+                *id = self.resolve_id(text);
             }
-            let Id::Entry(index) = *id else {
+            let DictionaryEntry::Entry(index) = *id else {
                 self.has_other_ids = true;
                 continue;
             };
@@ -157,14 +157,14 @@ impl ContentsBuilder {
         }
     }
 
-    fn id(&mut self, text: Option<&str>) -> Id {
+    fn resolve_id(&mut self, text: Option<&str>) -> DictionaryEntry {
         let Some(asset) = text.and_then(|text| AssetId::parse(text).ok()) else {
-            return Id::Other;
+            return DictionaryEntry::Other;
         };
         let next = self.entries.len();
         let index = *self.known.entry(asset).or_insert(next);
         if index == next {
-            self.has_too_many |= next >= MAX_ASSETS;
+            self.has_too_many_assets |= next >= MAX_ASSETS;
             self.entries.push(Entry {
                 asset,
                 dates: DateSet::default(),
@@ -172,7 +172,7 @@ impl ContentsBuilder {
                 last: None,
             });
         }
-        Id::Entry(index)
+        DictionaryEntry::Entry(index)
     }
 
     fn add_day(&mut self, index: usize, day: Day) {
@@ -185,13 +185,13 @@ impl ContentsBuilder {
         entry.last = Some(day);
         let before = entry.dates.ranges().len();
         entry.dates.insert(day);
-        if self.is_rough {
+        if self.is_coarse {
             entry.dates = hull(&entry.dates);
             return;
         }
         self.ranges = (self.ranges + entry.dates.ranges().len()).saturating_sub(before);
         if self.ranges > MAX_RANGES_READ {
-            self.is_rough = true;
+            self.is_coarse = true;
             for entry in &mut self.entries {
                 entry.dates = hull(&entry.dates);
             }
@@ -200,7 +200,7 @@ impl ContentsBuilder {
 
     /// Returns the contents, or `None` if there are too many assets.
     pub fn finish(mut self) -> Option<FileContents> {
-        if self.has_too_many {
+        if self.has_too_many_assets {
             return None;
         }
         let mut groups = grouped(&self.entries);

@@ -16,13 +16,13 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 
-use super::thrift::{Reader, Type, expect};
-use super::{FileFault, RawFile};
-use crate::decoding::{Implausible, ipc};
-use crate::lake::pinned::Pinned;
+use super::thrift::{Reader, Type, expect_type};
+use super::{RawFile, RawFileError};
+use crate::decoding::{DecodingError, ipc};
+use crate::lake::pinned_file::PinnedFile;
 
 /// The number of bytes at the end of a file that are fetched first. They contain most footers.
-const HINT_BYTES: u64 = 64 << 10;
+const PREFETCH_BYTES: u64 = 64 << 10;
 /// The length in bytes of the footer's length field and the magic bytes after it.
 const TAIL_BYTES: u64 = 8;
 /// The maximum size of a footer in bytes.
@@ -48,15 +48,15 @@ const MAX_VALUE_BYTES: i32 = 64;
 
 /// Fetches, checks and decodes a file's footer.
 pub(super) async fn read_footer(
-    pinned: &mut Pinned,
+    pinned: &mut PinnedFile,
     file: &RawFile,
-) -> Result<Arc<ParquetMetaData>, FileFault> {
-    let fault = |error: ParquetError| FileFault::of(&file.path, &error);
-    let implausible = |reason: Implausible| FileFault::Unreadable {
+) -> Result<Arc<ParquetMetaData>, RawFileError> {
+    let fault = |error: ParquetError| RawFileError::from_parquet_error(&file.path, &error);
+    let implausible = |reason: DecodingError| RawFileError::Unreadable {
         path: file.path.clone(),
         reason: reason.0,
     };
-    let hint = HINT_BYTES.min(file.size);
+    let hint = PREFETCH_BYTES.min(file.size);
     let fetched = pinned.get_bytes(file.size - hint..file.size).await;
     let end = fetched.map_err(fault)?;
     let length = footer_length(&end, file.size).map_err(implausible)?;
@@ -76,13 +76,13 @@ pub(super) async fn read_footer(
     Ok(Arc::new(metadata))
 }
 
-fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
+fn footer_length(end: &[u8], size: u64) -> Result<u64, DecodingError> {
     let Some((_, [a, b, c, d, magic @ ..])) = end.split_last_chunk::<8>() else {
-        return Err(Implausible::new("it is too short for a Parquet file"));
+        return Err(DecodingError::new("it is too short for a Parquet file"));
     };
     if magic != b"PAR1" {
         let is_encrypted = magic == b"PARE";
-        return Err(Implausible::new(match is_encrypted {
+        return Err(DecodingError::new(match is_encrypted {
             true => "it is encrypted, which is not supported",
             false => {
                 "it does not end with the Parquet magic bytes. It is not a Parquet file, is damaged, or is still being written"
@@ -91,12 +91,12 @@ fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
     }
     let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
     if length > size - TAIL_BYTES {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "its footer declares {length} bytes, and the file has {size}. It is damaged, or is still being written"
         )));
     }
     if length > MAX_FOOTER_BYTES {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "its footer has {length} bytes, and the limit is {MAX_FOOTER_BYTES}; write it with fewer row groups"
         )));
     }
@@ -104,37 +104,37 @@ fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
 }
 
 /// Checks the structure of a footer without storing any of it.
-fn check_footer(bytes: &[u8]) -> Result<(), Implausible> {
+fn check_footer(bytes: &[u8]) -> Result<(), DecodingError> {
     let mut chunks = 0;
-    Reader::new(bytes).structure(|reader, id, kind| match id {
+    Reader::new(bytes).visit_struct(|reader, id, kind| match id {
         2 => {
-            expect(kind, Type::List)?;
+            expect_type(kind, Type::List)?;
             check_schema(reader).map(|()| true)
         }
         4 => {
-            expect(kind, Type::List)?;
-            let groups = reader.list_of_structures()?;
-            at_most(groups, MAX_ROW_GROUPS, "row groups")?;
+            expect_type(kind, Type::List)?;
+            let groups = reader.read_struct_list_header()?;
+            check_max(groups, MAX_ROW_GROUPS, "row groups")?;
             for _ in 0..groups {
                 check_row_group(reader, &mut chunks)?;
             }
             Ok(true)
         }
         5 | 7 => {
-            expect(kind, Type::List)?;
+            expect_type(kind, Type::List)?;
             let pairs = reader.skip_list(Type::Struct)?;
-            at_most(pairs, MAX_PAIRS, "pairs of metadata").map(|()| true)
+            check_max(pairs, MAX_PAIRS, "pairs of metadata").map(|()| true)
         }
-        1 => expect(kind, Type::I32).map(|()| false),
-        3 => expect(kind, Type::I64).map(|()| false),
-        6 => expect(kind, Type::Binary).map(|()| false),
+        1 => expect_type(kind, Type::I32).map(|()| false),
+        3 => expect_type(kind, Type::I64).map(|()| false),
+        6 => expect_type(kind, Type::Binary).map(|()| false),
         _ => Ok(false),
     })
 }
 
-fn at_most(count: usize, max: usize, of: &str) -> Result<(), Implausible> {
+fn check_max(count: usize, max: usize, of: &str) -> Result<(), DecodingError> {
     match count > max {
-        true => Err(Implausible::new(format!(
+        true => Err(DecodingError::new(format!(
             "its footer declares {count} {of}, and the limit is {max}"
         ))),
         false => Ok(()),
@@ -142,27 +142,27 @@ fn at_most(count: usize, max: usize, of: &str) -> Result<(), Implausible> {
 }
 
 /// Checks that the elements of a schema form one tree of limited depth.
-fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
-    let elements = reader.list_of_structures()?;
-    at_most(elements, MAX_SCHEMA_ELEMENTS, "columns")?;
+fn check_schema(reader: &mut Reader<'_>) -> Result<(), DecodingError> {
+    let elements = reader.read_struct_list_header()?;
+    check_max(elements, MAX_SCHEMA_ELEMENTS, "columns")?;
     // The number of children that are still to come, for each open element.
     let mut open: Vec<usize> = Vec::new();
     for index in 0..elements {
         let mut children = 0;
-        reader.structure(|reader, id, kind| match id {
+        reader.visit_struct(|reader, id, kind| match id {
             5 => {
-                expect(kind, Type::I32)?;
-                children = reader.i32()?;
+                expect_type(kind, Type::I32)?;
+                children = reader.read_i32()?;
                 Ok(true)
             }
-            1..=3 | 6..=9 => expect(kind, Type::I32).map(|()| false),
-            4 => expect(kind, Type::Binary).map(|()| false),
-            10 => expect(kind, Type::Struct).map(|()| false),
+            1..=3 | 6..=9 => expect_type(kind, Type::I32).map(|()| false),
+            4 => expect_type(kind, Type::Binary).map(|()| false),
+            10 => expect_type(kind, Type::Struct).map(|()| false),
             _ => Ok(false),
         })?;
         let count = usize::try_from(children).ok();
         let Some(count) = count.filter(|count| *count < elements - index) else {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "its schema declares a column with {children} children, and has only {elements} columns"
             )));
         };
@@ -174,7 +174,7 @@ fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
         }
         open.push(count);
         if open.len() > MAX_SCHEMA_DEPTH {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "its schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"
             )));
         }
@@ -182,55 +182,55 @@ fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
     Ok(())
 }
 
-fn check_row_group(reader: &mut Reader<'_>, chunks: &mut usize) -> Result<(), Implausible> {
-    reader.structure(|reader, id, kind| match id {
+fn check_row_group(reader: &mut Reader<'_>, chunks: &mut usize) -> Result<(), DecodingError> {
+    reader.visit_struct(|reader, id, kind| match id {
         1 => {
-            expect(kind, Type::List)?;
-            let columns = reader.list_of_structures()?;
+            expect_type(kind, Type::List)?;
+            let columns = reader.read_struct_list_header()?;
             *chunks += columns;
-            at_most(*chunks, MAX_COLUMN_CHUNKS, "row groups and columns")?;
+            check_max(*chunks, MAX_COLUMN_CHUNKS, "row groups and columns")?;
             for _ in 0..columns {
                 check_column_chunk(reader)?;
             }
             Ok(true)
         }
-        4 => expect(kind, Type::List).map(|()| false),
-        2 | 3 | 5 | 6 => expect(kind, Type::I64).map(|()| false),
-        7 => expect(kind, Type::I16).map(|()| false),
+        4 => expect_type(kind, Type::List).map(|()| false),
+        2 | 3 | 5 | 6 => expect_type(kind, Type::I64).map(|()| false),
+        7 => expect_type(kind, Type::I16).map(|()| false),
         _ => Ok(false),
     })
 }
 
-fn check_column_chunk(reader: &mut Reader<'_>) -> Result<(), Implausible> {
-    reader.structure(|reader, id, kind| match id {
+fn check_column_chunk(reader: &mut Reader<'_>) -> Result<(), DecodingError> {
+    reader.visit_struct(|reader, id, kind| match id {
         3 => {
-            expect(kind, Type::Struct)?;
-            reader.structure(|reader, id, kind| match id {
-                2 | 3 | 8 | 13 => expect(kind, Type::List).map(|()| false),
-                12 | 17 => expect(kind, Type::Struct).map(|()| false),
+            expect_type(kind, Type::Struct)?;
+            reader.visit_struct(|reader, id, kind| match id {
+                2 | 3 | 8 | 13 => expect_type(kind, Type::List).map(|()| false),
+                12 | 17 => expect_type(kind, Type::Struct).map(|()| false),
                 16 => {
-                    expect(kind, Type::Struct)?;
-                    reader.structure(|_, id, kind| match id {
-                        2 | 3 => expect(kind, Type::List).map(|()| false),
+                    expect_type(kind, Type::Struct)?;
+                    reader.visit_struct(|_, id, kind| match id {
+                        2 | 3 => expect_type(kind, Type::List).map(|()| false),
                         _ => Ok(false),
                     })?;
                     Ok(true)
                 }
-                1 | 4 | 15 => expect(kind, Type::I32).map(|()| false),
-                5..=7 | 9..=11 | 14 => expect(kind, Type::I64).map(|()| false),
+                1 | 4 | 15 => expect_type(kind, Type::I32).map(|()| false),
+                5..=7 | 9..=11 | 14 => expect_type(kind, Type::I64).map(|()| false),
                 _ => Ok(false),
             })?;
             Ok(true)
         }
-        1 => expect(kind, Type::Binary).map(|()| false),
-        2 | 4 | 6 => expect(kind, Type::I64).map(|()| false),
-        5 | 7 => expect(kind, Type::I32).map(|()| false),
+        1 => expect_type(kind, Type::Binary).map(|()| false),
+        2 | 4 | 6 => expect_type(kind, Type::I64).map(|()| false),
+        5 | 7 => expect_type(kind, Type::I32).map(|()| false),
         _ => Ok(false),
     })
 }
 
 /// Checks the numbers of rows against the size of the file.
-fn check_numbers(metadata: &ParquetMetaData, size: u64) -> Result<(), Implausible> {
+fn check_numbers(metadata: &ParquetMetaData, size: u64) -> Result<(), DecodingError> {
     let allowed = size.saturating_mul(MAX_ROWS_PER_BYTE);
     let mut rows: u64 = 0;
     for group in metadata.row_groups() {
@@ -238,13 +238,13 @@ fn check_numbers(metadata: &ParquetMetaData, size: u64) -> Result<(), Implausibl
         rows = match u64::try_from(declared) {
             Ok(declared) => rows.saturating_add(declared),
             Err(_) => {
-                return Err(Implausible::new(format!(
+                return Err(DecodingError::new(format!(
                     "it declares a row group of {declared} rows"
                 )));
             }
         };
         if rows > allowed {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "it declares {rows} rows or more, which do not fit into a file of {size} bytes"
             )));
         }
@@ -257,12 +257,12 @@ pub(super) fn check_chunks(
     metadata: &ParquetMetaData,
     leaves: &[usize],
     size: u64,
-) -> Result<(), Implausible> {
+) -> Result<(), DecodingError> {
     let schema = metadata.file_metadata().schema_descr();
     for &leaf in leaves {
         let column = schema.column(leaf);
         if column.type_length() > MAX_VALUE_BYTES {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "its column {:?} has values of {} bytes, and the limit is {MAX_VALUE_BYTES}",
                 column.name(),
                 column.type_length()
@@ -273,7 +273,7 @@ pub(super) fn check_chunks(
     for group in metadata.row_groups() {
         for &leaf in leaves {
             let Some(range) = chunk_range(group.column(leaf), size) else {
-                return Err(Implausible::new(
+                return Err(DecodingError::new(
                     "it declares a column that is not inside the file. It is damaged, or is still being written",
                 ));
             };
@@ -283,7 +283,7 @@ pub(super) fn check_chunks(
     ranges.retain(|(start, end)| start < end);
     ranges.sort_unstable();
     match ranges.windows(2).any(|pair| pair[0].1 > pair[1].0) {
-        true => Err(Implausible::new("it declares columns that overlap")),
+        true => Err(DecodingError::new("it declares columns that overlap")),
         false => Ok(()),
     }
 }
@@ -300,7 +300,7 @@ pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, size: u64) -> Option<Rang
 }
 
 /// Checks the Arrow schema that Arrow writers store in the metadata.
-fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), Implausible> {
+fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), DecodingError> {
     let pairs = metadata.file_metadata().key_value_metadata();
     let schemas = pairs.into_iter().flatten();
     for pair in schemas.filter(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
@@ -313,21 +313,21 @@ fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), Implausible> {
             Some(([255, 255, 255, 255, ..], message)) if !message.is_empty() => message,
             _ => &bytes,
         };
-        let message = ipc::message(message)?;
+        let message = ipc::parse_message(message)?;
         if let Some(schema) = message.header_as_schema() {
-            ipc::schema(schema)?;
+            ipc::convert_schema(schema)?;
         }
     }
     Ok(())
 }
 
 /// A range of bytes with all page indexes, already fetched.
-struct Fetched {
+struct FetchedIndexes {
     start: u64,
     bytes: Bytes,
 }
 
-impl MetadataFetch for &mut Fetched {
+impl MetadataFetch for &mut FetchedIndexes {
     fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         let part = |range: Range<u64>| {
             let from = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
@@ -340,13 +340,13 @@ impl MetadataFetch for &mut Fetched {
 }
 
 /// Returns the footer with the page indexes, or `None` if there are none that can be used.
-pub(super) async fn with_page_index(
-    pinned: &mut Pinned,
+pub(super) async fn read_page_index(
+    pinned: &mut PinnedFile,
     metadata: &ParquetMetaData,
     leaves: &[usize],
     file: &RawFile,
-) -> Result<Option<ParquetMetaData>, FileFault> {
-    let fault = |error: ParquetError| FileFault::of(&file.path, &error);
+) -> Result<Option<ParquetMetaData>, RawFileError> {
+    let fault = |error: ParquetError| RawFileError::from_parquet_error(&file.path, &error);
     let Some((range, parts)) = index_ranges(metadata, file.size) else {
         return Ok(None);
     };
@@ -364,7 +364,7 @@ pub(super) async fn with_page_index(
             return Ok(None);
         }
     }
-    let mut fetched = Fetched {
+    let mut fetched = FetchedIndexes {
         start: range.start,
         bytes,
     };
@@ -413,25 +413,25 @@ fn index_ranges(metadata: &ParquetMetaData, size: u64) -> Option<IndexRanges> {
 }
 
 /// Checks the structure of an index and returns its number of elements.
-fn check_index(bytes: &[u8], is_offsets: bool) -> Result<usize, Implausible> {
+fn check_index(bytes: &[u8], is_offsets: bool) -> Result<usize, DecodingError> {
     let mut elements = 0;
     let mut reader = Reader::new(bytes);
-    reader.structure(|reader, id, kind| {
+    reader.visit_struct(|reader, id, kind| {
         let count = match (is_offsets, id) {
             (true, 1) => {
-                expect(kind, Type::List)?;
+                expect_type(kind, Type::List)?;
                 reader.skip_list(Type::Struct)?
             }
             (true, 2) | (false, 5..=7) => {
-                expect(kind, Type::List)?;
+                expect_type(kind, Type::List)?;
                 reader.skip_list(Type::I64)?
             }
             (false, 1) => {
-                expect(kind, Type::List)?;
+                expect_type(kind, Type::List)?;
                 reader.skip_list_of_bools()?
             }
             (false, 2 | 3) => {
-                expect(kind, Type::List)?;
+                expect_type(kind, Type::List)?;
                 reader.skip_list(Type::Binary)?
             }
             _ => return Ok(false),

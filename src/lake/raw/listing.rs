@@ -20,7 +20,7 @@ pub struct RawFile {
 
 impl RawFile {
     /// Returns a file that never changes, so its versions need not be distinguished.
-    pub fn fixed(path: &str, size: u64) -> Self {
+    pub fn immutable(path: &str, size: u64) -> Self {
         Self {
             path: path.to_owned(),
             etag: format!("0-{size}"),
@@ -30,7 +30,7 @@ impl RawFile {
     }
 
     /// Returns a file from the store's metadata of it.
-    pub(super) fn listed(object: ObjectMeta) -> Self {
+    pub(super) fn from_object(object: ObjectMeta) -> Self {
         let modified = object
             .last_modified
             .timestamp_nanos_opt()
@@ -49,7 +49,7 @@ impl RawFile {
 /// The error of a raw folder that cannot be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list the raw folder {folder}")]
-pub struct RawError {
+pub struct ListError {
     folder: String,
     source: object_store::Error,
 }
@@ -57,7 +57,7 @@ pub struct RawError {
 /// Returns all `*.parquet` files in the folder and its subfolders, in order of precedence: by modification time, then
 /// by path; later files win. Files and folders whose names begin with `.` or `_` are skipped, because they may be
 /// incomplete.
-pub async fn list(raw: &Store) -> Result<Vec<RawFile>, RawError> {
+pub async fn list_raw_files(raw: &Store) -> Result<Vec<RawFile>, ListError> {
     let mut files: Vec<RawFile> = raw
         .objects()
         .list(None)
@@ -70,11 +70,11 @@ pub async fn list(raw: &Store) -> Result<Vec<RawFile>, RawError> {
                 .location
                 .extension()
                 .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-            Ok((parquet && !hidden).then(|| RawFile::listed(object)))
+            Ok((parquet && !hidden).then(|| RawFile::from_object(object)))
         })
         .try_collect()
         .await
-        .map_err(|source| RawError {
+        .map_err(|source| ListError {
             folder: raw.to_string(),
             source,
         })?;

@@ -1,30 +1,30 @@
 //! The raw files: their listing, their contents, and their readings in canonical form, whatever program wrote them.
 
+pub mod archive_copy;
 mod byte_lengths;
 mod canonical;
 mod checked_reader;
 mod contents;
 mod footer;
-mod incoming;
 mod listing;
+mod local_times;
 mod pages;
+mod raw_file_writer;
 mod read;
-pub mod shelf;
 mod statistics;
 mod survey;
 #[cfg(test)]
 mod tests;
 mod thrift;
-mod zone;
 
 use chrono_tz::Tz;
 
 use crate::model::Window;
 
-pub use contents::{AssetGroup, ContentsBuilder, FileContents, contents};
-pub use incoming::Incoming;
-pub use listing::{RawError, RawFile, list};
-pub use read::{Want, read};
+pub use contents::{AssetGroup, ContentsBuilder, FileContents, read_contents};
+pub use listing::{ListError, RawFile, list_raw_files};
+pub use raw_file_writer::RawFileWriter;
+pub use read::{ReadRequest, read};
 pub use survey::{Survey, survey};
 
 /// The names of the three columns in raw files.
@@ -51,7 +51,7 @@ pub struct RawFormat {
 
 /// The reasons why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum FileFault {
+pub enum RawFileError {
     /// The file is not a Parquet file, or is damaged.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
@@ -62,7 +62,7 @@ pub enum FileFault {
     },
     /// The operating system refuses access. This can change without a change to the file.
     #[error("cannot open {path}: {reason}. Give plantlake the permission to read it")]
-    Refused {
+    AccessDenied {
         /// The path relative to the raw folder.
         path: String,
         /// The operating system's error.
@@ -108,20 +108,20 @@ pub enum FileFault {
     },
 }
 
-impl FileFault {
+impl RawFileError {
     /// Converts an error of the Parquet library.
-    fn of(path: &str, error: &parquet::errors::ParquetError) -> Self {
+    fn from_parquet_error(path: &str, error: &parquet::errors::ParquetError) -> Self {
         let path = path.to_owned();
         if let parquet::errors::ParquetError::External(inner) = error
-            && let Some(store) = crate::lake::pinned::store_error(&**inner)
+            && let Some(store) = crate::lake::pinned_file::store_error(&**inner)
         {
             return match store {
                 object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. } => {
                     Self::Changed { path }
                 }
-                other if of_this_file(other) => Self::Refused {
+                other if is_file_specific(other) => Self::AccessDenied {
                     path,
-                    reason: first_line(&root_of(other)),
+                    reason: first_line(&root_cause(other)),
                 },
                 other => Self::Store {
                     path,
@@ -143,7 +143,7 @@ impl FileFault {
 }
 
 /// Whether the operating system refuses this file only. An unavailable store fails for every file.
-fn of_this_file(error: &object_store::Error) -> bool {
+fn is_file_specific(error: &object_store::Error) -> bool {
     const EIO: i32 = 5;
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
@@ -157,7 +157,7 @@ fn of_this_file(error: &object_store::Error) -> bool {
 }
 
 /// Returns the text of the innermost error.
-fn root_of(error: &object_store::Error) -> String {
+fn root_cause(error: &object_store::Error) -> String {
     let mut source: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = source.source() {
         source = inner;

@@ -11,8 +11,8 @@ use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::byte_lengths;
-use super::thrift::{Reader, Type, expect};
-use crate::decoding::{Implausible, lz4};
+use super::thrift::{Reader, Type, expect_type};
+use crate::decoding::{DecodingError, lz4};
 
 /// The maximum size in bytes of a decompressed page.
 const MAX_PAGE_BYTES: u64 = 128 << 20;
@@ -24,9 +24,9 @@ const SLACK_BYTES: u64 = 4 << 10;
 const MAX_FIXED_BYTES: u64 = 96;
 /// The maximum size in bytes of a dictionary of ids whose values are not checked. The values of a larger one are
 /// checked, because one of them may be very long.
-const MAX_UNREAD_DICTIONARY_BYTES: u64 = 64 << 10;
+const MAX_UNCHECKED_DICTIONARY_BYTES: u64 = 64 << 10;
 /// The size in bytes of the buffer for decompressing data to measure it.
-const COUNTED_BYTES: usize = 64 << 10;
+const SCRATCH_BYTES: usize = 64 << 10;
 /// The maximum number of bytes that one byte of deflated data can produce.
 const MAX_DEFLATE_RATIO: u64 = 1_032;
 
@@ -41,7 +41,7 @@ pub(super) struct Chunk {
 
 /// The declarations in a page's header.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Header {
+pub(super) struct PageDeclaration {
     kind: i32,
     uncompressed: i32,
     compressed: i32,
@@ -67,7 +67,7 @@ pub(super) fn check_pages(
     bytes: &Bytes,
     chunk: &Chunk,
     is_one_page: bool,
-) -> Result<(), Implausible> {
+) -> Result<(), DecodingError> {
     let mut at = 0;
     let mut rows: u64 = 0;
     while at < bytes.len() {
@@ -77,7 +77,7 @@ pub(super) fn check_pages(
         let length = usize::try_from(header.compressed).ok();
         let page = length.and_then(|length| bytes.get(begins..begins.checked_add(length)?));
         let Some(page) = page else {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "it declares a page of {} bytes where {} are left. It is damaged, or is still being written",
                 header.compressed,
                 bytes.len() - begins
@@ -86,15 +86,15 @@ pub(super) fn check_pages(
         let ends = begins + page.len();
         if is_one_page && ends != bytes.len() {
             // The library uses the page boundaries of the index and ignores those of the page headers.
-            return Err(Implausible::new(
+            return Err(DecodingError::new(
                 "its page index and its pages have different page boundaries",
             ));
         }
         if header.kind == DATA || header.kind == DATA_V2 {
-            let values = u64::try_from(header.values).map_err(|_| negative("values"))?;
+            let values = u64::try_from(header.values).map_err(|_| negative_count("values"))?;
             rows = rows.saturating_add(values);
             if rows > chunk.rows {
-                return Err(Implausible::new(format!(
+                return Err(DecodingError::new(format!(
                     "its pages have {rows} values or more, in a row group of {} rows",
                     chunk.rows
                 )));
@@ -103,8 +103,8 @@ pub(super) fn check_pages(
         let size = decoded_size(&header, page, chunk)?;
         if header.kind != INDEX {
             check_values(&header, size, chunk)?;
-            if is_looked_into(&header, size, chunk) {
-                byte_lengths::check(&bytes.slice(at..ends), &header, chunk)?;
+            if has_hidden_lengths(&header, size, chunk) {
+                byte_lengths::check_page_lengths(&bytes.slice(at..ends), &header, chunk)?;
             }
         }
         at = ends;
@@ -112,16 +112,16 @@ pub(super) fn check_pages(
     Ok(())
 }
 
-fn read_header(reader: &mut Reader<'_>) -> Result<Header, Implausible> {
-    let mut header = Header::default();
+fn read_header(reader: &mut Reader<'_>) -> Result<PageDeclaration, DecodingError> {
+    let mut header = PageDeclaration::default();
     // The sub-headers by page type. A header may contain all of them in any order; the one of the page's own type
     // applies.
-    let mut parts: [Option<Header>; 4] = [const { None }; 4];
-    reader.structure(|reader, id, kind| {
+    let mut parts: [Option<PageDeclaration>; 4] = [const { None }; 4];
+    reader.visit_struct(|reader, id, kind| {
         match id {
             1..=3 => {
-                expect(kind, Type::I32)?;
-                let number = reader.i32()?;
+                expect_type(kind, Type::I32)?;
+                let number = reader.read_i32()?;
                 match id {
                     1 => header.kind = number,
                     2 => header.uncompressed = number,
@@ -129,14 +129,14 @@ fn read_header(reader: &mut Reader<'_>) -> Result<Header, Implausible> {
                 }
             }
             5..=8 => {
-                expect(kind, Type::Struct)?;
+                expect_type(kind, Type::Struct)?;
                 let belongs = match id {
                     5 => DATA,
                     6 => INDEX,
                     7 => DICTIONARY,
                     _ => DATA_V2,
                 };
-                let part = read_part(reader, belongs == DATA_V2)?;
+                let part = read_sub_header(reader, belongs == DATA_V2)?;
                 if let Some(place) = usize::try_from(belongs)
                     .ok()
                     .and_then(|at| parts.get_mut(at))
@@ -162,29 +162,29 @@ fn read_header(reader: &mut Reader<'_>) -> Result<Header, Implausible> {
     Ok(header)
 }
 
-fn read_part(reader: &mut Reader<'_>, is_v2: bool) -> Result<Header, Implausible> {
-    let mut part = Header::default();
-    reader.structure(|reader, id, kind| {
+fn read_sub_header(reader: &mut Reader<'_>, is_v2: bool) -> Result<PageDeclaration, DecodingError> {
+    let mut part = PageDeclaration::default();
+    reader.visit_struct(|reader, id, kind| {
         match (is_v2, id) {
             (_, 1) | (false, 2) | (true, 4) => {
-                expect(kind, Type::I32)?;
-                let number = reader.i32()?;
+                expect_type(kind, Type::I32)?;
+                let number = reader.read_i32()?;
                 match id {
                     1 => part.values = number,
                     _ => part.encoding = number,
                 }
             }
             (true, 2 | 3) => {
-                expect(kind, Type::I32)?;
-                if reader.i32()? < 0 {
-                    return Err(negative("rows"));
+                expect_type(kind, Type::I32)?;
+                if reader.read_i32()? < 0 {
+                    return Err(negative_count("rows"));
                 }
             }
             (true, 5 | 6) => {
-                expect(kind, Type::I32)?;
-                let bytes = reader.i32()?;
+                expect_type(kind, Type::I32)?;
+                let bytes = reader.read_i32()?;
                 if bytes < 0 {
-                    return Err(negative("bytes of levels"));
+                    return Err(negative_count("bytes of levels"));
                 }
                 part.levels += i64::from(bytes);
             }
@@ -196,20 +196,24 @@ fn read_part(reader: &mut Reader<'_>, is_v2: bool) -> Result<Header, Implausible
     Ok(part)
 }
 
-fn negative(of: &str) -> Implausible {
-    Implausible::new(format!("it declares a page with a negative number of {of}"))
+fn negative_count(of: &str) -> DecodingError {
+    DecodingError::new(format!("it declares a page with a negative number of {of}"))
 }
 
 /// Returns the size of a page when it is decompressed, including levels.
-fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Implausible> {
-    let declared = u64::try_from(header.uncompressed).map_err(|_| negative("bytes"))?;
+fn decoded_size(
+    header: &PageDeclaration,
+    page: &[u8],
+    chunk: &Chunk,
+) -> Result<u64, DecodingError> {
+    let declared = u64::try_from(header.uncompressed).map_err(|_| negative_count("bytes"))?;
     let is_stored = header.is_v2 && header.is_stored;
     if is_stored || chunk.compression == Compression::UNCOMPRESSED {
         // The page is not compressed.
         return Ok(page.len() as u64);
     }
     let too_large = |bytes: u64| {
-        Implausible::new(format!(
+        DecodingError::new(format!(
             "it has a page of {bytes} bytes, and the limit is {MAX_PAGE_BYTES}; write it with smaller pages"
         ))
     };
@@ -220,7 +224,7 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
     let data = page.get(levels..).unwrap_or_default();
     let allowed = declared.saturating_sub(levels as u64);
     let differs = || {
-        Implausible::new(format!(
+        DecodingError::new(format!(
             "it declares a page of {declared} decompressed bytes, but its data has another length"
         ))
     };
@@ -263,16 +267,16 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
 }
 
 /// Fails if a decoder produces more than `allowed` bytes. The output is discarded.
-fn check_length(decoder: impl Read, allowed: u64) -> Result<(), Implausible> {
+fn check_length(decoder: impl Read, allowed: u64) -> Result<(), DecodingError> {
     let mut decoder = decoder.take(allowed + 1);
-    let mut scratch = vec![0; COUNTED_BYTES];
+    let mut scratch = vec![0; SCRATCH_BYTES];
     let mut length: u64 = 0;
     // The library reports damaged data itself.
     while let Ok(read @ 1..) = decoder.read(&mut scratch) {
         length += read as u64;
     }
     match length > allowed {
-        true => Err(Implausible::new(format!(
+        true => Err(DecodingError::new(format!(
             "it declares a page of {allowed} decompressed bytes, but there are more"
         ))),
         false => Ok(()),
@@ -280,8 +284,8 @@ fn check_length(decoder: impl Read, allowed: u64) -> Result<(), Implausible> {
 }
 
 /// Checks the number of values against the size of the page.
-fn check_values(header: &Header, size: u64, chunk: &Chunk) -> Result<(), Implausible> {
-    let values = u64::try_from(header.values).map_err(|_| negative("values"))?;
+fn check_values(header: &PageDeclaration, size: u64, chunk: &Chunk) -> Result<(), DecodingError> {
+    let values = u64::try_from(header.values).map_err(|_| negative_count("values"))?;
     let width = match chunk.column.physical_type() {
         PhysicalType::BOOLEAN => 0,
         PhysicalType::INT32 | PhysicalType::FLOAT | PhysicalType::BYTE_ARRAY => 4,
@@ -292,17 +296,17 @@ fn check_values(header: &Header, size: u64, chunk: &Chunk) -> Result<(), Implaus
         }
     };
     if header.kind == DICTIONARY && values.saturating_mul(width) > size {
-        return Err(Implausible::new(format!(
+        return Err(DecodingError::new(format!(
             "it declares a dictionary of {values} values in {size} bytes"
         )));
     }
-    let (most, of) = match chunk.column.physical_type() {
+    let (max_bytes, of) = match chunk.column.physical_type() {
         PhysicalType::BYTE_ARRAY => (MAX_MEAN_ID_BYTES, "texts"),
         _ => (MAX_FIXED_BYTES, "numbers"),
     };
-    let allowed = values.saturating_mul(most).saturating_add(SLACK_BYTES);
+    let allowed = values.saturating_mul(max_bytes).saturating_add(SLACK_BYTES);
     match size > allowed {
-        true => Err(Implausible::new(format!(
+        true => Err(DecodingError::new(format!(
             "it has a page of {size} bytes for {values} {of}; an asset's id has 36"
         ))),
         false => Ok(()),
@@ -310,16 +314,16 @@ fn check_values(header: &Header, size: u64, chunk: &Chunk) -> Result<(), Implaus
 }
 
 /// Whether the lengths of the values can only be known from the page's data.
-fn is_looked_into(header: &Header, size: u64, chunk: &Chunk) -> bool {
+fn has_hidden_lengths(header: &PageDeclaration, size: u64, chunk: &Chunk) -> bool {
     let kind = chunk.column.physical_type();
     if header.kind == DICTIONARY {
-        return kind == PhysicalType::BYTE_ARRAY && size > MAX_UNREAD_DICTIONARY_BYTES;
+        return kind == PhysicalType::BYTE_ARRAY && size > MAX_UNCHECKED_DICTIONARY_BYTES;
     }
     let is_bytes = [PhysicalType::BYTE_ARRAY, PhysicalType::FIXED_LEN_BYTE_ARRAY].contains(&kind);
     is_bytes && [DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY].contains(&header.encoding)
 }
 
-impl Header {
+impl PageDeclaration {
     /// Whether the values share prefixes.
     pub fn has_prefixes(&self) -> bool {
         self.encoding == DELTA_BYTE_ARRAY

@@ -14,17 +14,17 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::basic::Type;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
-use super::canonical::{self, Located, canonical_schema};
+use super::canonical::{self, ColumnPositions, canonical_schema};
 use super::checked_reader::CheckedReader;
-use super::footer::{check_chunks, read_footer, with_page_index};
-use super::{FileFault, RawFile, RawFormat, statistics};
+use super::footer::{check_chunks, read_footer, read_page_index};
+use super::{RawFile, RawFileError, RawFormat, statistics};
 use crate::lake::Store;
-use crate::lake::pinned::Pinned;
+use crate::lake::pinned_file::PinnedFile;
 use crate::model::Window;
 
 /// The part of a file to read.
 #[derive(Debug, Clone)]
-pub struct Want {
+pub struct ReadRequest {
     /// The window of times to read. The stream may contain readings outside.
     pub window: Window,
     /// Whether readings without a plausible time are read, too.
@@ -34,14 +34,14 @@ pub struct Want {
 }
 
 /// An opened file: its footer and the positions of its columns.
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub file: CheckedReader,
     pub metadata: Arc<ParquetMetaData>,
     /// The indices of the three columns among the leaves of the Parquet schema.
     leaves: Vec<usize>,
     /// The schema with the file's own types.
     pub schema: Arc<Schema>,
-    pub located: Located,
+    pub columns: ColumnPositions,
     reader: ArrowReaderMetadata,
 }
 
@@ -50,33 +50,33 @@ pub(super) async fn open(
     raw: &Store,
     file: &RawFile,
     format: &RawFormat,
-) -> Result<Opened, FileFault> {
-    guarded(&file.path, async {
+) -> Result<OpenedFile, RawFileError> {
+    catch_panic(&file.path, async {
         if file.size < 12 {
-            return Err(FileFault::Unreadable { path: file.path.clone(), reason: format!("it has {} bytes, too few for a Parquet file: perhaps it is still being written", file.size) });
+            return Err(RawFileError::Unreadable { path: file.path.clone(), reason: format!("it has {} bytes, too few for a Parquet file: perhaps it is still being written", file.size) });
         }
         // The store does not know an etag that was derived from time and size, so it cannot be a precondition.
         let made_up = file.etag == format!("{}-{}", file.modified, file.size);
         let etag = (!made_up).then(|| file.etag.clone());
-        let mut pinned = Pinned::new(raw.objects(), &file.path, etag, file.size);
+        let mut pinned = PinnedFile::new(raw.objects(), &file.path, etag, file.size);
         let metadata = read_footer(&mut pinned, file).await?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
         let own = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone());
-        let own = own.map_err(|error| FileFault::of(&file.path, &error))?;
-        let located = Located::find(&file.path, own.schema(), format)?;
+        let own = own.map_err(|error| RawFileError::from_parquet_error(&file.path, &error))?;
+        let located = ColumnPositions::find(&file.path, own.schema(), format)?;
         let leaves = located.leaves(metadata.file_metadata().schema_descr());
-        check_chunks(&metadata, &leaves, file.size).map_err(|reason| FileFault::Unreadable { path: file.path.clone(), reason: reason.0 })?;
+        check_chunks(&metadata, &leaves, file.size).map_err(|reason| RawFileError::Unreadable { path: file.path.clone(), reason: reason.0 })?;
         let int96 = metadata.file_metadata().schema_descr().columns().iter().any(|column| {
             column.physical_type() == Type::INT96 && column.path().parts().first() == Some(&format.columns.timestamp)
         });
         let schema = Arc::clone(own.schema());
-        let reader = match located.better_schema(&schema, int96) {
+        let reader = match located.reader_schema(&schema, int96) {
             // If the reader does not support the better type, the column is converted later.
             Some(better) => ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.with_schema(better)).unwrap_or(own),
             None => own,
         };
         let checked = CheckedReader::new(pinned, &metadata, &leaves, file.size);
-        Ok(Opened { file: checked, metadata, leaves, schema, located, reader })
+        Ok(OpenedFile { file: checked, metadata, leaves, schema, columns: located, reader })
     })
     .await
 }
@@ -94,10 +94,10 @@ pub async fn read(
     raw: &Store,
     file: &RawFile,
     format: &RawFormat,
-    want: &Want,
-) -> Result<BoxStream<'static, Result<RecordBatch, FileFault>>, FileFault> {
+    want: &ReadRequest,
+) -> Result<BoxStream<'static, Result<RecordBatch, RawFileError>>, RawFileError> {
     let mut opened = open(raw, file, format).await?;
-    let segments = guarded(&file.path, segments(&mut opened, file, format, want)).await?;
+    let segments = catch_panic(&file.path, plan_segments(&mut opened, file, format, want)).await?;
     let (path, format, want) = (file.path.clone(), format.clone(), want.clone());
     let batches = stream::iter(segments)
         .map(move |segment| segment_stream(&opened, segment, &path, &format, &want))
@@ -112,22 +112,22 @@ pub async fn read(
     // The library has panicked on malformed bytes before; one file must not abort the whole run.
     Ok(AssertUnwindSafe(batches)
         .catch_unwind()
-        .map(move |batch| batch.unwrap_or_else(|_| Err(panicked(&path))))
+        .map(move |batch| batch.unwrap_or_else(|_| Err(panic_error(&path))))
         .boxed())
 }
 
-async fn segments(
-    opened: &mut Opened,
+async fn plan_segments(
+    opened: &mut OpenedFile,
     file: &RawFile,
     format: &RawFormat,
-    want: &Want,
-) -> Result<Vec<Segment>, FileFault> {
-    let times = statistics::row_groups(&opened.schema, &opened.metadata, format);
+    want: &ReadRequest,
+) -> Result<Vec<Segment>, RawFileError> {
+    let times = statistics::row_group_times(&opened.schema, &opened.metadata, format);
     let mut segments: Vec<Segment> = Vec::new();
     let mut partial = Vec::new();
     for (group, times) in times.iter().enumerate() {
         let whole = match times.range {
-            Some((min, max)) if times.regular(format.plausible) || !want.untimed => {
+            Some((min, max)) if times.is_plausible(format.plausible) || !want.untimed => {
                 if !want.window.overlaps(min, max) {
                     continue;
                 }
@@ -151,13 +151,13 @@ async fn segments(
         return Ok(segments);
     }
     let (metadata, leaves) = (Arc::clone(&opened.metadata), &opened.leaves);
-    let indexed = with_page_index(opened.file.pinned(), &metadata, leaves, file).await?;
+    let indexed = read_page_index(opened.file.pinned(), &metadata, leaves, file).await?;
     let Some(indexed) = indexed.map(Arc::new) else {
         return Ok(segments);
     };
     for at in partial {
         let segment = &mut segments[at];
-        if let Some(selection) = statistics::selection(
+        if let Some(selection) = statistics::select_rows(
             &opened.schema,
             &indexed,
             segment.groups[0],
@@ -177,13 +177,16 @@ async fn segments(
 }
 
 fn segment_stream(
-    opened: &Opened,
+    opened: &OpenedFile,
     segment: Segment,
     path: &str,
     format: &RawFormat,
-    want: &Want,
-) -> Result<impl futures::Stream<Item = Result<RecordBatch, FileFault>> + Send + use<>, FileFault> {
-    let located = opened.located;
+    want: &ReadRequest,
+) -> Result<
+    impl futures::Stream<Item = Result<RecordBatch, RawFileError>> + Send + use<>,
+    RawFileError,
+> {
+    let located = opened.columns;
     let descriptor = opened.metadata.file_metadata().schema_descr();
     let mask = ProjectionMask::roots(descriptor, [located.id, located.timestamp, located.value]);
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(
@@ -201,7 +204,7 @@ fn segment_stream(
         let inside = ArrowPredicateFn::new(
             ProjectionMask::roots(descriptor, [located.timestamp]),
             move |batch| {
-                let times = canonical::times(batch.column(0), timezone)?;
+                let times = canonical::convert_times(batch.column(0), timezone)?;
                 let times = times.as_primitive::<TimestampMicrosecondType>();
                 Ok(BooleanArray::from_unary(times, |time| {
                     window.contains(time)
@@ -213,7 +216,7 @@ fn segment_stream(
     let fault_path = path.to_owned();
     let stream = builder
         .build()
-        .map_err(|error| FileFault::of(path, &error))?;
+        .map_err(|error| RawFileError::from_parquet_error(path, &error))?;
     let (path, timezone) = (path.to_owned(), format.timezone);
     // The projection keeps the column order of the file.
     let position = |column: usize| {
@@ -227,38 +230,38 @@ fn segment_stream(
         position(located.timestamp),
         position(located.value),
     );
-    let wrong = move |error: arrow::error::ArrowError| FileFault::Unreadable {
+    let wrong = move |error: arrow::error::ArrowError| RawFileError::Unreadable {
         path: path.clone(),
         reason: super::first_line(&error.to_string()),
     };
     Ok(stream
-        .map_err(move |error| FileFault::of(&fault_path, &error))
+        .map_err(move |error| RawFileError::from_parquet_error(&fault_path, &error))
         .and_then(move |batch| {
-            let columns = canonical::ids(batch.column(id)).and_then(|ids| {
-                let times = canonical::times(batch.column(timestamp), timezone)?;
+            let columns = canonical::convert_ids(batch.column(id)).and_then(|ids| {
+                let times = canonical::convert_times(batch.column(timestamp), timezone)?;
                 RecordBatch::try_new(
                     canonical_schema(),
-                    vec![ids, times, canonical::values(batch.column(value))?],
+                    vec![ids, times, canonical::convert_values(batch.column(value))?],
                 )
             });
             std::future::ready(columns.map_err(&wrong))
         }))
 }
 
-fn panicked(path: &str) -> FileFault {
-    FileFault::Unreadable {
+fn panic_error(path: &str) -> RawFileError {
+    RawFileError::Unreadable {
         path: path.to_owned(),
         reason: "it is damaged in a way that the Parquet library does not expect".to_owned(),
     }
 }
 
 /// Runs `step`, and converts a panic to an error of the file.
-pub(super) async fn guarded<T>(
+pub(super) async fn catch_panic<T>(
     path: &str,
-    step: impl Future<Output = Result<T, FileFault>>,
-) -> Result<T, FileFault> {
+    step: impl Future<Output = Result<T, RawFileError>>,
+) -> Result<T, RawFileError> {
     AssertUnwindSafe(step)
         .catch_unwind()
         .await
-        .unwrap_or_else(|_| Err(panicked(path)))
+        .unwrap_or_else(|_| Err(panic_error(path)))
 }

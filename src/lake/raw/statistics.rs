@@ -11,17 +11,17 @@ use crate::model::{AssetId, MICROS_PER_DAY, Window};
 
 /// The statistics of the times in a row group or a page.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct TimeStatistics {
     /// The minimum and maximum in UTC microseconds, if they are known.
     pub range: Option<(i64, i64)>,
     /// Whether it is certain that no time is null.
-    pub complete: bool,
+    pub has_no_nulls: bool,
 }
 
-impl Times {
+impl TimeStatistics {
     /// Whether it is certain that all times are plausible.
-    pub fn regular(&self, plausible: Window) -> bool {
-        self.complete
+    pub fn is_plausible(&self, plausible: Window) -> bool {
+        self.has_no_nulls
             && self
                 .range
                 .is_some_and(|(min, max)| plausible.covers(min, max))
@@ -29,7 +29,7 @@ impl Times {
 }
 
 /// Returns the statistics converter for the time column, if the column's types allow one.
-fn converter<'a>(
+fn time_converter<'a>(
     schema: &'a Schema,
     metadata: &'a ParquetMetaData,
     column: &str,
@@ -37,15 +37,16 @@ fn converter<'a>(
     StatisticsConverter::try_new(column, schema, metadata.file_metadata().schema_descr()).ok()
 }
 
-fn times_of(
+fn time_statistics(
     mins: Option<ArrayRef>,
     maxs: Option<ArrayRef>,
     nulls: Option<&UInt64Array>,
     count: usize,
     format: &RawFormat,
     naive: bool,
-) -> Vec<Times> {
-    let micros = |column: Option<ArrayRef>| canonical::times(&column?, format.timezone).ok();
+) -> Vec<TimeStatistics> {
+    let micros =
+        |column: Option<ArrayRef>| canonical::convert_times(&column?, format.timezone).ok();
     let (mins, maxs) = (micros(mins), micros(maxs));
     // Local times are not monotonic where clocks are set back, so the range is widened by a day.
     let slack = if naive && format.timezone != chrono_tz::Tz::UTC {
@@ -60,10 +61,10 @@ fn times_of(
                 (index < column.len() && column.is_valid(index)).then(|| column.value(index))
             };
             let range = at(&mins).zip(at(&maxs)).filter(|(min, max)| min <= max);
-            Times {
+            TimeStatistics {
                 range: range
                     .map(|(min, max)| (min.saturating_sub(slack), max.saturating_add(slack))),
-                complete: nulls.is_some_and(|nulls| {
+                has_no_nulls: nulls.is_some_and(|nulls| {
                     index < nulls.len() && nulls.is_valid(index) && nulls.value(index) == 0
                 }),
             }
@@ -72,7 +73,11 @@ fn times_of(
 }
 
 /// Returns the asset of all rows in a row group, if the minimum and the maximum id are equal and no id is null.
-pub(super) fn one_asset(schema: &Schema, group: &RowGroupMetaData, root: usize) -> Option<AssetId> {
+pub(super) fn single_asset(
+    schema: &Schema,
+    group: &RowGroupMetaData,
+    root: usize,
+) -> Option<AssetId> {
     // With nested columns, the indices of roots and leaves differ.
     if group.num_columns() != schema.fields().len() {
         return None;
@@ -100,23 +105,23 @@ fn is_naive(schema: &Schema, column: &str) -> bool {
 }
 
 /// Returns the statistics of the times in each row group.
-pub(super) fn row_groups(
+pub(super) fn row_group_times(
     schema: &Schema,
     metadata: &ParquetMetaData,
     format: &RawFormat,
-) -> Vec<Times> {
+) -> Vec<TimeStatistics> {
     let column = &format.columns.timestamp;
     let groups = metadata.row_groups();
-    let unknown = Times {
+    let unknown = TimeStatistics {
         range: None,
-        complete: false,
+        has_no_nulls: false,
     };
-    let Some(converter) = converter(schema, metadata, column) else {
+    let Some(converter) = time_converter(schema, metadata, column) else {
         return vec![unknown; groups.len()];
     };
     let converter = converter.with_missing_null_counts_as_zero(false);
     let nulls = converter.row_group_null_counts(groups).ok();
-    times_of(
+    time_statistics(
         converter.row_group_mins(groups).ok(),
         converter.row_group_maxes(groups).ok(),
         nulls.as_ref(),
@@ -128,7 +133,7 @@ pub(super) fn row_groups(
 
 /// Returns the rows of a row group that may be inside `window` according to the page index, or `None` if the file has
 /// no page index.
-pub(super) fn selection(
+pub(super) fn select_rows(
     schema: &Schema,
     metadata: &ParquetMetaData,
     group: usize,
@@ -137,14 +142,15 @@ pub(super) fn selection(
 ) -> Option<RowSelection> {
     let column = &format.columns.timestamp;
     let (columns, offsets) = (metadata.column_index()?, metadata.offset_index()?);
-    let converter = converter(schema, metadata, column)?.with_missing_null_counts_as_zero(false);
+    let converter =
+        time_converter(schema, metadata, column)?.with_missing_null_counts_as_zero(false);
     let groups = [group];
     let counts = converter
         .data_page_row_counts(offsets, metadata.row_groups(), &groups)
         .ok()??;
     let mins = converter.data_page_mins(columns, offsets, &groups).ok()?;
     let maxs = converter.data_page_maxes(columns, offsets, &groups).ok()?;
-    let pages = times_of(
+    let pages = time_statistics(
         Some(mins),
         Some(maxs),
         None,

@@ -8,8 +8,8 @@ use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 
-use super::read::{Opened, guarded, open};
-use super::{FileFault, RawFile, RawFormat, canonical, statistics};
+use super::read::{OpenedFile, catch_panic, open};
+use super::{RawFile, RawFileError, RawFormat, canonical, statistics};
 use crate::lake::Store;
 use crate::model::{AssetId, DateSet, Resolution, day_of};
 
@@ -21,7 +21,7 @@ pub struct Survey {
     /// The dates of its readings, and possibly a few more.
     pub dates: DateSet,
     /// Whether it may have readings without a plausible time.
-    pub irregular: bool,
+    pub has_untimed: bool,
     /// The maximum number of minute rows that it produces.
     pub minutes: u64,
     /// The asset of all its readings, if the footer shows that there is only one.
@@ -29,34 +29,38 @@ pub struct Survey {
 }
 
 /// The number of rows per date below which the time column of a row group is read to find its exact dates.
-const SPARSE: i64 = 200;
+const MIN_ROWS_PER_DATE: i64 = 200;
 
 /// Surveys a file. The dates come from the footer. They come from the time column if the footer has no statistics, or
 /// if a row group spans many dates with few rows: a few late readings must not cause a whole year to be recomputed.
-pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<Survey, FileFault> {
+pub async fn survey(
+    raw: &Store,
+    file: &RawFile,
+    format: &RawFormat,
+) -> Result<Survey, RawFileError> {
     let opened = open(raw, file, format).await?;
     let mut survey = Survey {
         rows: 0,
         dates: DateSet::default(),
-        irregular: false,
+        has_untimed: false,
         minutes: 0,
         asset: None,
     };
     let mut assets = BTreeSet::new();
     let mut closer = Vec::new();
-    let groups = statistics::row_groups(&opened.schema, &opened.metadata, format);
+    let groups = statistics::row_group_times(&opened.schema, &opened.metadata, format);
     for (index, times) in groups.iter().enumerate() {
         let group = opened.metadata.row_group(index);
         let rows = u64::try_from(group.num_rows()).unwrap_or(0);
         survey.rows = survey.rows.saturating_add(rows);
-        survey.irregular |= !times.regular(format.plausible);
+        survey.has_untimed |= !times.is_plausible(format.plausible);
         let range = times.range.map(|(min, max)| {
             (
                 min.max(format.plausible.start),
                 max.min(format.plausible.end - 1),
             )
         });
-        let asset = statistics::one_asset(&opened.schema, group, opened.located.id);
+        let asset = statistics::single_asset(&opened.schema, group, opened.columns.id);
         assets.insert(asset);
         let minutes = match range {
             Some((min, max)) if asset.is_some() => rows.min(
@@ -69,7 +73,7 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
             Some((min, max)) if min > max => {}
             Some((min, max)) => {
                 let span = i64::from(day_of(max)) - i64::from(day_of(min)) + 1;
-                if span > 2 && group.num_rows() < span.saturating_mul(SPARSE) {
+                if span > 2 && group.num_rows() < span.saturating_mul(MIN_ROWS_PER_DATE) {
                     closer.push(index);
                 } else {
                     survey.dates.insert_range(day_of(min), day_of(max));
@@ -79,7 +83,8 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
         }
     }
     if !closer.is_empty() {
-        let dates = guarded(&file.path, dates_of(&opened, closer, &file.path, format)).await?;
+        let dates =
+            catch_panic(&file.path, read_dates(&opened, closer, &file.path, format)).await?;
         survey.dates.extend(&dates);
     }
     if assets.len() == 1 {
@@ -89,13 +94,14 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
 }
 
 /// Returns the exact dates of some row groups, read from their time column.
-async fn dates_of(
-    opened: &Opened,
+async fn read_dates(
+    opened: &OpenedFile,
     groups: Vec<usize>,
     path: &str,
     format: &RawFormat,
-) -> Result<DateSet, FileFault> {
-    let fault = |error: &parquet::errors::ParquetError| FileFault::of(path, error);
+) -> Result<DateSet, RawFileError> {
+    let fault =
+        |error: &parquet::errors::ParquetError| RawFileError::from_parquet_error(path, error);
     let descriptor = opened.metadata.file_metadata().schema_descr();
     let metadata = ArrowReaderMetadata::try_new(
         std::sync::Arc::clone(&opened.metadata),
@@ -106,7 +112,7 @@ async fn dates_of(
         ParquetRecordBatchStreamBuilder::new_with_metadata(opened.file.clone(), metadata)
             .with_projection(ProjectionMask::roots(
                 descriptor,
-                [opened.located.timestamp],
+                [opened.columns.timestamp],
             ))
             .with_row_groups(groups)
             .with_batch_size(65_536)
@@ -115,12 +121,13 @@ async fn dates_of(
     let mut dates = DateSet::default();
     let mut last = None;
     while let Some(batch) = stream.try_next().await.map_err(|error| fault(&error))? {
-        let times = canonical::times(batch.column(0), format.timezone).map_err(|error| {
-            FileFault::Unreadable {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            }
-        })?;
+        let times =
+            canonical::convert_times(batch.column(0), format.timezone).map_err(|error| {
+                RawFileError::Unreadable {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                }
+            })?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         for row in 0..times.len() {
             if times.is_valid(row) && format.plausible.contains(times.value(row)) {

@@ -72,7 +72,7 @@ async fn put(bytes: Vec<u8>) -> (Store, RawFile) {
         .put(&Path::from("a.parquet"), PutPayload::from(bytes))
         .await
         .unwrap();
-    let file = list(&store).await.unwrap().remove(0);
+    let file = list_raw_files(&store).await.unwrap().remove(0);
     (store, file)
 }
 
@@ -80,8 +80,8 @@ async fn readings(
     store: &Store,
     file: &RawFile,
     window: Window,
-) -> Result<Vec<Reading>, FileFault> {
-    let want = Want {
+) -> Result<Vec<Reading>, RawFileError> {
+    let want = ReadRequest {
         window,
         untimed: false,
         batch_rows: 1_000,
@@ -255,7 +255,7 @@ fn read_of_file_changed_since_listing_fails() {
         let path = Path::from("a.parquet");
         store.objects().put(&path, other.into()).await.unwrap();
         let fault = readings(&store, &file, Window::ALL).await.unwrap_err();
-        assert!(matches!(fault, FileFault::Changed { .. }), "{fault}");
+        assert!(matches!(fault, RawFileError::Changed { .. }), "{fault}");
     });
 }
 
@@ -274,7 +274,7 @@ fn list_skips_hidden_files_and_sorts_by_time_then_path() {
                 .await
                 .unwrap();
         }
-        let listed = list(&store).await.unwrap();
+        let listed = list_raw_files(&store).await.unwrap();
         assert_eq!(listed.len(), good.len(), "{listed:?}");
         assert!(listed.is_sorted_by_key(|file| (file.modified, file.path.clone())));
     });
@@ -400,7 +400,10 @@ fn contents_of_file_are_its_assets_and_dates() {
     );
     block(async {
         let (store, file) = put(bytes).await;
-        let found = contents(&store, &file, &format()).await.unwrap().unwrap();
+        let found = read_contents(&store, &file, &format())
+            .await
+            .unwrap()
+            .unwrap();
         let pump = AssetId::parse(PUMP).unwrap();
         let dates = found.groups.iter().map(|group| {
             let is_of_pump = &*group.assets == [pump].as_slice();
@@ -413,7 +416,7 @@ fn contents_of_file_are_its_assets_and_dates() {
 }
 
 #[test]
-fn incoming_file_when_finished_equals_listed_file() {
+fn written_file_when_finished_equals_listed_file() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Store::open(folder.path().to_str().unwrap(), &Default::default()).unwrap();
     let raw = lake.child("raw");
@@ -428,10 +431,10 @@ fn incoming_file_when_finished_equals_listed_file() {
     .unwrap();
     block(async {
         let path = "ingested/a/b.parquet";
-        let mut incoming = Incoming::begin(&raw, &format(), path, &batch.schema()).unwrap();
-        let readings = incoming.canonical(&batch).unwrap();
+        let mut incoming = RawFileWriter::create(&raw, &format(), path, &batch.schema()).unwrap();
+        let readings = incoming.to_canonical(&batch).unwrap();
         incoming.write(&readings).await.unwrap();
         let written = incoming.finish().await.unwrap().unwrap();
-        assert_eq!(list(&raw).await.unwrap(), [written]);
+        assert_eq!(list_raw_files(&raw).await.unwrap(), [written]);
     });
 }

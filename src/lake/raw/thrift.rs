@@ -4,7 +4,7 @@
 //! lists whose elements take no bytes. So the bytes are checked first: a list must not have more elements than there
 //! are bytes left, and a field must have the type that the library assumes.
 
-use crate::decoding::Implausible;
+use crate::decoding::DecodingError;
 
 /// The maximum nesting of structures.
 const MAX_DEPTH: usize = 16;
@@ -30,7 +30,7 @@ pub(super) enum Type {
 }
 
 impl Type {
-    fn from_bits(bits: u8) -> Result<Self, Implausible> {
+    fn from_bits(bits: u8) -> Result<Self, DecodingError> {
         Ok(match bits {
             1 => Self::True,
             2 => Self::False,
@@ -56,8 +56,8 @@ pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
-fn damaged() -> Implausible {
-    Implausible::new("its metadata is damaged")
+fn damaged() -> DecodingError {
+    DecodingError::new("its metadata is damaged")
 }
 
 impl<'a> Reader<'a> {
@@ -71,16 +71,16 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    fn byte(&mut self) -> Result<u8, Implausible> {
+    fn read_byte(&mut self) -> Result<u8, DecodingError> {
         let (&byte, rest) = self.rest.split_first().ok_or_else(damaged)?;
         self.rest = rest;
         Ok(byte)
     }
 
-    fn varint(&mut self) -> Result<u64, Implausible> {
+    fn read_varint(&mut self) -> Result<u64, DecodingError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
+            let byte = self.read_byte()?;
             value |= u64::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
@@ -90,38 +90,38 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an integer of 16, 32 or 64 bits.
-    pub fn integer(&mut self) -> Result<i64, Implausible> {
-        let value = self.varint()?;
+    pub fn read_integer(&mut self) -> Result<i64, DecodingError> {
+        let value = self.read_varint()?;
         Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
     /// Reads an integer of 32 bits, with the library's range.
-    pub fn i32(&mut self) -> Result<i32, Implausible> {
-        let value = self.integer()?;
+    pub fn read_i32(&mut self) -> Result<i32, DecodingError> {
+        let value = self.read_integer()?;
         i32::try_from(value).map_err(|_| damaged())
     }
 
     /// Skips `bytes` bytes.
-    pub fn advance(&mut self, bytes: usize) -> Result<(), Implausible> {
+    pub fn advance(&mut self, bytes: usize) -> Result<(), DecodingError> {
         self.rest = self.rest.get(bytes..).ok_or_else(damaged)?;
         Ok(())
     }
 
     /// Walks a structure. `visit` is called with each field's id and type. If it returns true, it has read the field;
     /// otherwise the field is skipped.
-    pub fn structure(
+    pub fn visit_struct(
         &mut self,
-        mut visit: impl FnMut(&mut Self, i16, Type) -> Result<bool, Implausible>,
-    ) -> Result<(), Implausible> {
+        mut visit: impl FnMut(&mut Self, i16, Type) -> Result<bool, DecodingError>,
+    ) -> Result<(), DecodingError> {
         let mut id = 0_i16;
         loop {
-            let header = self.byte()?;
+            let header = self.read_byte()?;
             if header & 15 == 0 {
                 return Ok(());
             }
             let kind = Type::from_bits(header & 15)?;
             id = match header >> 4 {
-                0 => i16::try_from(self.integer()?).map_err(|_| damaged())?,
+                0 => i16::try_from(self.read_integer()?).map_err(|_| damaged())?,
                 delta => id.checked_add(i16::from(delta)).ok_or_else(damaged)?,
             };
             if !visit(self, id, kind)? {
@@ -132,8 +132,8 @@ impl<'a> Reader<'a> {
 
     /// Reads the header of a list: the type of its elements and their number. Fails if fewer bytes are left, because
     /// each element takes at least one byte.
-    pub fn list(&mut self) -> Result<(Type, usize), Implausible> {
-        let header = self.byte()?;
+    pub fn read_list_header(&mut self) -> Result<(Type, usize), DecodingError> {
+        let header = self.read_byte()?;
         // Some writers omit the element type of an empty list.
         if header == 0 {
             return Ok((Type::Byte, 0));
@@ -144,11 +144,11 @@ impl<'a> Reader<'a> {
             kind => kind,
         };
         let count = match header >> 4 {
-            15 => usize::try_from(self.varint()?).map_err(|_| damaged())?,
+            15 => usize::try_from(self.read_varint()?).map_err(|_| damaged())?,
             count => usize::from(count),
         };
         if count > self.rest.len() {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "its metadata declares a list of {count} elements, and has {} bytes left",
                 self.rest.len()
             )));
@@ -157,35 +157,35 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the header of a list of structures and returns the number of elements.
-    pub fn list_of_structures(&mut self) -> Result<usize, Implausible> {
-        match self.list()? {
+    pub fn read_struct_list_header(&mut self) -> Result<usize, DecodingError> {
+        match self.read_list_header()? {
             (Type::Struct, count) | (_, count @ 0) => Ok(count),
             _ => Err(damaged()),
         }
     }
 
     /// Skips a field of a structure.
-    pub fn skip(&mut self, kind: Type, depth: usize) -> Result<(), Implausible> {
+    pub fn skip(&mut self, kind: Type, depth: usize) -> Result<(), DecodingError> {
         if depth == 0 {
-            return Err(Implausible::new(format!(
+            return Err(DecodingError::new(format!(
                 "its metadata is nested more than {MAX_DEPTH} levels deep"
             )));
         }
         match kind {
             Type::True | Type::False => Ok(()),
             Type::Byte => self.advance(1),
-            Type::I16 | Type::I32 | Type::I64 => self.varint().map(|_| ()),
+            Type::I16 | Type::I32 | Type::I64 => self.read_varint().map(|_| ()),
             Type::Double => self.advance(8),
             Type::Uuid => self.advance(16),
             Type::Binary => {
-                let length = usize::try_from(self.varint()?).map_err(|_| damaged())?;
+                let length = usize::try_from(self.read_varint()?).map_err(|_| damaged())?;
                 self.advance(length)
             }
-            Type::Struct => self.structure_within(depth - 1),
+            Type::Struct => self.skip_struct(depth - 1),
             Type::List => {
-                let (kind, count) = self.list()?;
+                let (kind, count) = self.read_list_header()?;
                 if count > MAX_ELEMENTS {
-                    return Err(Implausible::new(format!(
+                    return Err(DecodingError::new(format!(
                         "its metadata has a list of {count} elements, and the limit is {MAX_ELEMENTS}"
                     )));
                 }
@@ -200,21 +200,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn structure_within(&mut self, depth: usize) -> Result<(), Implausible> {
-        self.structure(|reader, _, kind| reader.skip(kind, depth).map(|()| true))
+    fn skip_struct(&mut self, depth: usize) -> Result<(), DecodingError> {
+        self.visit_struct(|reader, _, kind| reader.skip(kind, depth).map(|()| true))
     }
 
     /// Skips a list of booleans and returns the number of its elements.
-    pub fn skip_list_of_bools(&mut self) -> Result<usize, Implausible> {
-        match self.list()? {
+    pub fn skip_list_of_bools(&mut self) -> Result<usize, DecodingError> {
+        match self.read_list_header()? {
             (Type::False, count) | (_, count @ 0) => self.advance(count).map(|()| count),
             _ => Err(damaged()),
         }
     }
 
     /// Skips a list with elements of type `of` and returns the number of its elements.
-    pub fn skip_list(&mut self, of: Type) -> Result<usize, Implausible> {
-        let (kind, count) = self.list()?;
+    pub fn skip_list(&mut self, of: Type) -> Result<usize, DecodingError> {
+        let (kind, count) = self.read_list_header()?;
         if kind != of && count > 0 {
             return Err(damaged());
         }
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Fails unless a field has the type that the specification gives it. The library does not check this.
-pub(super) fn expect(found: Type, expected: Type) -> Result<(), Implausible> {
+pub(super) fn expect_type(found: Type, expected: Type) -> Result<(), DecodingError> {
     match found == expected {
         true => Ok(()),
         false => Err(damaged()),

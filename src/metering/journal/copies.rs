@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{JournalError, LOCK};
+use super::{JournalError, LOCK_FILE};
 
 /// Whether a server that is running has a journal in `folder`.
 pub fn is_in_use(folder: &Path) -> Result<bool, JournalError> {
     for journal in journals(folder)? {
-        let path = journal.join(LOCK);
+        let path = journal.join(LOCK_FILE);
         let lock = match File::open(&path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -42,7 +42,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     // Remains of an interrupted write and foreign files contain no entries.
     files.retain(|path| {
         let ends = path.extension().and_then(|ending| ending.to_str());
-        matches!(ends, Some("log" | "jsonl")) || path.ends_with(LOCK)
+        matches!(ends, Some("log" | "jsonl")) || path.ends_with(LOCK_FILE)
     });
     let below = files
         .iter()

@@ -14,9 +14,9 @@ use uuid::Uuid;
 use crate::model::{OrganisationId, SessionId, UsageRecord, UserId, micros};
 
 /// The length of the checksum in hexadecimal digits, and of the space after it.
-const BEFORE_JSON: usize = 17;
+const PREFIX_BYTES: usize = 17;
 /// The initial capacity for a line, in bytes; most lines fit.
-const MOSTLY: usize = 1 << 10;
+const LINE_CAPACITY: usize = 1 << 10;
 
 /// An event of a request, with its record or a reference to that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,16 +31,16 @@ pub(in crate::metering) enum Entry<R = UsageRecord> {
 
 impl Entry<&UsageRecord> {
     /// Returns the line with its line break.
-    pub fn line(&self) -> serde_json::Result<Vec<u8>> {
+    pub fn to_line(&self) -> serde_json::Result<Vec<u8>> {
         let values = match self {
-            Self::Begun(record) => Entry::Begun(Values::of(record)),
-            Self::Ended(record) => Entry::Ended(Values::of(record)),
+            Self::Begun(record) => Entry::Begun(Values::from_record(record)),
+            Self::Ended(record) => Entry::Ended(Values::from_record(record)),
         };
-        let mut line = Vec::with_capacity(MOSTLY);
-        line.resize(BEFORE_JSON, b' ');
+        let mut line = Vec::with_capacity(LINE_CAPACITY);
+        line.resize(PREFIX_BYTES, b' ');
         serde_json::to_writer(&mut line, &values)?;
-        let (before, json) = line.split_at_mut(BEFORE_JSON);
-        write!(&mut *before, "{:016x}", sum(json)).map_err(serde_json::Error::io)?;
+        let (before, json) = line.split_at_mut(PREFIX_BYTES);
+        write!(&mut *before, "{:016x}", checksum(json)).map_err(serde_json::Error::io)?;
         line.push(b'\n');
         Ok(line)
     }
@@ -48,11 +48,11 @@ impl Entry<&UsageRecord> {
 
 impl Entry {
     /// Parses a line without its line break; returns `None` if it is incomplete or damaged.
-    pub fn read(line: &[u8]) -> Option<Self> {
-        let (before, json) = line.split_at_checked(BEFORE_JSON)?;
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let (before, json) = line.split_at_checked(PREFIX_BYTES)?;
         let before = std::str::from_utf8(before.strip_suffix(b" ")?).ok()?;
         let found = u64::from_str_radix(before, 16).ok()?;
-        (found == sum(json)).then(|| serde_json::from_slice(json).ok())?
+        (found == checksum(json)).then(|| serde_json::from_slice(json).ok())?
     }
 }
 
@@ -83,7 +83,7 @@ struct Values<'a>(
 );
 
 impl<'a> Values<'a> {
-    fn of(record: &'a UsageRecord) -> Self {
+    fn from_record(record: &'a UsageRecord) -> Self {
         // The tests below find a missing value.
         Self(
             record.request_id,
@@ -111,7 +111,7 @@ impl<'a> Values<'a> {
     }
 }
 
-fn sum(json: &[u8]) -> u64 {
+fn checksum(json: &[u8]) -> u64 {
     XxHash64::oneshot(0, json)
 }
 
@@ -122,17 +122,17 @@ mod tests {
     use crate::model::ABORTED;
 
     #[test]
-    fn read_returns_entry_or_none_if_damaged() {
+    fn parse_returns_entry_or_none_if_damaged() {
         let entry = Entry::Begun(record(7));
-        let line = Entry::Begun(&record(7)).line().unwrap();
+        let line = Entry::Begun(&record(7)).to_line().unwrap();
         let (end, whole) = line.split_last().unwrap();
-        assert_eq!((*end, Entry::read(whole).as_ref()), (b'\n', Some(&entry)));
+        assert_eq!((*end, Entry::parse(whole).as_ref()), (b'\n', Some(&entry)));
         assert!(!whole.contains(&b'\n'));
         for at in 0..whole.len() {
-            assert_eq!(Entry::read(&whole[..at]), None);
+            assert_eq!(Entry::parse(&whole[..at]), None);
             let mut damaged = whole.to_vec();
             damaged[at] ^= 1;
-            assert_eq!(Entry::read(&damaged), None, "byte {at}");
+            assert_eq!(Entry::parse(&damaged), None, "byte {at}");
         }
     }
 
@@ -155,17 +155,17 @@ mod tests {
             ..record(7)
         };
         for record in [all, record(8)] {
-            let line = Entry::Ended(&record).line().unwrap();
-            let read = Entry::read(&line[..line.len() - 1]);
+            let line = Entry::Ended(&record).to_line().unwrap();
+            let read = Entry::parse(&line[..line.len() - 1]);
             assert_eq!(read, Some(Entry::Ended(record)));
         }
     }
 
     #[test]
-    fn read_accepts_named_values_of_older_journals() {
+    fn parse_accepts_named_values_of_older_journals() {
         let json = serde_json::to_vec(&Entry::Ended(record(7))).unwrap();
-        let line = [format!("{:016x} ", sum(&json)).as_bytes(), &json].concat();
+        let line = [format!("{:016x} ", checksum(&json)).as_bytes(), &json].concat();
         assert!(json.starts_with(br#"{"ended":{"request_id":"#));
-        assert_eq!(Entry::read(&line), Some(Entry::Ended(record(7))));
+        assert_eq!(Entry::parse(&line), Some(Entry::Ended(record(7))));
     }
 }

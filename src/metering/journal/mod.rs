@@ -4,12 +4,12 @@
 //! Each run of a server has its own folder under `<state>/journal`, which is locked while the server lives. The folder
 //! contains append-only files of lines ([`Entry`]). A file is deleted when all its entries are in the ledger; the
 //! entries of requests in progress are copied to the newest file before. A folder whose lock is free belonged to a
-//! server that died ([`dead`]).
+//! server that died ([`dead_journal`]).
 
 pub mod copies;
-pub(super) mod dead;
+pub(super) mod dead_journal;
 pub(super) mod entry;
-mod pages;
+mod journal_file;
 pub(super) mod reader;
 mod recent;
 mod sync;
@@ -23,23 +23,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use self::entry::Entry;
-use self::pages::Pages;
-use self::recent::Recent;
-pub(super) use self::recent::{Next, PLACES};
-use self::sync::Syncing;
+use self::journal_file::JournalFile;
+use self::recent::RecentRecords;
+pub(super) use self::recent::{BUFFER_CAPACITY, NextRecords};
+use self::sync::JournalSync;
 use crate::model::UsageRecord;
 use crate::store::for_owner_only;
 
 /// The size in bytes at which a new file begins; for a small journal, the fraction `1 / PARTS` of its limit. Files are
 /// deleted as a whole.
-const FILE: u64 = 4 << 20;
-const PARTS: u64 = 8;
+const MAX_FILE_BYTES: u64 = 4 << 20;
+const MIN_FILES: u64 = 8;
 /// The room reserved for the end of a request in progress, in bytes, without the text of its statement.
-const END: u64 = 2 << 10;
+const RESERVED_END_BYTES: u64 = 2 << 10;
 /// The lock file, locked while the server lives.
-const LOCK: &str = "lock";
+const LOCK_FILE: &str = "lock";
 
-/// Why the journal refuses an entry.
+/// The reason for which the journal refuses an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The journal is full.
@@ -86,7 +86,7 @@ struct Shared {
     /// The maximum size of all files, in bytes.
     limit: u64,
     state: Mutex<State>,
-    syncing: Syncing,
+    syncing: JournalSync,
     /// Closing the file releases the lock.
     _lock: File,
 }
@@ -94,72 +94,75 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     /// The newest file.
-    file: Pages,
+    file: JournalFile,
     /// Its number.
     number: u64,
     /// The size of the older files, in bytes.
-    older: u64,
+    older_bytes: u64,
     /// The number of records of ended requests so far.
     ended: u64,
     /// Requests in progress: the last entry of each, and the number of its file.
-    open: HashMap<Uuid, (Arc<[u8]>, u64)>,
+    open_requests: HashMap<Uuid, (Arc<[u8]>, u64)>,
     /// Requests that have ended and are not in the ledger.
-    recent: Recent,
+    recent: RecentRecords,
 }
 
 impl State {
     /// Returns the position of the end.
-    fn end(&self) -> Place {
-        Place {
+    fn end(&self) -> JournalPosition {
+        JournalPosition {
             number: self.number,
-            size: self.file.size(),
+            offset: self.file.size(),
         }
     }
 }
 
 /// A position in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct JournalPosition {
     /// The number of the file.
     pub number: u64,
     /// The offset in the file, in bytes.
-    pub size: u64,
+    pub offset: u64,
 }
 
-impl Place {
+impl JournalPosition {
     /// The beginning of the journal.
-    pub const START: Self = Self { number: 1, size: 0 };
+    pub const START: Self = Self {
+        number: 1,
+        offset: 0,
+    };
 }
 
 impl Journal {
     /// Creates the journal of the server `id` in `folder`.
-    pub fn begin(folder: &Path, id: Uuid, limit: u64) -> Result<Self, JournalError> {
+    pub fn create(folder: &Path, id: Uuid, limit: u64) -> Result<Self, JournalError> {
         let folder = folder.join(id.to_string());
         let failed = JournalError::file(&folder);
         let lock = loop {
             for_owner_only_folder().create(&folder).map_err(&failed)?;
             let lock = for_owner_only(OpenOptions::new().create(true).append(true))
-                .open(folder.join(LOCK));
+                .open(folder.join(LOCK_FILE));
             let lock = lock.map_err(&failed)?;
             lock.lock().map_err(&failed)?;
             // Before the file was locked, another server may have taken the folder for that of a dead server.
-            if folder.join(LOCK).exists() {
+            if folder.join(LOCK_FILE).exists() {
                 break lock;
             }
         };
-        let file = create(&folder, Place::START.number, limit)?;
+        let file = create(&folder, JournalPosition::START.number, limit)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 limit,
                 state: Mutex::new(State {
                     file,
-                    number: Place::START.number,
-                    older: 0,
+                    number: JournalPosition::START.number,
+                    older_bytes: 0,
                     ended: 0,
-                    open: HashMap::new(),
-                    recent: Recent::new(),
+                    open_requests: HashMap::new(),
+                    recent: RecentRecords::new(),
                 }),
-                syncing: Syncing::default(),
+                syncing: JournalSync::default(),
                 folder,
                 _lock: lock,
             }),
@@ -172,16 +175,21 @@ impl Journal {
     }
 
     /// Returns the position of the end.
-    pub fn end(&self) -> Place {
-        self.locked().end()
+    pub fn end(&self) -> JournalPosition {
+        self.lock().end()
     }
 
     /// Returns records after `at`, up to which the ledger has everything: about `max_bytes` bytes, or the position up to
     /// which they must be read from the files.
-    pub fn next(&self, at: Place, most: u64, records: &mut Vec<UsageRecord>) -> Next {
-        let mut state = self.locked();
+    pub fn next(
+        &self,
+        at: JournalPosition,
+        max_bytes: u64,
+        records: &mut Vec<UsageRecord>,
+    ) -> NextRecords {
+        let mut state = self.lock();
         let end = state.end();
-        state.recent.next(at, end, most, records)
+        state.recent.next(at, end, max_bytes, records)
     }
 
     /// Returns the maximum size of all files, in bytes.
@@ -190,21 +198,21 @@ impl Journal {
     }
 
     /// Returns the number of records of ended requests so far.
-    pub fn ended_so_far(&self) -> u64 {
-        self.locked().ended
+    pub fn ended_count(&self) -> u64 {
+        self.lock().ended
     }
 
     /// Returns the size of all files, in bytes.
     pub fn size(&self) -> u64 {
-        let state = self.locked();
-        state.older + state.file.size()
+        let state = self.lock();
+        state.older_bytes + state.file.size()
     }
 
     /// Checks whether there is room for another request and for the ends of those in progress.
-    pub fn has_room(&self) -> Result<(), JournalError> {
-        let state = self.locked();
-        let more = (state.open.len() as u64 + 1) * END;
-        let taken = state.older + state.file.size_with(more);
+    pub fn check_room(&self) -> Result<(), JournalError> {
+        let state = self.lock();
+        let more = (state.open_requests.len() as u64 + 1) * RESERVED_END_BYTES;
+        let taken = state.older_bytes + state.file.size_with(more);
         let limit = self.shared.limit;
         (taken <= limit)
             .then_some(())
@@ -212,54 +220,54 @@ impl Journal {
     }
 
     /// Records that a request is in progress. `if_lost` is its record if the server dies.
-    pub fn begun(&self, if_lost: &UsageRecord) -> Result<(), JournalError> {
+    pub fn record_start(&self, if_lost: &UsageRecord) -> Result<(), JournalError> {
         let id = if_lost.request_id;
-        let line: Arc<[u8]> = Entry::Begun(if_lost).line()?.into();
-        let mut state = self.locked();
+        let line: Arc<[u8]> = Entry::Begun(if_lost).to_line()?.into();
+        let mut state = self.lock();
         self.append(&mut state, &line)?;
         let number = state.number;
-        state.open.insert(id, (line, number));
+        state.open_requests.insert(id, (line, number));
         Ok(())
     }
 
     /// Records that a request has ended. Once this returns, the record survives the death of the process. Once it is
-    /// [synced](Self::synced), the record survives a power cut.
-    pub fn ended(&self, record: UsageRecord) -> Result<(), JournalError> {
-        let line = Entry::Ended(&record).line()?;
-        let mut state = self.locked();
+    /// [synced](Self::wait_until_synced), the record survives a power cut.
+    pub fn record_end(&self, record: UsageRecord) -> Result<(), JournalError> {
+        let line = Entry::Ended(&record).to_line()?;
+        let mut state = self.lock();
         self.append(&mut state, &line)?;
         state.ended += 1;
-        state.open.remove(&record.request_id);
+        state.open_requests.remove(&record.request_id);
         let end = state.end();
-        state.recent.keep(record, line.len() as u64, end);
+        state.recent.push(record, line.len() as u64, end);
         Ok(())
     }
 
     fn append(&self, state: &mut State, line: &[u8]) -> Result<(), JournalError> {
         let Shared { folder, limit, .. } = &*self.shared;
-        if state.file.size() >= bytes_of_a_file(*limit) {
+        if state.file.size() >= file_bytes(*limit) {
             state
                 .file
                 .finish()
-                .map_err(failed_at(folder, state.number))?;
+                .map_err(file_error(folder, state.number))?;
             let number = state.number + 1;
             let file = create(folder, number, *limit)?;
-            self.shared.syncing.leave(state.file.file());
-            state.older += state.file.size();
+            self.shared.syncing.add_unsynced(state.file.file());
+            state.older_bytes += state.file.size();
             (state.file, state.number) = (file, number);
         }
-        let added = state.file.add(line);
-        added.map_err(|source| failed_at(folder, state.number)(source))?;
-        self.shared.syncing.written();
+        let added = state.file.append(line);
+        added.map_err(|source| file_error(folder, state.number)(source))?;
+        self.shared.syncing.record_write();
         Ok(())
     }
 
     /// Deletes the files before `number`, whose entries are all in the ledger.
-    pub fn forget_before(&self, number: u64) -> Result<(), JournalError> {
-        let mut state = self.locked();
+    pub fn delete_before(&self, number: u64) -> Result<(), JournalError> {
+        let mut state = self.lock();
         let number = number.min(state.number);
         let again: Vec<_> = state
-            .open
+            .open_requests
             .iter()
             .filter(|(_, (_, file))| *file < number)
             .map(|(id, (line, _))| (*id, Arc::clone(line)))
@@ -267,11 +275,11 @@ impl Journal {
         for (id, line) in again {
             self.append(&mut state, &line)?;
             let now = state.number;
-            state.open.insert(id, (line, now));
+            state.open_requests.insert(id, (line, now));
         }
         let mut freed = 0;
         for number in (1..number).rev() {
-            let path = path_of(&self.shared.folder, number);
+            let path = file_path(&self.shared.folder, number);
             let Ok(metadata) = path.metadata() else {
                 // This file and those before it are deleted already.
                 break;
@@ -279,35 +287,32 @@ impl Journal {
             std::fs::remove_file(&path).map_err(JournalError::file(&path))?;
             freed += metadata.len();
         }
-        state.older = state.older.saturating_sub(freed);
+        state.older_bytes = state.older_bytes.saturating_sub(freed);
         Ok(())
     }
 
     /// Synchronises written lines to the disk within 100 ms, until the future is dropped.
-    pub async fn keep_syncing(&self) {
-        self.shared
-            .syncing
-            .keep_on(|| self.locked().file.file())
-            .await;
+    pub async fn sync_periodically(&self) {
+        self.shared.syncing.run(|| self.lock().file.file()).await;
     }
 
     /// Waits until all previous writes are on the disk.
-    pub async fn synced(&self) -> io::Result<()> {
+    pub async fn wait_until_synced(&self) -> io::Result<()> {
         self.shared.syncing.wait().await
     }
 
     /// Removes the journal if no request is in progress and the ledger has everything: if `taken` is the end.
-    pub fn remove(&self, taken: Place) -> Result<(), JournalError> {
-        let state = self.locked();
+    pub fn remove(&self, taken: JournalPosition) -> Result<(), JournalError> {
+        let state = self.lock();
         let at_end = taken == state.end();
-        if at_end && state.open.is_empty() {
+        if at_end && state.open_requests.is_empty() {
             let folder = &self.shared.folder;
             std::fs::remove_dir_all(folder).map_err(JournalError::file(folder))?;
         }
         Ok(())
     }
 
-    fn locked(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.shared
             .state
             .lock()
@@ -315,21 +320,21 @@ impl Journal {
     }
 }
 
-fn path_of(folder: &Path, number: u64) -> PathBuf {
+fn file_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}.log"))
 }
 
-fn create(folder: &Path, number: u64, limit: u64) -> Result<Pages, JournalError> {
-    let pages = Pages::create(&path_of(folder, number), bytes_of_a_file(limit));
-    pages.map_err(failed_at(folder, number))
+fn create(folder: &Path, number: u64, limit: u64) -> Result<JournalFile, JournalError> {
+    let pages = JournalFile::create(&file_path(folder, number), file_bytes(limit));
+    pages.map_err(file_error(folder, number))
 }
 
-fn bytes_of_a_file(limit: u64) -> u64 {
-    FILE.min(limit / PARTS)
+fn file_bytes(limit: u64) -> u64 {
+    MAX_FILE_BYTES.min(limit / MIN_FILES)
 }
 
-fn failed_at(folder: &Path, number: u64) -> impl Fn(io::Error) -> JournalError + use<> {
-    JournalError::file(&path_of(folder, number))
+fn file_error(folder: &Path, number: u64) -> impl Fn(io::Error) -> JournalError + use<> {
+    JournalError::file(&file_path(folder, number))
 }
 
 /// Returns a builder of folders that only their owner can access: the journal shows who ran which statement.
@@ -347,7 +352,7 @@ mod tests {
 
     use chrono::{DateTime, Utc};
 
-    use super::dead::Dead;
+    use super::dead_journal::DeadJournal;
     use super::*;
     use crate::model::{OrganisationId, UserId};
 
@@ -381,7 +386,7 @@ mod tests {
 
     pub(super) fn journal(limit: u64) -> (tempfile::TempDir, Journal) {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path(), Uuid::from_bytes([9; 16]), limit).unwrap();
+        let journal = Journal::create(folder.path(), Uuid::from_bytes([9; 16]), limit).unwrap();
         (folder, journal)
     }
 
@@ -389,30 +394,33 @@ mod tests {
     fn dead_journal_returns_ended_and_aborted_requests() {
         let (folder, journal) = journal(1 << 20);
         for seed in 0..3 {
-            journal.begun(&record(seed)).unwrap();
+            journal.record_start(&record(seed)).unwrap();
         }
-        journal.ended(record(1)).unwrap();
-        journal.ended(record(7)).unwrap();
+        journal.record_end(record(1)).unwrap();
+        journal.record_end(record(7)).unwrap();
         assert!(
-            Dead::find(folder.path()).unwrap().is_empty(),
+            DeadJournal::find(folder.path()).unwrap().is_empty(),
             "its server is alive"
         );
         // The last line is incomplete.
-        let path = path_of(journal.folder(), 1);
+        let path = file_path(journal.folder(), 1);
         drop(journal);
         let mut file = OpenOptions::new().append(true).open(path).unwrap();
-        file.write_all(&Entry::Ended(&record(2)).line().unwrap()[..50])
+        file.write_all(&Entry::Ended(&record(2)).to_line().unwrap()[..50])
             .unwrap();
-        let [dead] = Dead::find(folder.path()).unwrap().try_into().unwrap();
+        let [dead] = DeadJournal::find(folder.path())
+            .unwrap()
+            .try_into()
+            .unwrap();
         // The result does not depend on the number of bytes per read.
-        let mut reading = dead.reading().unwrap();
+        let mut reading = dead.open_reader().unwrap();
         let (mut ended, mut damaged) = (Vec::new(), 0);
         while let Some(left) = reading.next(100).unwrap() {
             ended.extend(left.ended);
             damaged += left.damaged;
         }
         assert_eq!((ended, damaged), (vec![record(1), record(7)], 0));
-        let found = reading.aborted();
+        let found = reading.into_aborted();
         let aborted: Vec<_> = found.iter().map(|record| record.request_id).collect();
         assert_eq!(aborted, [record(0).request_id, record(2).request_id]);
         for record in &found {
@@ -422,58 +430,58 @@ mod tests {
             );
         }
         dead.remove().unwrap();
-        assert!(Dead::find(folder.path()).unwrap().is_empty());
+        assert!(DeadJournal::find(folder.path()).unwrap().is_empty());
     }
 
     #[test]
-    fn forget_before_deletes_files_and_keeps_open_requests() {
+    fn delete_before_deletes_files_and_keeps_open_requests() {
         let (folder, journal) = journal(1 << 30);
         let open = record(200);
-        journal.begun(&open).unwrap();
+        journal.record_start(&open).unwrap();
         let long = UsageRecord {
             sql_text: Some("x".repeat(1 << 20)),
             ..record(1)
         };
         for _ in 0..10 {
-            journal.ended(long.clone()).unwrap();
+            journal.record_end(long.clone()).unwrap();
         }
         let end = journal.end();
         assert!(end.number >= 3, "{end:?}");
         let before = journal.size();
-        journal.forget_before(end.number).unwrap();
+        journal.delete_before(end.number).unwrap();
         assert!(
             journal.size() < before - (4 << 20),
             "{} of {before}",
             journal.size()
         );
-        assert!(!path_of(journal.folder(), 1).exists());
+        assert!(!file_path(journal.folder(), 1).exists());
         drop(journal);
-        let mut dead = Dead::find(folder.path())
+        let mut dead = DeadJournal::find(folder.path())
             .unwrap()
             .remove(0)
-            .reading()
+            .open_reader()
             .unwrap();
         while dead.next(1 << 20).unwrap().is_some() {}
-        assert_eq!(dead.aborted()[0].request_id, open.request_id);
+        assert_eq!(dead.into_aborted()[0].request_id, open.request_id);
     }
 
     #[test]
     fn journal_size_is_bounded_with_room_for_open_requests() {
         let (_folder, journal) = journal(20 << 10);
         let mut begun = 0;
-        while journal.has_room().is_ok() {
-            journal.begun(&record(begun)).unwrap();
+        while journal.check_room().is_ok() {
+            journal.record_start(&record(begun)).unwrap();
             begun += 1;
         }
         assert!((4..20).contains(&begun), "{begun}");
         for seed in 0..begun {
-            journal.ended(record(seed)).unwrap();
+            journal.record_end(record(seed)).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
         // Requests that ended need no reserved room.
-        assert!(journal.has_room().is_ok());
-        while journal.has_room().is_ok() {
-            journal.ended(record(0)).unwrap();
+        assert!(journal.check_room().is_ok());
+        while journal.check_room().is_ok() {
+            journal.record_end(record(0)).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
     }

@@ -3,53 +3,53 @@
 
 use std::collections::VecDeque;
 
-use super::Place;
+use super::JournalPosition;
 use crate::model::UsageRecord;
 
 /// The maximum size of the lines whose records are kept, in bytes: some seconds of a busy server.
-const MOST: u64 = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 /// Records of the requests that ended after a position in the journal.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct RecentRecords {
     /// All requests that ended after this position are here.
-    from: Place,
-    kept: VecDeque<Kept>,
+    from: JournalPosition,
+    records: VecDeque<RecentRecord>,
     /// The size of all their lines, in bytes.
     bytes: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct RecentRecord {
     record: UsageRecord,
     /// The size of its line in bytes; `end` is the position after it.
     bytes: u64,
-    end: Place,
+    end: JournalPosition,
 }
 
 /// The source of the next records for the ledger.
 #[derive(Debug)]
-pub(in crate::metering) enum Next {
+pub(in crate::metering) enum NextRecords {
     /// The records were returned; they are complete up to this position.
-    Kept(Place),
+    InMemory(JournalPosition),
     /// The files, up to this position.
-    InFiles(Place),
+    InFiles(JournalPosition),
 }
 
-impl Recent {
+impl RecentRecords {
     /// Creates an empty queue at the beginning of a journal.
     pub fn new() -> Self {
         Self {
-            from: Place::START,
-            kept: VecDeque::new(),
+            from: JournalPosition::START,
+            records: VecDeque::new(),
             bytes: 0,
         }
     }
 
     /// Adds a record whose line has `bytes` bytes and ends at `end`.
-    pub fn keep(&mut self, mut record: UsageRecord, bytes: u64, end: Place) {
+    pub fn push(&mut self, mut record: UsageRecord, bytes: u64, end: JournalPosition) {
         self.bytes += bytes;
-        if self.bytes > MOST {
+        if self.bytes > MAX_BYTES {
             // The ledger is too slow. It reads the files later.
             *self = Self {
                 from: end,
@@ -58,68 +58,68 @@ impl Recent {
             return;
         }
         // Most records come from the same few programs, so that the text is shared.
-        if let Some(last) = self.kept.back()
+        if let Some(last) = self.records.back()
             && last.record.client_agent == record.client_agent
         {
             record.client_agent = last.record.client_agent.clone();
         }
-        self.kept.push_back(Kept { record, bytes, end });
+        self.records.push_back(RecentRecord { record, bytes, end });
     }
 
     /// Returns records of about `max_bytes` bytes to the ledger, which has everything up to `at`; the journal ends at `end`.
     /// If the ledger fails to add them, they are still in the files.
     pub fn next(
         &mut self,
-        at: Place,
-        end: Place,
-        most: u64,
+        at: JournalPosition,
+        end: JournalPosition,
+        max_bytes: u64,
         records: &mut Vec<UsageRecord>,
-    ) -> Next {
+    ) -> NextRecords {
         if at < self.from {
-            return Next::InFiles(self.from);
+            return NextRecords::InFiles(self.from);
         }
         let mut bytes = 0;
-        while bytes < most
-            && let Some(kept) = self.kept.pop_front()
+        while bytes < max_bytes
+            && let Some(kept) = self.records.pop_front()
         {
             bytes += kept.bytes;
             self.from = kept.end;
             records.push(kept.record);
         }
         self.bytes -= bytes;
-        if self.kept.is_empty() {
+        if self.records.is_empty() {
             // After the last of them, only starts of requests can follow.
             self.from = end;
-            self.kept.shrink_to(PLACES);
+            self.records.shrink_to(BUFFER_CAPACITY);
         }
-        Next::Kept(self.from)
+        NextRecords::InMemory(self.from)
     }
 }
 
 /// The number of records that the buffers keep capacity for: one or two seconds of a busy server. Allocating their pages
 /// every second takes longer than writing the records.
-pub(in crate::metering) const PLACES: usize = 4 << 10;
+pub(in crate::metering) const BUFFER_CAPACITY: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::super::Journal;
-    use super::super::reader::Reader;
+    use super::super::reader::JournalReader;
     use super::super::tests::{journal, record};
     use super::*;
 
     /// Returns the ids of the next records for the ledger, about `most` bytes, and whether they are from the files.
-    fn take(journal: &Journal, reader: &mut Reader, most: u64) -> (Vec<u8>, bool) {
+    fn take(journal: &Journal, reader: &mut JournalReader, most: u64) -> (Vec<u8>, bool) {
         let mut records = Vec::new();
-        let (upto, from_files) = match journal.next(reader.at(), most, &mut records) {
-            Next::Kept(upto) => (upto, false),
-            Next::InFiles(end) => {
+        let (upto, from_files) = match journal.next(reader.position(), most, &mut records) {
+            NextRecords::InMemory(upto) => (upto, false),
+            NextRecords::InFiles(end) => {
                 let (part, upto) = reader.next(end, u64::MAX).unwrap();
                 assert_eq!((part.damaged, upto), (0, end));
-                records.extend(part.ended());
+                records.extend(part.into_ended());
                 (upto, true)
             }
         };
-        reader.move_to(upto);
+        reader.set_position(upto);
         let ids = records.iter().map(|record| record.request_id.as_bytes()[0]);
         (ids.collect(), from_files)
     }
@@ -127,45 +127,45 @@ mod tests {
     #[test]
     fn next_returns_ended_once_and_failed_ones_from_files() {
         let (_folder, journal) = journal(1 << 30);
-        let mut reader = Reader::new(journal.folder());
-        journal.begun(&record(0)).unwrap();
+        let mut reader = JournalReader::new(journal.folder());
+        journal.record_start(&record(0)).unwrap();
         for seed in 0..3 {
-            journal.ended(record(seed)).unwrap();
+            journal.record_end(record(seed)).unwrap();
         }
         assert_eq!(take(&journal, &mut reader, 1), (vec![0], false));
         // The ledger fails to add this record.
-        journal.next(reader.at(), 1, &mut Vec::new());
-        journal.ended(record(3)).unwrap();
+        journal.next(reader.position(), 1, &mut Vec::new());
+        journal.record_end(record(3)).unwrap();
         assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![1], true));
-        journal.begun(&record(4)).unwrap();
+        journal.record_start(&record(4)).unwrap();
         assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![2, 3], false));
         assert_eq!(
-            reader.at(),
+            reader.position(),
             journal.end(),
             "requests in progress have no record to return"
         );
         // The next call continues from there.
-        journal.ended(record(4)).unwrap();
+        journal.record_end(record(4)).unwrap();
         assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![4], false));
     }
 
     #[test]
     fn recent_is_bounded_and_overflow_is_read_from_files() {
         let (_folder, journal) = journal(1 << 30);
-        let mut reader = Reader::new(journal.folder());
+        let mut reader = JournalReader::new(journal.folder());
         let long = |seed| {
-            let sql_text = Some("x".repeat(MOST as usize / 4));
+            let sql_text = Some("x".repeat(MAX_BYTES as usize / 4));
             UsageRecord {
                 sql_text,
                 ..record(seed)
             }
         };
         for seed in 0..10 {
-            journal.ended(long(seed)).unwrap();
+            journal.record_end(long(seed)).unwrap();
         }
         let (mut taken, mut times_from_files) = (Vec::new(), 0);
-        while reader.at() < journal.end() {
-            let (ids, from_files) = take(&journal, &mut reader, MOST / 4);
+        while reader.position() < journal.end() {
+            let (ids, from_files) = take(&journal, &mut reader, MAX_BYTES / 4);
             assert!(from_files || ids.len() <= 1, "{ids:?}");
             taken.extend(ids);
             times_from_files += usize::from(from_files);

@@ -10,45 +10,45 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// The delay of a sync after a write. Lines are on the disk within 100 ms.
-const SOON: Duration = Duration::from_millis(90);
+const SYNC_DELAY: Duration = Duration::from_millis(90);
 
 /// The state of synchronisation.
 #[derive(Debug)]
-pub(super) struct Syncing {
+pub(super) struct JournalSync {
     /// The number of writes.
-    written: AtomicU64,
+    write_count: AtomicU64,
     /// Signals a write.
-    news: Notify,
+    write_signal: Notify,
     /// The number of writes before the last sync, and its result.
     synced: watch::Sender<(u64, Result<(), io::ErrorKind>)>,
     /// Signals that someone waits for a sync.
-    wanted: Notify,
+    wait_signal: Notify,
     /// Older files with lines that may not be on the disk.
-    left: Mutex<Vec<Arc<File>>>,
+    unsynced_files: Mutex<Vec<Arc<File>>>,
 }
 
-impl Default for Syncing {
+impl Default for JournalSync {
     fn default() -> Self {
         Self {
-            written: AtomicU64::new(0),
-            news: Notify::new(),
+            write_count: AtomicU64::new(0),
+            write_signal: Notify::new(),
             synced: watch::Sender::new((0, Ok(()))),
-            wanted: Notify::new(),
-            left: Mutex::default(),
+            wait_signal: Notify::new(),
+            unsynced_files: Mutex::default(),
         }
     }
 }
 
-impl Syncing {
+impl JournalSync {
     /// Reports a write.
-    pub fn written(&self) {
-        self.written.fetch_add(1, Ordering::SeqCst);
-        self.news.notify_one();
+    pub fn record_write(&self) {
+        self.write_count.fetch_add(1, Ordering::SeqCst);
+        self.write_signal.notify_one();
     }
 
     /// Adds a file that is no longer written to, and that may have lines that are not on the disk.
-    pub fn leave(&self, file: Arc<File>) {
-        self.left
+    pub fn add_unsynced(&self, file: Arc<File>) {
+        self.unsynced_files
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(file);
@@ -56,9 +56,9 @@ impl Syncing {
 
     /// Waits until all previous writes are on the disk.
     pub async fn wait(&self) -> io::Result<()> {
-        let upto = self.written.load(Ordering::SeqCst);
+        let upto = self.write_count.load(Ordering::SeqCst);
         let mut synced = self.synced.subscribe();
-        self.wanted.notify_one();
+        self.wait_signal.notify_one();
         let found = synced.wait_for(|(count, _)| *count >= upto).await;
         let outcome = found.map(|found| found.1);
         outcome
@@ -67,20 +67,24 @@ impl Syncing {
     }
 
     /// Synchronises until the future is dropped; `file` returns the newest file.
-    pub async fn keep_on(&self, file: impl Fn() -> Arc<File>) {
+    pub async fn run(&self, file: impl Fn() -> Arc<File>) {
         let mut done = 0;
         loop {
             // A signal may be outdated: it may come from a write that the last sync included.
-            while self.written.load(Ordering::SeqCst) == done {
-                self.news.notified().await;
+            while self.write_count.load(Ordering::SeqCst) == done {
+                self.write_signal.notified().await;
             }
             tokio::select! {
-                () = tokio::time::sleep(SOON) => {}
-                () = self.wanted.notified() => {}
+                () = tokio::time::sleep(SYNC_DELAY) => {}
+                () = self.wait_signal.notified() => {}
             }
-            let upto = self.written.load(Ordering::SeqCst);
-            let mut files =
-                std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+            let upto = self.write_count.load(Ordering::SeqCst);
+            let mut files = std::mem::take(
+                &mut *self
+                    .unsynced_files
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
             let older = files.clone();
             files.push(file());
             let sync = move || files.iter().try_for_each(|file| file.sync_data());
@@ -89,7 +93,10 @@ impl Syncing {
             if let Err(error) = &outcome {
                 tracing::error!("cannot sync the journal of requests to the disk: {error}");
                 // Older files are synced again with the next lines.
-                let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut left = self
+                    .unsynced_files
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 left.extend(older);
             }
             let _before = self

@@ -34,7 +34,7 @@ fn batch(rows: &[Row<'_>]) -> RecordBatch {
         number(4),
         Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.4))),
     ];
-    RecordBatch::try_new(written_schema(), columns).unwrap()
+    RecordBatch::try_new(data_file_schema(), columns).unwrap()
 }
 
 const ONE: &str = "00000000-0000-4000-8000-000000000001";
@@ -100,7 +100,7 @@ fn encode_writes_only_rows_of_given_dates() {
     let dates: DateSet = [day_of(EVENING), day_of(LATE)].into_iter().collect();
     let (mut whole, mut seen) = (Vec::new(), HashSet::new());
     assert_eq!(rows.encode(0..4, &dates, &mut whole, &mut seen).unwrap(), 2);
-    assert_eq!(whole.len(), ROW + ROW_WITHOUT_LAST);
+    assert_eq!(whole.len(), ROW_BYTES + ROW_BYTES_WITHOUT_LAST);
     let mut cut = Vec::new();
     for at in 0..4 {
         rows.encode(at..at + 1, &dates, &mut cut, &mut seen)

@@ -6,33 +6,33 @@
 
 use std::collections::HashMap;
 
-use super::Sparse;
-use crate::catalog::Visible;
+use super::WordVector;
+use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
 
 /// The number of empty slots that is always tolerated.
-const FEW: usize = 1_000;
+const TOLERATED_EMPTY_SLOTS: usize = 1_000;
 
 /// The posting lists of all words.
 #[derive(Debug, Default)]
-pub(super) struct Frequencies {
+pub(super) struct DocumentFrequencies {
     /// The slot of each asset that has words.
-    places: HashMap<AssetId, u32>,
+    slots: HashMap<AssetId, u32>,
     /// The posting list of each word, including empty slots.
-    who: HashMap<u32, Vec<u32>>,
+    postings: HashMap<u32, Vec<u32>>,
     /// The slots in use.
-    taken: Places,
+    used_slots: SlotSet,
     /// The first slot that was never used.
-    next: u32,
+    next_slot: u32,
     /// The number of changes so far.
     changes: u64,
 }
 
 /// A set of slots, as a bitmap.
 #[derive(Debug, Clone, Default)]
-struct Places(Vec<u64>);
+struct SlotSet(Vec<u64>);
 
-impl Places {
+impl SlotSet {
     fn put(&mut self, place: u32) {
         let (at, bit) = (place as usize / 64, place % 64);
         if self.0.len() <= at {
@@ -57,55 +57,55 @@ impl Places {
 
 /// The granted assets that have words.
 #[derive(Debug)]
-pub(super) struct Granted {
-    places: Places,
+pub(super) struct GrantedSlots {
+    slots: SlotSet,
     count: usize,
     /// The number of changes when the set was computed.
     changes: u64,
 }
 
-impl Frequencies {
+impl DocumentFrequencies {
     /// Sets the words of an asset, replacing its former ones.
     pub fn put(&mut self, id: AssetId, words: &[u32]) {
         self.remove(id);
         if words.is_empty() {
             return;
         }
-        let place = self.next;
-        self.next += 1;
-        self.places.insert(id, place);
-        self.taken.put(place);
+        let place = self.next_slot;
+        self.next_slot += 1;
+        self.slots.insert(id, place);
+        self.used_slots.put(place);
         for word in words {
-            self.who.entry(*word).or_default().push(place);
+            self.postings.entry(*word).or_default().push(place);
         }
         self.changes += 1;
     }
 
     /// Removes an asset.
     pub fn remove(&mut self, id: AssetId) {
-        let Some(place) = self.places.remove(&id) else {
+        let Some(place) = self.slots.remove(&id) else {
             return;
         };
-        self.taken.remove(place);
+        self.used_slots.remove(place);
         self.changes += 1;
-        if self.next as usize > 2 * self.places.len() + FEW {
-            self.close_up();
+        if self.next_slot as usize > 2 * self.slots.len() + TOLERATED_EMPTY_SLOTS {
+            self.compact();
         }
     }
 
     /// Compacts the slots: assets move to the first slots, in the same order.
-    fn close_up(&mut self) {
-        let mut moved = vec![0; self.next as usize];
+    fn compact(&mut self) {
+        let mut moved = vec![0; self.next_slot as usize];
         let mut next = 0;
-        for (from, to) in (0..self.next).zip(&mut moved) {
-            if self.taken.has(from) {
+        for (from, to) in (0..self.next_slot).zip(&mut moved) {
+            if self.used_slots.has(from) {
                 *to = next;
                 next += 1;
             }
         }
         let target = |place: u32| moved.get(place as usize).copied().unwrap_or(0);
-        let taken = &self.taken;
-        self.who.retain(|_, who| {
+        let taken = &self.used_slots;
+        self.postings.retain(|_, who| {
             who.retain(|place| taken.has(*place));
             for place in who.iter_mut() {
                 *place = target(*place);
@@ -113,58 +113,58 @@ impl Frequencies {
             who.shrink_to_fit();
             !who.is_empty()
         });
-        for place in self.places.values_mut() {
+        for place in self.slots.values_mut() {
             *place = target(*place);
         }
-        self.taken = Places::default();
+        self.used_slots = SlotSet::default();
         for place in 0..next {
-            self.taken.put(place);
+            self.used_slots.put(place);
         }
-        self.next = next;
+        self.next_slot = next;
     }
 
     /// Returns the granted assets among those that have words.
-    pub fn granted(&self, visible: &Visible) -> Granted {
+    pub fn granted(&self, visible: &VisibleAssets) -> GrantedSlots {
         let places = match visible {
-            Visible::All => self.taken.clone(),
-            Visible::Only(ids) => {
-                let mut places = Places::default();
-                for place in ids.iter().filter_map(|id| self.places.get(id)) {
+            VisibleAssets::All => self.used_slots.clone(),
+            VisibleAssets::Only(ids) => {
+                let mut places = SlotSet::default();
+                for place in ids.iter().filter_map(|id| self.slots.get(id)) {
                     places.put(*place);
                 }
                 places
             }
         };
-        Granted {
+        GrantedSlots {
             count: places.0.iter().map(|word| word.count_ones() as usize).sum(),
-            places,
+            slots: places,
             changes: self.changes,
         }
     }
 
     /// Whether nothing has changed since `granted` was computed.
-    pub fn is_current(&self, granted: &Granted) -> bool {
+    pub fn is_current(&self, granted: &GrantedSlots) -> bool {
         self.changes == granted.changes
     }
 
     /// Returns the words of a query, each with its weight times its inverse document frequency among the granted
     /// assets: `ln(1 + (N − n + ½) / (n + ½))`, where `N` assets have words and `n` have this word.
-    pub fn weigh(&self, query: &Sparse, granted: &Granted) -> Sparse {
+    pub fn apply_idf(&self, query: &WordVector, granted: &GrantedSlots) -> WordVector {
         let all = granted.count as f64;
         let weights = query
             .dimensions
             .iter()
             .zip(&query.weights)
             .map(|(word, weight)| {
-                let who = self.who.get(word).map_or(&[] as &[u32], Vec::as_slice);
+                let who = self.postings.get(word).map_or(&[] as &[u32], Vec::as_slice);
                 let some = who
                     .iter()
-                    .filter(|place| granted.places.has(**place))
+                    .filter(|place| granted.slots.has(**place))
                     .count() as f64;
                 let idf = (1.0 + (all - some + 0.5) / (some + 0.5)).ln();
                 (f64::from(*weight) * idf) as f32
             });
-        Sparse {
+        WordVector {
             weights: weights.collect(),
             dimensions: query.dimensions.clone(),
         }
@@ -181,8 +181,8 @@ mod tests {
         AssetId::from_bytes([number; 16])
     }
 
-    fn query() -> Sparse {
-        Sparse {
+    fn query() -> WordVector {
+        WordVector {
             dimensions: (0..6).collect(),
             weights: vec![1.0; 6],
         }
@@ -190,12 +190,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn weigh_after_random_changes_matches_counting(
+        fn apply_idf_after_random_changes_matches_counting(
             steps in prop::collection::vec((0u8..12, prop::option::of(prop::collection::btree_set(0u32..6, 0..5))), 0..80),
             granted in prop::collection::btree_set(0u8..12, 0..12),
             close_up in any::<bool>(),
         ) {
-            let mut frequencies = Frequencies::default();
+            let mut frequencies = DocumentFrequencies::default();
             let mut expected: HashMap<u8, Vec<u32>> = HashMap::new();
             for (number, words) in steps {
                 let words: Option<Vec<u32>> = words.map(|words| words.into_iter().collect());
@@ -211,11 +211,11 @@ mod tests {
                 }
             }
             if close_up {
-                frequencies.close_up();
+                frequencies.compact();
             }
             expected.retain(|_, words| !words.is_empty());
-            for visible in [Visible::All, Visible::Only(granted.iter().map(|number| id(*number)).collect())] {
-                let found = frequencies.weigh(&query(), &frequencies.granted(&visible));
+            for visible in [VisibleAssets::All, VisibleAssets::Only(granted.iter().map(|number| id(*number)).collect())] {
+                let found = frequencies.apply_idf(&query(), &frequencies.granted(&visible));
                 let mine: Vec<_> = expected.iter().filter(|(number, _)| visible.contains(id(**number))).collect();
                 for (word, weight) in found.dimensions.iter().zip(found.weights) {
                     let some = mine.iter().filter(|(_, words)| words.contains(word)).count() as f32;
@@ -228,15 +228,15 @@ mod tests {
 
     #[test]
     fn put_compacts_empty_slots_and_outdates_granted() {
-        let mut frequencies = Frequencies::default();
+        let mut frequencies = DocumentFrequencies::default();
         frequencies.put(id(1), &[7]);
-        let before = frequencies.granted(&Visible::All);
+        let before = frequencies.granted(&VisibleAssets::All);
         assert!(frequencies.is_current(&before));
-        for _ in 0..3 * FEW {
+        for _ in 0..3 * TOLERATED_EMPTY_SLOTS {
             frequencies.put(id(2), &[7, 8]);
         }
         assert!(!frequencies.is_current(&before));
-        assert!((frequencies.next as usize) < 2 * FEW);
-        assert_eq!(frequencies.granted(&Visible::All).count, 2);
+        assert!((frequencies.next_slot as usize) < 2 * TOLERATED_EMPTY_SLOTS);
+        assert_eq!(frequencies.granted(&VisibleAssets::All).count, 2);
     }
 }

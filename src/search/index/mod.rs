@@ -10,20 +10,20 @@
 //! | `qdrant/` | the index in a Qdrant server |
 //! | `ranking` | the queries to either index, and the order of ties |
 //! | `frequencies` | the number of granted assets that contain a word |
-//! | `recent` | a cache of data about granted sets |
+//! | `granted_set_cache` | a cache of data about granted sets |
 
 mod edge;
 mod frequencies;
+mod granted_set_cache;
 mod qdrant;
 mod ranking;
-mod recent;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
 
 pub use self::edge::EdgeIndex;
@@ -31,7 +31,7 @@ pub use self::qdrant::QdrantIndex;
 
 /// A sparse vector. Its dimensions are sorted and unique.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sparse {
+pub struct WordVector {
     /// The dimensions with non-zero weights.
     pub dimensions: Vec<u32>,
     /// Their weights, in the same order.
@@ -44,33 +44,33 @@ pub struct Point {
     /// The asset.
     pub id: AssetId,
     /// The embedding, a vector of length 1; none without a model.
-    pub meaning: Option<Vec<f32>>,
+    pub embedding: Option<Vec<f32>>,
     /// The words as a BM25 vector, without the inverse document frequency, which the index applies.
-    pub words: Sparse,
+    pub words: WordVector,
     /// The hash of the description that both vectors were computed from.
     pub hash: u64,
 }
 
 /// The metadata of a stored point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredPoint {
     /// The asset.
     pub id: AssetId,
     /// The hash of the description that its vectors were computed from.
     pub hash: u64,
     /// Whether it has an embedding.
-    pub has_meaning: bool,
+    pub has_embedding: bool,
 }
 
 /// A query to the index.
 #[derive(Debug, Clone)]
-pub struct Lookup {
+pub struct IndexQuery {
     /// The embedding of the query; none without a model.
-    pub meaning: Option<Vec<f32>>,
+    pub embedding: Option<Vec<f32>>,
     /// The query's words with their weights; empty to search by embedding only.
-    pub words: Sparse,
+    pub words: WordVector,
     /// The assets that the user may read. Only they are ranked and counted in document frequencies.
-    pub granted: Arc<Visible>,
+    pub granted: Arc<VisibleAssets>,
     /// The maximum length of each list.
     pub limit: usize,
 }
@@ -79,7 +79,7 @@ pub struct Lookup {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hits {
     /// Ranked by embedding, with the cosine.
-    pub by_meaning: Vec<(AssetId, f32)>,
+    pub by_embedding: Vec<(AssetId, f32)>,
     /// Ranked by words, with the BM25 score. Assets that share no word with the query are omitted.
     pub by_words: Vec<(AssetId, f32)>,
 }
@@ -88,14 +88,14 @@ pub struct Hits {
 #[async_trait]
 pub trait VectorIndex: Debug + Send + Sync {
     /// Returns the active collection.
-    async fn in_force(&self) -> Result<Option<String>, IndexError>;
+    async fn active_collection(&self) -> Result<Option<String>, IndexError>;
 
     /// Creates a collection, unless it exists, for embeddings with this number of dimensions; none for a collection
     /// without embeddings.
     async fn create(&self, collection: &str, dimensions: Option<usize>) -> Result<(), IndexError>;
 
     /// Returns all points of a collection, in no particular order.
-    async fn stored(&self, collection: &str) -> Result<Vec<Stored>, IndexError>;
+    async fn stored_points(&self, collection: &str) -> Result<Vec<StoredPoint>, IndexError>;
 
     /// Inserts or replaces points. They are durable when the call returns.
     async fn put(&self, collection: &str, points: Vec<Point>) -> Result<(), IndexError>;
@@ -104,13 +104,13 @@ pub trait VectorIndex: Debug + Send + Sync {
     async fn remove(&self, collection: &str, ids: &[AssetId]) -> Result<(), IndexError>;
 
     /// Optimises a collection for queries after many changes. Can take long.
-    async fn settle(&self, collection: &str) -> Result<(), IndexError>;
+    async fn optimise(&self, collection: &str) -> Result<(), IndexError>;
 
     /// Makes a collection the active one, atomically, and removes the others.
-    async fn put_in_force(&self, collection: &str) -> Result<(), IndexError>;
+    async fn activate(&self, collection: &str) -> Result<(), IndexError>;
 
     /// Searches a collection. Only granted assets are ranked, before the limit is applied.
-    async fn look_up(&self, collection: &str, lookup: Lookup) -> Result<Hits, IndexError>;
+    async fn search(&self, collection: &str, lookup: IndexQuery) -> Result<Hits, IndexError>;
 }
 
 /// An error of the index.
@@ -147,7 +147,7 @@ pub enum IndexError {
     },
     /// The Qdrant server rejects the API key.
     #[error("the Qdrant server {url} rejects the API key; check `qdrant_api_key`")]
-    Refused {
+    Unauthenticated {
         /// Its URL.
         url: String,
     },
@@ -159,7 +159,7 @@ pub enum IndexError {
     },
     /// The Qdrant server or its configuration is unsuitable.
     #[error("the Qdrant server {url} {problem}")]
-    Unfit {
+    Unsuitable {
         /// Its URL.
         url: String,
         /// The cause.

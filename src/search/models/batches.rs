@@ -10,12 +10,12 @@ use rayon::prelude::*;
 
 use super::ModelError;
 use super::device::device;
-use super::tokens::Pieces;
+use super::tokenizer::TokenisedText;
 
 /// The maximum number of tokens on all cores together. A layer needs about 20 KiB of memory per token.
-const MOST_AT_ONCE: usize = 16_384;
+const MAX_TOKENS_IN_FLIGHT: usize = 16_384;
 /// The maximum number of tokens of a batch. A larger one gains nothing and takes longer to cancel.
-const MOST: usize = 2_048;
+const MAX_BATCH_TOKENS: usize = 2_048;
 
 /// Texts concatenated without padding.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, text: usize, pieces: &Pieces) {
+    fn add(&mut self, text: usize, pieces: &TokenisedText) {
         let begin = self.ids.len();
         self.ids.extend(&pieces.ids);
         self.types.extend(&pieces.types);
@@ -42,7 +42,7 @@ impl Batch {
 
 /// Runs a model on texts, on all cores. `run` returns one result for each text of a batch.
 pub(super) fn run<T: Send>(
-    texts: &[Pieces],
+    texts: &[TokenisedText],
     run: impl Fn(&Batch) -> Result<Vec<T>, ModelError> + Sync,
 ) -> Result<Vec<T>, ModelError> {
     let cores = match device().is_cpu() {
@@ -63,14 +63,14 @@ pub(super) fn run<T: Send>(
 
 /// Splits texts into batches with about the same numbers of tokens. The number of batches is a multiple of the cores,
 /// unless there are fewer texts.
-fn batches(texts: &[Pieces], cores: usize) -> Vec<Batch> {
+fn batches(texts: &[TokenisedText], cores: usize) -> Vec<Batch> {
     let total: usize = texts.iter().map(|pieces| pieces.ids.len()).sum();
-    let most = (MOST_AT_ONCE / cores).clamp(1, MOST);
+    let most = (MAX_TOKENS_IN_FLIGHT / cores).clamp(1, MAX_BATCH_TOKENS);
     let count = cores * total.div_ceil(cores * most);
     let mut batches: Vec<Batch> = Vec::new();
     batches.resize_with(count.min(texts.len()), Batch::default);
     // The longest texts come first, and each goes to the smallest batch, which balances the sizes.
-    let mut longest: Vec<(usize, &Pieces)> = texts.iter().enumerate().collect();
+    let mut longest: Vec<(usize, &TokenisedText)> = texts.iter().enumerate().collect();
     longest.sort_by_key(|(_, pieces)| std::cmp::Reverse(pieces.ids.len()));
     for (text, pieces) in longest {
         if let Some(batch) = batches.iter_mut().min_by_key(|batch| batch.ids.len()) {
@@ -84,8 +84,8 @@ fn batches(texts: &[Pieces], cores: usize) -> Vec<Batch> {
 mod tests {
     use super::*;
 
-    fn texts(lengths: impl IntoIterator<Item = usize>) -> Vec<Pieces> {
-        let pieces = |length| Pieces {
+    fn texts(lengths: impl IntoIterator<Item = usize>) -> Vec<TokenisedText> {
+        let pieces = |length| TokenisedText {
             ids: vec![1; length],
             types: vec![0; length],
         };
@@ -114,11 +114,11 @@ mod tests {
             if count > cores {
                 let (least, most) = (sizes().min().unwrap(), sizes().max().unwrap());
                 assert!(
-                    most - least <= 512 && most <= MOST + 512,
+                    most - least <= 512 && most <= MAX_BATCH_TOKENS + 512,
                     "{least} to {most}"
                 );
                 assert!(
-                    most * cores <= MOST_AT_ONCE + 512 * cores,
+                    most * cores <= MAX_TOKENS_IN_FLIGHT + 512 * cores,
                     "{most} on {cores} cores"
                 );
             }
@@ -136,7 +136,7 @@ mod tests {
             lengths,
             texts.iter().map(|text| text.ids.len()).collect::<Vec<_>>()
         );
-        let stopped = run(&texts, |_| Err::<Vec<()>, _>(ModelError::Stopped));
-        assert!(matches!(stopped, Err(ModelError::Stopped)));
+        let stopped = run(&texts, |_| Err::<Vec<()>, _>(ModelError::Cancelled));
+        assert!(matches!(stopped, Err(ModelError::Cancelled)));
     }
 }

@@ -22,8 +22,8 @@ use super::ModelError;
 use super::batches::Batch;
 use super::device::device;
 use super::files::{CONFIG, Files, WEIGHTS};
-use super::operations::{Norm, add_bias, add_bias_gelu, softmax};
-use crate::search::Stop;
+use super::operations::{BiasedLayerNorm, add_bias, add_bias_gelu, softmax};
+use crate::search::CancellationFlag;
 
 /// The configuration of a model in `config.json`.
 #[derive(Debug, Deserialize)]
@@ -75,13 +75,13 @@ impl Config {
             return Err(files.unsupported(CONFIG, problem));
         }
         let config: Self = files.json(CONFIG, &content)?;
-        match config.problem() {
+        match config.find_problem() {
             Some(problem) => Err(files.unsupported(CONFIG, problem)),
             None => Ok(config),
         }
     }
 
-    fn problem(&self) -> Option<String> {
+    fn find_problem(&self) -> Option<String> {
         let sizes = [
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
@@ -158,11 +158,15 @@ impl<'f> Tensors<'f> {
 
     /// Returns a tensor of the transformer.
     pub fn get(&self, shape: &[usize], name: &str) -> std::result::Result<Tensor, ModelError> {
-        self.outside(shape, &format!("{}{name}", self.root))
+        self.get_unprefixed(shape, &format!("{}{name}", self.root))
     }
 
     /// Returns a tensor outside the transformer.
-    pub fn outside(&self, shape: &[usize], name: &str) -> std::result::Result<Tensor, ModelError> {
+    pub fn get_unprefixed(
+        &self,
+        shape: &[usize],
+        name: &str,
+    ) -> std::result::Result<Tensor, ModelError> {
         if !self.all.contains_tensor(name) {
             return Err(self
                 .files
@@ -213,12 +217,12 @@ impl Dense {
         Ok(Self { weight, bias })
     }
 
-    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         add_bias(x.matmul(&self.weight)?, &self.bias)
     }
 
     /// Computes the given range of outputs only.
-    fn of_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+    fn forward_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
         let weight = self.weight.narrow(1, columns.start, columns.len())?;
         let bias = self.bias.narrow(0, columns.start, columns.len())?;
         add_bias(x.matmul(&weight)?, &bias)
@@ -228,11 +232,11 @@ impl Dense {
 /// The transformer.
 #[derive(Debug)]
 pub(super) struct Bert {
-    words: Tensor,
+    word_embeddings: Tensor,
     /// The sum of type and position embeddings: for each type, a row for each position in a text.
-    seats: Tensor,
-    places: usize,
-    norm: Norm,
+    position_embeddings: Tensor,
+    max_positions: usize,
+    norm: BiasedLayerNorm,
     layers: Vec<Layer>,
 }
 
@@ -254,9 +258,9 @@ impl Bert {
             sums.reshape(((), hidden))
         };
         Ok(Self {
-            words: embeddings(config.vocab_size, "word")?,
-            seats: seats().map_err(failed)?,
-            places: config.max_position_embeddings,
+            word_embeddings: embeddings(config.vocab_size, "word")?,
+            position_embeddings: seats().map_err(failed)?,
+            max_positions: config.max_position_embeddings,
             norm: norm(tensors, &none, "embeddings", config)?,
             layers: (0..config.num_hidden_layers)
                 .map(|layer| Layer::load(tensors, &format!("encoder.layer.{layer}"), config))
@@ -265,28 +269,28 @@ impl Bert {
     }
 
     /// Returns the last hidden state of each token; none if it is cancelled.
-    pub fn states(&self, batch: &Batch, stop: &Stop) -> Result<Option<Tensor>> {
+    pub fn states(&self, batch: &Batch, stop: &CancellationFlag) -> Result<Option<Tensor>> {
         let mut x = self.embed(batch)?;
         for layer in &self.layers {
-            if stop.is_asked() {
+            if stop.is_cancelled() {
                 return Ok(None);
             }
-            x = layer.of(&x, &batch.spans)?;
+            x = layer.forward(&x, &batch.spans)?;
         }
         Ok(Some(x))
     }
 
     /// Returns the last hidden state of each text's first token; none if it is cancelled.
-    pub fn first_states(&self, batch: &Batch, stop: &Stop) -> Result<Option<Tensor>> {
+    pub fn first_states(&self, batch: &Batch, stop: &CancellationFlag) -> Result<Option<Tensor>> {
         let mut x = self.embed(batch)?;
         for (at, layer) in self.layers.iter().enumerate() {
-            if stop.is_asked() {
+            if stop.is_cancelled() {
                 return Ok(None);
             }
             x = if at + 1 == self.layers.len() {
-                layer.of_first(&x, &batch.spans)?
+                layer.forward_first(&x, &batch.spans)?
             } else {
-                layer.of(&x, &batch.spans)?
+                layer.forward(&x, &batch.spans)?
             };
         }
         Ok(Some(x))
@@ -299,11 +303,13 @@ impl Bert {
         let mut seats = Vec::with_capacity(batch.ids.len());
         for span in &batch.spans {
             let types = batch.types.get(span.clone()).unwrap_or_default();
-            let seat = |(place, kind): (usize, &u32)| *kind * self.places as u32 + place as u32;
+            let seat =
+                |(place, kind): (usize, &u32)| *kind * self.max_positions as u32 + place as u32;
             seats.extend(types.iter().enumerate().map(seat));
         }
-        let words = look_up(&self.words, batch.ids.clone())?;
-        self.norm.of_sum(words, &look_up(&self.seats, seats)?)
+        let words = look_up(&self.word_embeddings, batch.ids.clone())?;
+        self.norm
+            .forward(words, &look_up(&self.position_embeddings, seats)?)
     }
 }
 
@@ -312,10 +318,11 @@ fn norm(
     bias: &Tensor,
     name: &str,
     config: &Config,
-) -> std::result::Result<Norm, ModelError> {
+) -> std::result::Result<BiasedLayerNorm, ModelError> {
     let get = |part: &str| tensors.get(&[config.hidden_size], &format!("{name}.LayerNorm.{part}"));
     let (weight, shift) = (get("weight")?, get("bias")?);
-    Norm::new(bias, &weight, &shift, config.layer_norm_eps).map_err(|error| tensors.failed(error))
+    BiasedLayerNorm::new(bias, &weight, &shift, config.layer_norm_eps)
+        .map_err(|error| tensors.failed(error))
 }
 
 #[derive(Debug)]
@@ -325,11 +332,11 @@ struct Layer {
     inputs: Dense,
     /// The output projection of attention, without its bias, which is part of the norm.
     output: Tensor,
-    output_norm: Norm,
+    output_norm: BiasedLayerNorm,
     up: Dense,
     /// The output projection of the feed-forward network, without its bias, which is part of the norm.
     down: Tensor,
-    down_norm: Norm,
+    down_norm: BiasedLayerNorm,
 }
 
 impl Layer {
@@ -386,44 +393,44 @@ impl Layer {
     }
 
     /// Returns the next states of all tokens.
-    fn of(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
-        let inputs = self.heads_of(self.inputs.of(x)?, 3)?;
+    fn forward(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
+        let inputs = self.split_heads(self.inputs.forward(x)?, 3)?;
         let part = |at: usize| inputs.narrow(1, at, 1)?.squeeze(1);
         let (query, key, value) = (part(0)?, part(1)?, part(2)?);
-        let found = attend(&query, &key, &value, spans, |at| spans.get(at).cloned())?;
-        self.finish(found, x)
+        let found = attention(&query, &key, &value, spans, |at| spans.get(at).cloned())?;
+        self.feed_forward(found, x)
     }
 
     /// Returns the next states of the texts' first tokens.
-    fn of_first(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
+    fn forward_first(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
         let hidden = x.dim(1)?;
         let first: Vec<u32> = spans.iter().map(|span| span.start as u32).collect();
         let first = x.index_select(&Tensor::new(first, x.device())?, 0)?;
         let query = self
-            .heads_of(self.inputs.of_columns(&first, 0..hidden)?, 1)?
+            .split_heads(self.inputs.forward_columns(&first, 0..hidden)?, 1)?
             .squeeze(1)?;
-        let inputs = self.heads_of(self.inputs.of_columns(x, hidden..3 * hidden)?, 2)?;
+        let inputs = self.split_heads(self.inputs.forward_columns(x, hidden..3 * hidden)?, 2)?;
         let part = |at: usize| inputs.narrow(1, at, 1)?.squeeze(1);
-        let found = attend(&query, &part(0)?, &part(1)?, spans, |at| Some(at..at + 1))?;
-        self.finish(found, &first)
+        let found = attention(&query, &part(0)?, &part(1)?, spans, |at| Some(at..at + 1))?;
+        self.feed_forward(found, &first)
     }
 
     /// Splits each row into `parts`, and each part into heads.
-    fn heads_of(&self, rows: Tensor, parts: usize) -> Result<Tensor> {
+    fn split_heads(&self, rows: Tensor, parts: usize) -> Result<Tensor> {
         let (count, width) = rows.dims2()?;
         rows.reshape((count, parts, self.heads, width / parts / self.heads))
     }
 
-    fn finish(&self, found: Tensor, x: &Tensor) -> Result<Tensor> {
-        let x = self.output_norm.of_sum(found.matmul(&self.output)?, x)?;
+    fn feed_forward(&self, found: Tensor, x: &Tensor) -> Result<Tensor> {
+        let x = self.output_norm.forward(found.matmul(&self.output)?, x)?;
         let inner = add_bias_gelu(x.matmul(&self.up.weight)?, &self.up.bias)?;
-        self.down_norm.of_sum(inner.matmul(&self.down)?, &x)
+        self.down_norm.forward(inner.matmul(&self.down)?, &x)
     }
 }
 
 /// Computes attention within each text, from `[rows, heads, size]` to `[rows, heads · size]`. `asking` returns the
 /// rows of a text's queries.
-fn attend(
+fn attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,

@@ -10,11 +10,11 @@ use super::batches::{self, Batch};
 use super::bert::{Bert, Config, Tensors, first_line};
 use super::device::device;
 use super::files::{Files, MODULES, POOLING, SENTENCE_CONFIG};
-use super::tokens::Tokens;
-use crate::search::Stop;
+use super::tokenizer::ModelTokenizer;
+use crate::search::CancellationFlag;
 
 /// The maximum number of tokens of a text, if the model does not configure one.
-const MOST_TOKENS: usize = 256;
+const MAX_TOKENS: usize = 256;
 
 /// A sentence transformer: the mean of the hidden states of a text's tokens, normalised to length 1.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct BiEncoder {
     folder: PathBuf,
     fingerprint: String,
     dimensions: usize,
-    tokens: Tokens,
+    tokens: ModelTokenizer,
     bert: Bert,
 }
 
@@ -73,7 +73,7 @@ impl BiEncoder {
     pub(super) fn open(files: &Files) -> std::result::Result<Self, ModelError> {
         let config = Config::open(files)?;
         check_modules(files)?;
-        let most = match files.read_if_there(SENTENCE_CONFIG)? {
+        let most = match files.read_optional(SENTENCE_CONFIG)? {
             Some(content) => {
                 files
                     .json::<SentenceConfig>(SENTENCE_CONFIG, &content)?
@@ -82,9 +82,9 @@ impl BiEncoder {
             None => None,
         };
         let most = most
-            .unwrap_or(MOST_TOKENS)
+            .unwrap_or(MAX_TOKENS)
             .min(config.max_position_embeddings);
-        let tokens = Tokens::open(files, &config, most)?;
+        let tokens = ModelTokenizer::open(files, &config, most)?;
         let (mapped, fingerprint) = files.weights()?;
         let bert = Bert::load(&Tensors::open(files, &mapped)?, &config)?;
         Ok(Self {
@@ -118,24 +118,24 @@ impl BiEncoder {
     pub fn embed(
         &self,
         texts: &[&str],
-        stop: &Stop,
+        stop: &CancellationFlag,
     ) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
         let failed = |problem| ModelError::Run {
             folder: self.folder.clone(),
             problem,
         };
         device().with_context(|| {
-            let texts = self.tokens.of_texts(texts).map_err(failed)?;
+            let texts = self.tokens.tokenise_texts(texts).map_err(failed)?;
             batches::run(&texts, |batch| {
                 let means = self.means(batch, stop);
                 let means = means.map_err(|error| failed(first_line(&error)))?;
-                let means = means.ok_or(ModelError::Stopped)?;
+                let means = means.ok_or(ModelError::Cancelled)?;
                 Ok(means.into_iter().map(normalised).collect())
             })
         })
     }
 
-    fn means(&self, batch: &Batch, stop: &Stop) -> Result<Option<Vec<Vec<f32>>>> {
+    fn means(&self, batch: &Batch, stop: &CancellationFlag) -> Result<Option<Vec<Vec<f32>>>> {
         let Some(states) = self.bert.states(batch, stop)? else {
             return Ok(None);
         };
@@ -150,7 +150,7 @@ impl BiEncoder {
 
 /// Checks that the model has only the modules and the pooling that are implemented here.
 fn check_modules(files: &Files) -> std::result::Result<(), ModelError> {
-    if let Some(content) = files.read_if_there(MODULES)? {
+    if let Some(content) = files.read_optional(MODULES)? {
         let modules: Vec<Module> = files.json(MODULES, &content)?;
         let is_known = |module: &Module| {
             let kind = module.kind.rsplit('.').next().unwrap_or_default();
@@ -161,7 +161,7 @@ fn check_modules(files: &Files) -> std::result::Result<(), ModelError> {
             return Err(files.unsupported(MODULES, problem));
         }
     }
-    if let Some(content) = files.read_if_there(POOLING)?
+    if let Some(content) = files.read_optional(POOLING)?
         && !files.json::<Pooling>(POOLING, &content)?.is_mean()
     {
         let problem = "unsupported pooling; only the mean of the tokens is supported";

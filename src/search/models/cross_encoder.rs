@@ -10,18 +10,18 @@ use super::batches::{self, Batch};
 use super::bert::{Bert, Config, Dense, Tensors, first_line};
 use super::device::device;
 use super::files::{CONFIG, Files, TOKENIZER_CONFIG, WEIGHTS};
-use super::tokens::Tokens;
-use crate::search::Stop;
+use super::tokenizer::ModelTokenizer;
+use crate::search::CancellationFlag;
 
 /// The maximum number of tokens of a query and a text together.
-const MOST_TOKENS: usize = 512;
+const MAX_TOKENS: usize = 512;
 
 /// A sequence classifier with one output, as `BertForSequenceClassification` saves it.
 #[derive(Debug)]
 pub struct CrossEncoder {
     folder: PathBuf,
     fingerprint: String,
-    tokens: Tokens,
+    tokens: ModelTokenizer,
     bert: Bert,
     pooler: Dense,
     classifier: Dense,
@@ -49,7 +49,7 @@ impl CrossEncoder {
             )),
         };
         one_label(CONFIG, config.labels())?;
-        let most = match files.read_if_there(TOKENIZER_CONFIG)? {
+        let most = match files.read_optional(TOKENIZER_CONFIG)? {
             Some(content) => {
                 files
                     .json::<TokenizerConfig>(TOKENIZER_CONFIG, &content)?
@@ -58,9 +58,9 @@ impl CrossEncoder {
             None => None,
         };
         // The cast saturates.
-        let most = most.map_or(MOST_TOKENS, |most| most as usize);
-        let most = most.min(MOST_TOKENS).min(config.max_position_embeddings);
-        let tokens = Tokens::open(files, &config, most)?;
+        let most = most.map_or(MAX_TOKENS, |most| most as usize);
+        let most = most.min(MAX_TOKENS).min(config.max_position_embeddings);
+        let tokens = ModelTokenizer::open(files, &config, most)?;
         let (mapped, fingerprint) = files.weights()?;
         let tensors = Tensors::open(files, &mapped)?;
         one_label(WEIGHTS, tensors.rows("classifier.weight"))?;
@@ -77,8 +77,8 @@ impl CrossEncoder {
             )
             .map_err(failed)?,
             classifier: Dense::new(
-                &tensors.outside(&[1, hidden], "classifier.weight")?,
-                tensors.outside(&[1], "classifier.bias")?,
+                &tensors.get_unprefixed(&[1, hidden], "classifier.weight")?,
+                tensors.get_unprefixed(&[1], "classifier.bias")?,
             )
             .map_err(failed)?,
         })
@@ -97,29 +97,29 @@ impl CrossEncoder {
         &self,
         query: &str,
         texts: &[&str],
-        stop: &Stop,
+        stop: &CancellationFlag,
     ) -> std::result::Result<Vec<f32>, ModelError> {
         let failed = |problem| ModelError::Run {
             folder: self.folder.clone(),
             problem,
         };
         device().with_context(|| {
-            let pairs = self.tokens.of_pairs(query, texts).map_err(failed)?;
+            let pairs = self.tokens.tokenise_pairs(query, texts).map_err(failed)?;
             batches::run(&pairs, |batch| {
                 let logits = self.logits(batch, stop);
                 let logits = logits.map_err(|error| failed(first_line(&error)))?;
-                logits.ok_or(ModelError::Stopped)
+                logits.ok_or(ModelError::Cancelled)
             })
         })
     }
 
-    fn logits(&self, batch: &Batch, stop: &Stop) -> Result<Option<Vec<f32>>> {
+    fn logits(&self, batch: &Batch, stop: &CancellationFlag) -> Result<Option<Vec<f32>>> {
         let Some(first) = self.bert.first_states(batch, stop)? else {
             return Ok(None);
         };
-        let pooled = self.pooler.of(&first)?.tanh()?;
+        let pooled = self.pooler.forward(&first)?.tanh()?;
         self.classifier
-            .of(&pooled)?
+            .forward(&pooled)?
             .flatten_all()?
             .to_vec1()
             .map(Some)

@@ -39,7 +39,7 @@ pub(super) const REQUIRED: [&str; 3] = [CONFIG, TOKENIZER, WEIGHTS];
 pub(super) const OPTIONAL: [&str; 4] = [SENTENCE_CONFIG, TOKENIZER_CONFIG, MODULES, POOLING];
 
 /// The maximum size of every file except the weights, in bytes.
-pub(super) const LARGEST_SMALL_FILE: u64 = 64 << 20;
+pub(super) const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
 
 /// The size and hash of a file when it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub struct FileHash {
 
 impl FileHash {
     /// Hashes these bytes.
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.len() as u64,
             sha256: hexadecimal(digest::digest(&digest::SHA256, bytes).as_ref()),
@@ -60,7 +60,7 @@ impl FileHash {
     }
 
     /// Hashes a file.
-    pub(super) fn of_file(path: &Path) -> Result<Self, ModelError> {
+    pub(super) fn from_file(path: &Path) -> Result<Self, ModelError> {
         let measure = || {
             let mut file = File::open(path)?;
             let mut context = digest::Context::new(&digest::SHA256);
@@ -127,7 +127,7 @@ impl Record {
     }
 
     /// Checks that another copy of the model has the same files. A file that only one copy has is a difference, too.
-    pub fn agrees(&self, other: &BTreeMap<String, FileHash>) -> Result<(), String> {
+    pub fn check_matches(&self, other: &BTreeMap<String, FileHash>) -> Result<(), String> {
         for name in self.files.keys().chain(other.keys()) {
             let (ours, theirs) = (self.files.get(name), other.get(name));
             if ours != theirs {
@@ -150,7 +150,7 @@ pub(super) fn hashes(folder: &Path) -> Result<BTreeMap<String, FileHash>, ModelE
     for name in REQUIRED.iter().chain(&OPTIONAL) {
         let path = folder.join(name);
         if REQUIRED.contains(name) || path.exists() {
-            hashes.insert((*name).to_owned(), FileHash::of_file(&path)?);
+            hashes.insert((*name).to_owned(), FileHash::from_file(&path)?);
         }
     }
     Ok(hashes)
@@ -213,17 +213,17 @@ impl Files {
 
     /// Reads a small file; fails if it is missing.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, ModelError> {
-        self.read_if_there(name)?
+        self.read_optional(name)?
             .ok_or_else(|| unreadable(&self.path(name), &ErrorKind::NotFound.into()))
     }
 
     /// Reads a small file; none if it is missing. Fails if a recorded file is missing.
-    pub fn read_if_there(&self, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
+    pub fn read_optional(&self, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
         let path = self.path(name);
         let read = || {
             let mut content = Vec::new();
             File::open(&path)?
-                .take(LARGEST_SMALL_FILE + 1)
+                .take(MAX_SMALL_FILE_BYTES + 1)
                 .read_to_end(&mut content)?;
             Ok::<_, std::io::Error>(content)
         };
@@ -234,8 +234,8 @@ impl Files {
             }
             Err(error) => return Err(unreadable(&path, &error)),
         };
-        if content.len() as u64 > LARGEST_SMALL_FILE {
-            let problem = format!("is larger than {} MiB", LARGEST_SMALL_FILE >> 20);
+        if content.len() as u64 > MAX_SMALL_FILE_BYTES {
+            let problem = format!("is larger than {} MiB", MAX_SMALL_FILE_BYTES >> 20);
             return Err(self.damaged(name, problem));
         }
         self.check(name, &content)?;
@@ -284,7 +284,7 @@ impl Files {
 
     /// Checks that content matches the record.
     fn check(&self, name: &str, content: &[u8]) -> Result<FileHash, ModelError> {
-        let found = FileHash::of(content);
+        let found = FileHash::from_bytes(content);
         let Some(record) = &self.record else {
             return Ok(found);
         };
@@ -342,11 +342,11 @@ impl Files {
 
 /// The status of a model's files.
 #[derive(Debug, Clone)]
-pub enum Standing {
+pub enum ModelStatus {
     /// The model was not fetched.
     Missing,
     /// All files are present and match the record.
-    Right {
+    Valid {
         /// Each file.
         files: BTreeMap<String, FileHash>,
         /// The source of the files; unknown if they were not fetched.
@@ -355,36 +355,36 @@ pub enum Standing {
         dimensions: Option<usize>,
     },
     /// The files are incomplete, damaged or unsupported.
-    Wrong(ModelError),
+    Invalid(ModelError),
 }
 
-impl Standing {
+impl ModelStatus {
     /// Returns the hash of the weights.
     pub fn weights(&self) -> Option<&FileHash> {
         match self {
-            Self::Right { files, .. } => files.get(WEIGHTS),
-            Self::Missing | Self::Wrong(_) => None,
+            Self::Valid { files, .. } => files.get(WEIGHTS),
+            Self::Missing | Self::Invalid(_) => None,
         }
     }
 }
 
 /// Determines the status of the model with this name by reading all files in its folder.
-pub(super) fn standing(folder: &Path, name: &str) -> Standing {
+pub(super) fn model_status(folder: &Path, name: &str) -> ModelStatus {
     if !REQUIRED.iter().any(|file| folder.join(file).exists()) {
-        return Standing::Missing;
+        return ModelStatus::Missing;
     }
-    match look(folder, name) {
+    match check_all(folder, name) {
         Ok(standing) => standing,
-        Err(error) => Standing::Wrong(error),
+        Err(error) => ModelStatus::Invalid(error),
     }
 }
 
-fn look(folder: &Path, name: &str) -> Result<Standing, ModelError> {
+fn check_all(folder: &Path, name: &str) -> Result<ModelStatus, ModelError> {
     let files = Files::open_fetched(folder, name)?;
     let found = hashes(folder)?;
     let damaged = |problem| files.damaged(WEIGHTS, problem);
     if let Some(record) = &files.record {
-        record.agrees(&found).map_err(damaged)?;
+        record.check_matches(&found).map_err(damaged)?;
     }
     let weights = found.get(WEIGHTS).map_or("", |file| &file.sha256);
     check_pinned(name, weights).map_err(damaged)?;
@@ -393,7 +393,7 @@ fn look(folder: &Path, name: &str) -> Result<Standing, ModelError> {
         hidden_size: Option<usize>,
     }
     let sizes: Sizes = files.json(CONFIG, &files.read(CONFIG)?)?;
-    Ok(Standing::Right {
+    Ok(ModelStatus::Valid {
         files: found,
         from: files.record.map(|record| record.from),
         dimensions: sizes.hidden_size,

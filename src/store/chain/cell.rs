@@ -22,7 +22,7 @@ pub(super) enum CellKind {
 /// Returns the value of a column.
 pub(super) fn cell(row: &Row, column: &str, kind: CellKind) -> Result<Json, StoreError> {
     let found = match (row, kind) {
-        (Row::Sqlite(row), kind) => return of_sqlite(row, column, kind),
+        (Row::Sqlite(row), kind) => return cell_from_sqlite(row, column, kind),
         (row, CellKind::Text) => row.get::<Option<String>>(column)?.map(Json::from),
         (row, CellKind::Id) => row.optional_id(column)?.map(|id| id.to_string().into()),
         (row, CellKind::Time) => {
@@ -35,7 +35,7 @@ pub(super) fn cell(row: &Row, column: &str, kind: CellKind) -> Result<Json, Stor
     Ok(found.unwrap_or(Json::Null))
 }
 
-fn of_sqlite(row: &SqliteRow, column: &str, kind: CellKind) -> Result<Json, StoreError> {
+fn cell_from_sqlite(row: &SqliteRow, column: &str, kind: CellKind) -> Result<Json, StoreError> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
         return Ok(Json::Null);

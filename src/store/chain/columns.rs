@@ -115,7 +115,7 @@ impl ChainKind {
 
 /// A record as a database stores it.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredRecord {
     cells: Vec<Json>,
     /// The record's place in its chain, if it has one.
     pub sequence: Option<u64>,
@@ -123,8 +123,8 @@ pub(super) struct Stored {
     pub hash: Option<Hash>,
 }
 
-impl Stored {
-    pub fn read(row: &Row, kind: ChainKind) -> Result<Self, StoreError> {
+impl StoredRecord {
+    pub fn from_row(row: &Row, kind: ChainKind) -> Result<Self, StoreError> {
         let cells = kind.columns().iter();
         let cells = cells.map(|(name, kind)| cell(row, name, *kind));
         // A value that is not a hash or a place was not written by plantlake.
@@ -161,7 +161,7 @@ impl Stored {
     }
 }
 
-impl ChainRecord for Stored {
+impl ChainRecord for StoredRecord {
     fn write<S: SerializeSeq>(&self, columns: &mut S) -> Result<(), S::Error> {
         let mut cells = self.cells.iter();
         cells.try_for_each(|cell| columns.serialize_element(cell))

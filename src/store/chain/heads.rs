@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::ChainKind;
 use crate::clock;
 use crate::model::OrganisationId;
-use crate::store::database::{Change, Executor, values};
+use crate::store::database::{Executor, StoreTransaction, values};
 use crate::store::{OrganisationStore, StoreError};
 
 /// The format that a file of heads declares.
@@ -80,7 +80,7 @@ impl ChainHead {
 
 /// Returns the stored ends by organisation; nil stands for no organisation.
 pub(super) async fn ends(
-    change: &mut Change,
+    change: &mut StoreTransaction,
     kind: ChainKind,
 ) -> Result<BTreeMap<Uuid, ChainEnd>, StoreError> {
     let mut found = BTreeMap::new();
@@ -95,7 +95,9 @@ pub(super) async fn ends(
 }
 
 /// Returns the names of all organisations, by id.
-pub(super) async fn names(change: &mut Change) -> Result<BTreeMap<Uuid, String>, StoreError> {
+pub(super) async fn names(
+    change: &mut StoreTransaction,
+) -> Result<BTreeMap<Uuid, String>, StoreError> {
     let rows = include_str!("../sql/organisations.sql");
     let rows = change.rows(rows, values![]).await?;
     let read = |row: &crate::store::database::Row| Ok((row.id("id")?, row.get("name")?));

@@ -10,12 +10,12 @@
 //! The transaction that adds records extends the chain, while the row of `record_chains` that has its end is locked.
 //! The chain therefore does not fork, however many servers there are.
 
-mod begin;
+mod anchors;
 mod cell;
 mod columns;
-mod groups;
 mod heads;
 mod verify;
+mod walk;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::ser::{SerializeSeq, Serializer};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::database::{Change, Executor, values};
+use super::database::{Executor, StoreTransaction, values};
 use crate::model::{OrganisationId, hex};
 
 pub(super) use columns::{AuditRow, LedgerRow};
@@ -86,19 +86,19 @@ pub(super) trait ChainRecord {
 }
 
 /// The hashed array.
-struct Line<'a, R> {
+struct HashedLine<'a, R> {
     kind: ChainKind,
     sequence: u64,
-    former: &'a str,
+    previous: &'a str,
     record: &'a R,
 }
 
-impl<R: ChainRecord> Serialize for Line<'_, R> {
+impl<R: ChainRecord> Serialize for HashedLine<'_, R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut line = serializer.serialize_seq(None)?;
         line.serialize_element(self.kind.format())?;
         line.serialize_element(&self.sequence)?;
-        line.serialize_element(self.former)?;
+        line.serialize_element(self.previous)?;
         self.record.write(&mut line)?;
         line.end()
     }
@@ -132,7 +132,7 @@ pub(super) struct Chain {
 impl Chain {
     /// Locks the end of a chain. A missing chain is begun over the existing records.
     pub async fn lock(
-        change: &mut Change,
+        change: &mut StoreTransaction,
         kind: ChainKind,
         organisation: Option<OrganisationId>,
     ) -> Result<Self, StoreError> {
@@ -161,10 +161,10 @@ impl Chain {
     /// Appends a record.
     pub fn append(&mut self, record: &impl ChainRecord) -> Result<Link, StoreError> {
         let sequence = self.length + 1;
-        let line = Line {
+        let line = HashedLine {
             kind: self.kind,
             sequence,
-            former: &self.hash,
+            previous: &self.hash,
             record,
         };
         let hash = hash_of(&line, &mut self.buffer)?;
@@ -173,7 +173,7 @@ impl Chain {
     }
 
     /// Stores the current end.
-    pub async fn store(&self, change: &mut Change) -> Result<(), StoreError> {
+    pub async fn store(&self, change: &mut StoreTransaction) -> Result<(), StoreError> {
         let values = values![self.kind.name(), self.organisation, self.length, &self.hash];
         let extend = include_str!("../sql/chain_extend.sql");
         match change.execute(extend, values).await? {

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::begin::anchors_of;
-use super::columns::Stored;
-use super::groups::{Expected, Walk};
+use super::anchors::read_anchors;
+use super::columns::StoredRecord;
 use super::heads::{ends, names};
+use super::walk::{ChainWalk, Expected};
 use super::{ChainEnd, ChainHeads, ChainKind};
 use crate::model::OrganisationId;
-use crate::store::database::{Change, values};
+use crate::store::database::{StoreTransaction, values};
 use crate::store::{OrganisationStore, StoreError};
 
 /// The maximum number of findings of one chain that are kept. Further ones are only counted.
@@ -51,7 +51,7 @@ pub struct ChainFinding {
 }
 
 impl ChainFinding {
-    pub(super) fn of_chain(kind: FindingKind, text: String) -> Self {
+    pub(super) fn for_chain(kind: FindingKind, text: String) -> Self {
         Self {
             kind,
             sequence: None,
@@ -135,22 +135,22 @@ impl OrganisationStore {
 }
 
 async fn verify(
-    change: &mut Change,
+    change: &mut StoreTransaction,
     kind: ChainKind,
     organisation: Uuid,
     written: Option<&ChainEnd>,
     head: Option<&ChainEnd>,
 ) -> Result<ChainVerification, StoreError> {
     let expected = Expected {
-        anchors: anchors_of(change, kind, organisation).await?,
+        anchors: read_anchors(change, kind, organisation).await?,
         end: written,
         head,
     };
-    let mut walk = Walk::new(kind, organisation, expected)?;
+    let mut walk = ChainWalk::new(kind, organisation, expected)?;
     let select = kind.select(organisation.is_nil());
-    let add = |row: &_| walk.add(&Stored::read(row, kind)?);
+    let add = |row: &_| walk.add(&StoredRecord::from_row(row, kind)?);
     change
-        .each::<StoreError>(select, values![organisation], add)
+        .for_each_row::<StoreError>(select, values![organisation], add)
         .await?;
     let begun = walk.finish();
     Ok(ChainVerification {
@@ -166,7 +166,10 @@ async fn verify(
 }
 
 /// Returns the organisations that have records, known or not.
-async fn owners(change: &mut Change, kind: ChainKind) -> Result<BTreeSet<Uuid>, StoreError> {
+async fn owners(
+    change: &mut StoreTransaction,
+    kind: ChainKind,
+) -> Result<BTreeSet<Uuid>, StoreError> {
     let mut found = BTreeSet::new();
     let read = |row: &crate::store::database::Row| {
         // A record with an invalid id is reported as missing from its organisation's chain.
@@ -176,7 +179,7 @@ async fn owners(change: &mut Change, kind: ChainKind) -> Result<BTreeSet<Uuid>, 
         Ok(())
     };
     change
-        .each::<StoreError>(kind.owners(), values![], read)
+        .for_each_row::<StoreError>(kind.owners(), values![], read)
         .await?;
     Ok(found)
 }

@@ -5,13 +5,13 @@
 //! keeps every bit. Rows are in the order of their keys, byte by byte. Equal content therefore gives an equal copy, and
 //! a restored database can be compared with its copy.
 
-mod fill;
+mod restore;
 mod rows;
 mod table;
 
-use super::database::{Change, Executor, values};
+use super::database::{Executor, StoreTransaction, values};
 use super::{OrganisationStore, StoreError};
-pub use fill::Restoring;
+pub use restore::DatabaseRestore;
 use table::Table;
 
 /// All tables. A table comes after those that it refers to.
@@ -35,9 +35,9 @@ const TABLES: [&str; 17] = [
     "job_runs",
 ];
 /// Tables with a single row, which exists from the beginning.
-const OF_ONE_ROW: [&str; 2] = ["access_revision", "usage_ledger"];
+const SINGLE_ROW_TABLES: [&str; 2] = ["access_revision", "usage_ledger"];
 /// The size at which a part is full, in bytes.
-const PART: usize = 4 << 20;
+const PART_BYTES: usize = 4 << 20;
 
 /// A part of the copy of a table.
 #[derive(Debug)]
@@ -65,11 +65,11 @@ impl OrganisationStore {
 
     /// Returns the tables that have rows, other than those that every database has.
     pub async fn filled_tables(&self) -> Result<Vec<String>, StoreError> {
-        filled(&mut self.database.snapshot().await?).await
+        tables_with_rows(&mut self.database.snapshot().await?).await
     }
 
     /// Begins to restore into a database without rows, and excludes other changes meanwhile. Fails if there are rows.
-    pub async fn restoring(&self) -> Result<Restoring, StoreError> {
+    pub async fn begin_restore(&self) -> Result<DatabaseRestore, StoreError> {
         let mut change = self.database.begin().await?;
         for take in [
             include_str!("../sql/revise.sql"),
@@ -77,31 +77,31 @@ impl OrganisationStore {
         ] {
             change.execute(take, values![]).await?;
         }
-        let filled = filled(&mut change).await?;
+        let filled = tables_with_rows(&mut change).await?;
         if let Some(table) = filled.into_iter().next() {
-            return Err(StoreError::Copy {
+            return Err(StoreError::InvalidCopy {
                 table,
                 problem: "it already has rows".to_owned(),
             });
         }
-        Restoring::begin(change).await
+        DatabaseRestore::begin(change).await
     }
 }
 
 async fn copy<E: From<StoreError>>(
-    snapshot: &mut Change,
+    snapshot: &mut StoreTransaction,
     mut take: impl FnMut(CopyPart<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    for table in Table::all(snapshot).await? {
-        let head = rows::head(&table.columns)?;
+    for table in Table::read_all(snapshot).await? {
+        let head = rows::header_line(&table.columns)?;
         let mut text = head.clone();
         let (mut number, mut count) = (1, 0);
         snapshot
-            .each(
-                table.select(matches!(snapshot, Change::Postgres(_))),
+            .for_each_row(
+                table.select(matches!(snapshot, StoreTransaction::Postgres(_))),
                 values![],
                 |row| {
-                    if text.len() >= PART {
+                    if text.len() >= PART_BYTES {
                         take(CopyPart {
                             table: table.name,
                             number,
@@ -126,14 +126,14 @@ async fn copy<E: From<StoreError>>(
     Ok(())
 }
 
-async fn filled(change: &mut Change) -> Result<Vec<String>, StoreError> {
+async fn tables_with_rows(change: &mut StoreTransaction) -> Result<Vec<String>, StoreError> {
     let mut filled = Vec::new();
-    for table in Table::all(change).await? {
+    for table in Table::read_all(change).await? {
         let mut has_rows = false;
-        if !OF_ONE_ROW.contains(&table.name) {
-            let any = table.any();
+        if !SINGLE_ROW_TABLES.contains(&table.name) {
+            let any = table.select_any();
             change
-                .each(any, values![], |_| {
+                .for_each_row(any, values![], |_| {
                     has_rows = true;
                     Ok::<_, StoreError>(())
                 })

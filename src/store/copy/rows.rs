@@ -4,11 +4,11 @@ use serde_json::Value as Json;
 
 use super::super::StoreError;
 use super::super::database::{Row, Value};
-use super::table::{Column, Kind};
+use super::table::{Column, ColumnKind};
 use crate::model::{hex, micros};
 
 /// Returns the line with the names of the columns.
-pub(super) fn head(columns: &[Column]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn header_line(columns: &[Column]) -> Result<Vec<u8>, StoreError> {
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut line = Vec::new();
     write_line(&names, &mut line)?;
@@ -31,17 +31,17 @@ fn write_line(cells: &impl serde::Serialize, out: &mut Vec<u8>) -> Result<(), St
 fn cell(row: &Row, column: &Column) -> Result<Json, StoreError> {
     let name = column.name.as_str();
     let found = match column.kind {
-        Kind::Text => row.get::<Option<String>>(name)?.map(Json::from),
-        Kind::Id => row.optional_id(name)?.map(|id| id.to_string().into()),
-        Kind::Time => row
+        ColumnKind::Text => row.get::<Option<String>>(name)?.map(Json::from),
+        ColumnKind::Id => row.optional_id(name)?.map(|id| id.to_string().into()),
+        ColumnKind::Time => row
             .optional_time(name)?
             .map(|time| micros::text(&time).into()),
-        Kind::Integer => row.get::<Option<i64>>(name)?.map(Json::from),
-        Kind::Fraction => row
+        ColumnKind::Integer => row.get::<Option<i64>>(name)?.map(Json::from),
+        ColumnKind::Fraction => row
             .get::<Option<f64>>(name)?
             .map(|number| number.to_string().into()),
-        Kind::Boolean => row.get::<Option<bool>>(name)?.map(Json::from),
-        Kind::Bytes => row
+        ColumnKind::Boolean => row.get::<Option<bool>>(name)?.map(Json::from),
+        ColumnKind::Bytes => row
             .get::<Option<Vec<u8>>>(name)?
             .map(|bytes| hex(&bytes).into()),
     };
@@ -49,28 +49,31 @@ fn cell(row: &Row, column: &Column) -> Result<Json, StoreError> {
 }
 
 /// Converts a cell to a parameter for SQLite. Returns `None` if it does not have the column's kind.
-pub(super) fn parameter(cell: &Json, kind: Kind) -> Option<Value> {
+pub(super) fn parameter(cell: &Json, kind: ColumnKind) -> Option<Value> {
     Some(match (kind, cell) {
         (_, Json::Null) => Value::Text(None),
-        (Kind::Text | Kind::Id | Kind::Time, Json::String(text)) => {
+        (ColumnKind::Text | ColumnKind::Id | ColumnKind::Time, Json::String(text)) => {
             Value::Text(Some(text.as_str().into()))
         }
-        (Kind::Integer, Json::Number(number)) => Value::Integer(Some(number.as_i64()?)),
-        (Kind::Fraction, Json::String(text)) => Value::Number(Some(text.parse().ok()?)),
-        (Kind::Boolean, Json::Bool(boolean)) => Value::Boolean(*boolean),
-        (Kind::Bytes, Json::String(text)) => Value::Bytes(bytes(text)?),
+        (ColumnKind::Integer, Json::Number(number)) => Value::Integer(Some(number.as_i64()?)),
+        (ColumnKind::Fraction, Json::String(text)) => Value::Number(Some(text.parse().ok()?)),
+        (ColumnKind::Boolean, Json::Bool(boolean)) => Value::Boolean(*boolean),
+        (ColumnKind::Bytes, Json::String(text)) => Value::Bytes(bytes(text)?),
         _ => return None,
     })
 }
 
 /// Converts a cell to the JSON that Postgres accepts. Returns `None` if it does not have the column's kind.
-pub(super) fn in_json(cell: Json, kind: Kind) -> Option<Json> {
+pub(super) fn to_postgres_json(cell: Json, kind: ColumnKind) -> Option<Json> {
     Some(match (kind, &cell) {
         (_, Json::Null)
-        | (Kind::Text | Kind::Id | Kind::Time | Kind::Fraction, Json::String(_))
-        | (Kind::Integer, Json::Number(_))
-        | (Kind::Boolean, Json::Bool(_)) => cell,
-        (Kind::Bytes, Json::String(text)) => format!("\\x{text}").into(),
+        | (
+            ColumnKind::Text | ColumnKind::Id | ColumnKind::Time | ColumnKind::Fraction,
+            Json::String(_),
+        )
+        | (ColumnKind::Integer, Json::Number(_))
+        | (ColumnKind::Boolean, Json::Bool(_)) => cell,
+        (ColumnKind::Bytes, Json::String(text)) => format!("\\x{text}").into(),
         _ => return None,
     })
 }

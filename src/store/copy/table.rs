@@ -1,7 +1,7 @@
 //! The tables and columns as the database itself describes them, so that a copy cannot omit a column.
 
 use super::super::StoreError;
-use super::super::database::{Change, Executor, values};
+use super::super::database::{Executor, StoreTransaction, values};
 use super::TABLES;
 
 /// A table of the schema.
@@ -16,14 +16,14 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub name: String,
-    pub kind: Kind,
+    pub kind: ColumnKind,
     /// The position in the primary key, from 1; 0 for columns outside it.
     key_place: i64,
 }
 
 /// The type of a column's values. SQLite stores ids and times as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     Text,
     Id,
     Time,
@@ -33,8 +33,8 @@ pub(super) enum Kind {
     Bytes,
 }
 
-impl Kind {
-    fn of(column_type: &str) -> Option<Self> {
+impl ColumnKind {
+    fn from_sql_type(column_type: &str) -> Option<Self> {
         Some(match column_type {
             "text" => Self::Text,
             "uuid" => Self::Id,
@@ -50,10 +50,10 @@ impl Kind {
 
 impl Table {
     /// Returns the existing tables, in the order of [`TABLES`]. Other tables in the same database are ignored.
-    pub async fn all(change: &mut Change) -> Result<Vec<Self>, StoreError> {
+    pub async fn read_all(change: &mut StoreTransaction) -> Result<Vec<Self>, StoreError> {
         let sql = match change {
-            Change::Sqlite(_) => include_str!("../sql/copy_columns.sqlite.sql"),
-            Change::Postgres(_) => include_str!("../sql/copy_columns.postgres.sql"),
+            StoreTransaction::Sqlite(_) => include_str!("../sql/copy_columns.sqlite.sql"),
+            StoreTransaction::Postgres(_) => include_str!("../sql/copy_columns.postgres.sql"),
         };
         let mut tables: Vec<Self> = TABLES
             .map(|name| Self {
@@ -69,7 +69,7 @@ impl Table {
             let column_type: String = row.get("column_type")?;
             table.columns.push(Column {
                 name: row.get("column_name")?,
-                kind: Kind::of(&column_type)
+                kind: ColumnKind::from_sql_type(&column_type)
                     .ok_or_else(|| StoreError::damaged(&name, &column_type))?,
                 key_place: row.get("key_place")?,
             });
@@ -82,7 +82,7 @@ impl Table {
     /// Returns the statement that selects all rows, in the order of their keys, byte by byte.
     pub fn select(&self, in_postgres: bool) -> String {
         let column = |column: &Column| match column.kind {
-            Kind::Integer if in_postgres => {
+            ColumnKind::Integer if in_postgres => {
                 format!("CAST({0} AS bigint) AS {0}", quoted(&column.name))
             }
             _ => quoted(&column.name),
@@ -95,7 +95,7 @@ impl Table {
             .collect();
         key.sort_by_key(|column| column.key_place);
         let ordered = |column: &&Column| match column.kind {
-            Kind::Text if in_postgres => format!("t.{} COLLATE \"C\"", quoted(&column.name)),
+            ColumnKind::Text if in_postgres => format!("t.{} COLLATE \"C\"", quoted(&column.name)),
             _ => format!("t.{}", quoted(&column.name)),
         };
         let key: Vec<_> = key.iter().map(ordered).collect();
@@ -108,7 +108,7 @@ impl Table {
     }
 
     /// Returns the statement that selects a row, if there is one.
-    pub fn any(&self) -> String {
+    pub fn select_any(&self) -> String {
         format!("SELECT 1 FROM {} LIMIT 1", quoted(self.name))
     }
 }

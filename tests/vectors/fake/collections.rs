@@ -115,7 +115,8 @@ impl Fake {
         done()
     }
 
-    /// A new shard. The engine is of a version that does not know whose words to count: so it counts none.
+    /// Creates a shard. Its engine cannot count document frequencies over a subset of points, so it does not weigh
+    /// words.
     pub(super) fn shard(&self, name: &str, dimensions: Option<usize>) -> Arc<EdgeShard> {
         let mut config =
             EdgeConfig::builder().sparse_vector("words", EdgeSparseVectorParams::builder().build());

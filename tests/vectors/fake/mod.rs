@@ -1,7 +1,7 @@
 //! A Qdrant server for tests: gRPC on a loopback port, with shards of Qdrant's engine behind it.
 //!
-//! It understands what plantlake says, and nothing else: whatever it does not translate is answered with
-//! `unimplemented`, so that nothing passes by chance. It fails on purpose when it is told to.
+//! It implements only the requests of plantlake: everything else is answered with `unimplemented`, so that no test
+//! passes by chance. [`Faults`] make it fail on purpose.
 
 mod collections;
 mod points;
@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::time::sleep;
 use tonic::{Request, Response, Status};
 
-/// Writes the implementation of a service: each call goes to a method of [`Fake`], or is not spoken.
+/// Implements a service: each call goes to a method of [`Fake`], or is answered with `unimplemented`.
 macro_rules! service {
     ($service:path { $($name:ident($request:ty) -> $response:ty $(= $handler:ident)?;)* }) => {
         #[tonic::async_trait]
@@ -46,22 +46,22 @@ macro_rules! service {
 }
 use service;
 
-/// What the server does wrong.
+/// The faults of the server.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// It takes a minute to answer.
+    /// Whether it takes a minute to answer.
     pub hangs: AtomicBool,
-    /// So many calls are answered with `unavailable`.
+    /// The number of calls that are answered with `unavailable`.
     pub unavailable: AtomicUsize,
-    /// It says of a change that it was told, not that it is made.
+    /// Whether it reports changes as acknowledged instead of completed.
     pub acknowledges_only: AtomicBool,
-    /// It lets nobody in without this key.
+    /// The API key that it requires, if any.
     pub key: Mutex<Option<String>>,
-    /// So many calls it says that it is building its index; for ever, if it is the largest number.
+    /// The number of calls for which it reports that it is building its index; the largest number means forever.
     pub yellow: AtomicUsize,
-    /// Its version, if not a good one.
+    /// Its version; `None` for a supported one.
     pub version: Mutex<Option<&'static str>>,
-    /// How many calls there were.
+    /// The number of calls received.
     pub calls: AtomicUsize,
 }
 
@@ -75,19 +75,19 @@ struct Contents {
 struct State {
     contents: Mutex<Contents>,
     faults: Faults,
-    /// The last field: a shard writes when it is closed, and panics if it cannot.
+    /// The last field: a shard writes to the folder when it is closed, and panics if that fails.
     folder: TempDir,
 }
 
-/// What answers.
+/// Implements the services.
 #[derive(Debug, Clone)]
 struct Fake(Arc<State>);
 
-/// A server, running or not.
+/// A server, which can be stopped and resumed.
 pub struct Server {
     fake: Fake,
     address: SocketAddr,
-    /// With it go the connections.
+    /// Dropping it closes all connections.
     running: Option<Runtime>,
 }
 
@@ -135,14 +135,14 @@ impl Server {
         self.running = Some(runtime);
     }
 
-    /// Closes its port and all connections; what it keeps stays.
+    /// Closes its port and all connections; its contents stay.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.running.take() {
             runtime.shutdown_background();
         }
     }
 
-    /// Goes on after it was stopped.
+    /// Resumes after a stop.
     pub fn go_on(&mut self) {
         let listener = (0..100).find_map(|_| {
             std::thread::sleep(Duration::from_millis(20));
@@ -151,17 +151,17 @@ impl Server {
         self.serve(listener.expect("the port is free again"));
     }
 
-    /// Where it is.
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it is to do wrong.
+    /// Returns its faults, which a test may set.
     pub fn faults(&self) -> &Faults {
         &self.fake.0.faults
     }
 
-    /// The names of its collections.
+    /// Returns the names of its collections.
     pub fn collections(&self) -> Vec<String> {
         let contents = self.fake.0.contents.lock().unwrap();
         let mut names: Vec<String> = contents.collections.keys().cloned().collect();
@@ -175,7 +175,7 @@ impl Server {
         contents.collections.remove(collection).unwrap();
     }
 
-    /// Makes a collection and an alias that are not plantlake's.
+    /// Creates a collection and an alias that do not belong to plantlake.
     pub fn add_foreign(&self, collection: &str, alias: &str) {
         let shard = self.fake.shard(collection, None);
         let mut contents = self.fake.0.contents.lock().unwrap();
@@ -193,7 +193,7 @@ impl Drop for Server {
 }
 
 impl Fake {
-    /// What happens to every call first.
+    /// Counts a call, checks its key, and applies the faults.
     async fn enter(&self, metadata: &tonic::metadata::MetadataMap) -> Result<(), Status> {
         let faults = &self.0.faults;
         faults.calls.fetch_add(1, Ordering::SeqCst);

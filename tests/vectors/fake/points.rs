@@ -1,4 +1,4 @@
-//! Points of the fake server: what plantlake says of them, translated for the engine.
+//! Points of the fake server: translates the requests of plantlake for the engine.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -95,7 +95,7 @@ fn id_back(id: PointId) -> Option<qdrant::PointId> {
     }
 }
 
-/// A filter that names ids, or those that have words.
+/// Translates a filter, which lists ids or selects the points with words.
 fn filter(filter: qdrant::Filter) -> Result<Filter, Status> {
     let is_plain = filter.should.is_empty()
         && filter.must_not.is_empty()
@@ -145,7 +145,7 @@ fn point(point: qdrant::PointStruct) -> Result<PointStruct, Status> {
     Ok(PointStruct::new(id(point.id)?, vectors, payload.into()))
 }
 
-/// What is searched for: the vector's name, and the vector.
+/// Returns the name of the searched vector, and the query vector.
 fn nearest(query: &QueryPoints) -> Result<(String, VectorInternal), Status> {
     let is_plain = query.prefetch.is_empty()
         && query.score_threshold.is_none()
@@ -167,7 +167,7 @@ fn nearest(query: &QueryPoints) -> Result<(String, VectorInternal), Status> {
     Ok((using.clone(), vector))
 }
 
-/// Weighs words as a server does: `N` and `n` are counted over those points of the corpus that have words.
+/// Applies the inverse document frequency like a server: `N` and `n` count the points of the corpus that have words.
 fn weigh(shard: &EdgeShard, corpus: Filter, words: &mut SparseVector) -> Result<(), Status> {
     let mut all = 0.0;
     let mut some: HashMap<u32, f32> = HashMap::new();

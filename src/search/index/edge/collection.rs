@@ -6,27 +6,27 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use qdrant_edge::Filter;
 
-use super::home::{self, Home, Lock};
+use super::index_folder::{self, IndexFolder, Lock};
 use super::shard::{self, Problem, Shard};
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
-use crate::search::index::frequencies::{Frequencies, Granted};
-use crate::search::index::ranking::{Bounds, Ranking, five_digits};
-use crate::search::index::recent::Recent;
-use crate::search::index::{Hits, IndexError, Lookup, Point, Sparse, Stored};
+use crate::search::index::frequencies::{DocumentFrequencies, GrantedSlots};
+use crate::search::index::granted_set_cache::GrantedSetCache;
+use crate::search::index::ranking::{Ranking, RequestLimits, round_to_five_digits};
+use crate::search::index::{Hits, IndexError, IndexQuery, Point, StoredPoint, WordVector};
 
 /// The minimum number of candidates (`ef`) of a search in the HNSW graph. A larger one is more exact and slower.
-const BEAM: usize = 128;
+const MIN_EF: usize = 128;
 /// By embedding: listed assets are compared one by one, and the duration of a search in the graph grows with the
 /// number of requested results.
-const BY_MEANING: Bounds = Bounds {
-    named: 6_000,
-    count: 2_000,
+const EMBEDDING_LIMITS: RequestLimits = RequestLimits {
+    max_listed: 6_000,
+    max_results: 2_000,
 };
 /// By words: the scores of all matching points are computed, however many results are requested.
-const BY_WORDS: Bounds = Bounds {
-    named: 2_000,
-    count: 20_000,
+const WORD_LIMITS: RequestLimits = RequestLimits {
+    max_listed: 2_000,
+    max_results: 20_000,
 };
 
 /// A collection. Its methods block.
@@ -37,19 +37,19 @@ pub(super) struct Collection {
     /// The index's folder, for messages.
     folder: PathBuf,
     /// Held during every change of the shard.
-    changing: Mutex<()>,
+    change_lock: Mutex<()>,
     /// Held while points change. An optimisation changes no points.
-    points: Mutex<()>,
+    point_lock: Mutex<()>,
     /// Counted at the first use.
-    frequencies: RwLock<Option<Frequencies>>,
-    granted: Recent<Arc<Granted>>,
-    named: Recent<Arc<Filter>>,
+    frequencies: RwLock<Option<DocumentFrequencies>>,
+    granted: GrantedSetCache<Arc<GrantedSlots>>,
+    filters: GrantedSetCache<Arc<Filter>>,
     /// Whether the collection's folder is removed on drop.
-    is_dropped: AtomicBool,
+    removes_folder: AtomicBool,
     /// Keeps other processes out until the last collection is dropped.
     _lock: Arc<Lock>,
     /// The last field, so that it is dropped after the shard is closed.
-    presence: Arc<()>,
+    open_marker: Arc<()>,
 }
 
 /// An error while opening a collection.
@@ -61,9 +61,9 @@ pub(super) enum OpenError {
 }
 
 impl OpenError {
-    fn of(folder: &Path, problem: Problem) -> Self {
-        match shard::may_pass(&problem) {
-            true => Self::Failed(home::failed(folder, problem)),
+    fn from_problem(folder: &Path, problem: Problem) -> Self {
+        match shard::is_temporary(&problem) {
+            true => Self::Failed(index_folder::failed(folder, problem)),
             false => Self::Damaged(problem),
         }
     }
@@ -72,39 +72,40 @@ impl OpenError {
 impl Collection {
     /// Opens an existing collection, or creates one with these dimensions.
     pub fn open(
-        home: &Home,
+        home: &IndexFolder,
         folder: &Path,
         name: &str,
         dimensions: Option<Option<usize>>,
     ) -> Result<Self, OpenError> {
         let path = home.path(name).map_err(OpenError::Failed)?;
-        home::room(folder, home::LITTLE_ROOM).map_err(OpenError::Failed)?;
+        index_folder::check_free_space(folder, index_folder::MIN_FREE_BYTES_TO_OPEN)
+            .map_err(OpenError::Failed)?;
         let opened = Shard::open(&path, dimensions);
-        let shard = opened.map_err(|problem| OpenError::of(folder, problem))?;
+        let shard = opened.map_err(|problem| OpenError::from_problem(folder, problem))?;
         Ok(Self {
             shard: Some(shard),
             path,
             folder: folder.to_owned(),
-            changing: Mutex::default(),
-            points: Mutex::default(),
+            change_lock: Mutex::default(),
+            point_lock: Mutex::default(),
             frequencies: RwLock::default(),
-            granted: Recent::default(),
-            named: Recent::default(),
-            is_dropped: AtomicBool::default(),
+            granted: GrantedSetCache::default(),
+            filters: GrantedSetCache::default(),
+            removes_folder: AtomicBool::default(),
             _lock: home.lock(),
-            presence: Arc::default(),
+            open_marker: Arc::default(),
         })
     }
 
     /// Returns a reference that is alive until the shard is closed. (A weak reference to the collection itself would
     /// expire earlier.)
-    pub fn presence(&self) -> Weak<()> {
-        Arc::downgrade(&self.presence)
+    pub fn open_marker(&self) -> Weak<()> {
+        Arc::downgrade(&self.open_marker)
     }
 
     /// Requests the removal of the folder when the collection is dropped.
-    pub fn drop_folder(&self) {
-        self.is_dropped.store(true, Ordering::Relaxed);
+    pub fn remove_folder_on_drop(&self) {
+        self.removes_folder.store(true, Ordering::Relaxed);
     }
 
     fn with<T>(&self, call: impl FnOnce(&Shard) -> Result<T, Problem>) -> Result<T, IndexError> {
@@ -116,35 +117,35 @@ impl Collection {
     }
 
     fn failed(&self, problem: &str) -> IndexError {
-        let cure = match shard::may_pass(problem) {
+        let cure = match shard::is_temporary(problem) {
             true => "",
             false => "; if this persists, delete this folder and run `plantlake index --full`",
         };
-        home::failed(&self.folder, format!("{problem}{cure}"))
+        index_folder::failed(&self.folder, format!("{problem}{cure}"))
     }
 
     /// Counts the frequencies, so that the first query need not wait for it.
-    pub fn prepare(&self) -> Result<(), OpenError> {
+    pub fn count_frequencies(&self) -> Result<(), OpenError> {
         let counted = self.frequencies().map(drop);
-        counted.map_err(|problem| OpenError::of(&self.folder, problem))
+        counted.map_err(|problem| OpenError::from_problem(&self.folder, problem))
     }
 
     /// Returns all points.
-    pub fn stored(&self) -> Result<Vec<Stored>, IndexError> {
-        self.with(Shard::stored)
+    pub fn stored_points(&self) -> Result<Vec<StoredPoint>, IndexError> {
+        self.with(Shard::stored_points)
     }
 
     /// Inserts or replaces points.
     pub fn put(&self, points: Vec<Point>) -> Result<(), IndexError> {
-        home::room(&self.folder, home::LEAST_ROOM)?;
+        index_folder::check_free_space(&self.folder, index_folder::MIN_FREE_BYTES)?;
         let words: Vec<(AssetId, Vec<u32>)> = points
             .iter()
             .map(|point| (point.id, point.words.dimensions.clone()))
             .collect();
-        let _changing = lock(&self.changing);
-        let _points = lock(&self.points);
+        let _changing = lock(&self.change_lock);
+        let _points = lock(&self.point_lock);
         self.with(|shard| shard.put(points))?;
-        self.recount(|frequencies| {
+        self.update_frequencies(|frequencies| {
             for (id, words) in &words {
                 frequencies.put(*id, words);
             }
@@ -154,11 +155,11 @@ impl Collection {
 
     /// Removes points.
     pub fn remove(&self, ids: &[AssetId]) -> Result<(), IndexError> {
-        home::room(&self.folder, home::LITTLE_ROOM)?;
-        let _changing = lock(&self.changing);
-        let _points = lock(&self.points);
+        index_folder::check_free_space(&self.folder, index_folder::MIN_FREE_BYTES_TO_OPEN)?;
+        let _changing = lock(&self.change_lock);
+        let _points = lock(&self.point_lock);
         self.with(|shard| shard.remove(ids))?;
-        self.recount(|frequencies| {
+        self.update_frequencies(|frequencies| {
             for id in ids {
                 frequencies.remove(*id);
             }
@@ -167,13 +168,13 @@ impl Collection {
     }
 
     /// Optimises the collection for queries. Queries can run meanwhile.
-    pub fn settle(&self) -> Result<(), IndexError> {
-        home::room(&self.folder, home::LEAST_ROOM)?;
-        let _changing = lock(&self.changing);
+    pub fn optimise(&self) -> Result<(), IndexError> {
+        index_folder::check_free_space(&self.folder, index_folder::MIN_FREE_BYTES)?;
+        let _changing = lock(&self.change_lock);
         self.with(Shard::optimise)
     }
 
-    fn recount(&self, change: impl FnOnce(&mut Frequencies)) {
+    fn update_frequencies(&self, change: impl FnOnce(&mut DocumentFrequencies)) {
         let mut frequencies = self
             .frequencies
             .write()
@@ -184,7 +185,7 @@ impl Collection {
     }
 
     /// Returns the frequencies, which are counted at the first call.
-    fn frequencies(&self) -> Result<RwLockReadGuard<'_, Option<Frequencies>>, Problem> {
+    fn frequencies(&self) -> Result<RwLockReadGuard<'_, Option<DocumentFrequencies>>, Problem> {
         let read = || {
             self.frequencies
                 .read()
@@ -196,9 +197,9 @@ impl Collection {
                 return Ok(counted);
             }
         }
-        let _points = lock(&self.points);
+        let _points = lock(&self.point_lock);
         if read().is_none() {
-            let mut frequencies = Frequencies::default();
+            let mut frequencies = DocumentFrequencies::default();
             let shard = self.shard.as_ref().ok_or("the collection is closed")?;
             shard.words(|id, words| frequencies.put(id, words))?;
             *self
@@ -210,49 +211,54 @@ impl Collection {
     }
 
     /// Runs a query.
-    pub fn look_up(&self, lookup: &Lookup) -> Result<Hits, IndexError> {
-        let is_none_granted = matches!(&*lookup.granted, Visible::Only(ids) if ids.is_empty());
+    pub fn search(&self, lookup: &IndexQuery) -> Result<Hits, IndexError> {
+        let is_none_granted =
+            matches!(&*lookup.granted, VisibleAssets::Only(ids) if ids.is_empty());
         if is_none_granted || lookup.limit == 0 {
             return Ok(Hits::default());
         }
-        let by_meaning = match &lookup.meaning {
-            Some(meaning) if self.with(|shard| Ok(shard.has_meanings()))? => {
-                self.by_meaning(meaning, lookup)?
+        let by_meaning = match &lookup.embedding {
+            Some(meaning) if self.with(|shard| Ok(shard.has_embeddings()))? => {
+                self.search_by_embedding(meaning, lookup)?
             }
             _ => Vec::new(),
         };
         let by_words = match lookup.words.dimensions.is_empty() {
             true => Vec::new(),
-            false => self.by_words(lookup)?,
+            false => self.search_by_words(lookup)?,
         };
         Ok(Hits {
-            by_meaning,
+            by_embedding: by_meaning,
             by_words,
         })
     }
 
-    fn by_meaning(
+    fn search_by_embedding(
         &self,
         meaning: &[f32],
-        lookup: &Lookup,
+        lookup: &IndexQuery,
     ) -> Result<Vec<(AssetId, f32)>, IndexError> {
-        self.rank(lookup, BY_MEANING, |shard, filter, count| {
-            shard.nearest(meaning, filter, count, count.max(BEAM))
+        self.rank(lookup, EMBEDDING_LIMITS, |shard, filter, count| {
+            shard.nearest_by_embedding(meaning, filter, count, count.max(MIN_EF))
         })
     }
 
-    fn by_words(&self, lookup: &Lookup) -> Result<Vec<(AssetId, f32)>, IndexError> {
-        let words = self.weigh(&lookup.words, &lookup.granted)?;
-        self.rank(lookup, BY_WORDS, |shard, filter, count| {
-            let mut found = shard.best(words.clone(), filter, count)?;
+    fn search_by_words(&self, lookup: &IndexQuery) -> Result<Vec<(AssetId, f32)>, IndexError> {
+        let words = self.weigh_words(&lookup.words, &lookup.granted)?;
+        self.rank(lookup, WORD_LIMITS, |shard, filter, count| {
+            let mut found = shard.best_by_words(words.clone(), filter, count)?;
             for (_, score) in &mut found {
-                *score = five_digits(*score);
+                *score = round_to_five_digits(*score);
             }
             Ok(found)
         })
     }
 
-    fn weigh(&self, words: &Sparse, granted: &Arc<Visible>) -> Result<Sparse, IndexError> {
+    fn weigh_words(
+        &self,
+        words: &WordVector,
+        granted: &Arc<VisibleAssets>,
+    ) -> Result<WordVector, IndexError> {
         let frequencies = self
             .frequencies()
             .map_err(|problem| self.failed(&problem))?;
@@ -264,43 +270,43 @@ impl Collection {
             |known| frequencies.is_current(known),
             |granted| Arc::new(frequencies.granted(granted)),
         );
-        Ok(frequencies.weigh(words, &granted))
+        Ok(frequencies.apply_idf(words, &granted))
     }
 
     /// Sends requests until the ranking is complete.
     fn rank(
         &self,
-        lookup: &Lookup,
-        bounds: Bounds,
+        lookup: &IndexQuery,
+        bounds: RequestLimits,
         ask: impl Fn(&Shard, Option<Filter>, usize) -> Result<Vec<(AssetId, f32)>, Problem>,
     ) -> Result<Vec<(AssetId, f32)>, IndexError> {
         let points = match &*lookup.granted {
-            Visible::Only(ids) if ids.len() > bounds.named => self.with(Shard::count)?,
+            VisibleAssets::Only(ids) if ids.len() > bounds.max_listed => self.with(Shard::count)?,
             _ => 0,
         };
         let mut ranking = Ranking::new(&lookup.granted, lookup.limit, points, bounds);
         loop {
-            let asked = ranking.asked();
-            let filter = match asked.named {
+            let asked = ranking.next_request();
+            let filter = match asked.is_filtered {
                 true => Some(self.filter(&lookup.granted)),
                 false => None,
             };
             let filter = filter.as_deref().cloned();
             let answer = self.with(|shard| ask(shard, filter, asked.count))?;
-            if ranking.take(answer) {
-                return Ok(ranking.best());
+            if ranking.accept(answer) {
+                return Ok(ranking.into_results());
             }
         }
     }
 
-    fn filter(&self, granted: &Arc<Visible>) -> Arc<Filter> {
-        self.named.get(
+    fn filter(&self, granted: &Arc<VisibleAssets>) -> Arc<Filter> {
+        self.filters.get(
             granted,
             |_| true,
             |granted| {
                 Arc::new(match granted {
-                    Visible::All => Filter::default(),
-                    Visible::Only(ids) => shard::named(ids),
+                    VisibleAssets::All => Filter::default(),
+                    VisibleAssets::Only(ids) => shard::id_filter(ids),
                 })
             },
         )
@@ -314,7 +320,7 @@ fn lock(mutex: &Mutex<()>) -> std::sync::MutexGuard<'_, ()> {
 impl Drop for Collection {
     fn drop(&mut self) {
         drop(self.shard.take());
-        if self.is_dropped.load(Ordering::Relaxed)
+        if self.removes_folder.load(Ordering::Relaxed)
             && let Err(error) = std::fs::remove_dir_all(&self.path)
         {
             // The collection is unused by now; the next process that locks the folder tries again.

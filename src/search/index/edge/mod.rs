@@ -5,12 +5,12 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `home` | the folder: its lock, its collections and which of them is active |
+//! | `index_folder` | the folder: its lock, its collections and which of them is active |
 //! | `collection` | updates of and queries to a collection, and its caches in memory |
 //! | `shard` | Qdrant's engine, and the requirements that it puts on its caller |
 
 mod collection;
-mod home;
+mod index_folder;
 mod shard;
 
 use std::collections::HashMap;
@@ -21,13 +21,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::collection::{Collection, OpenError};
-use self::home::Home;
-use super::{Hits, IndexError, Lookup, Point, Stored, VectorIndex};
+use self::index_folder::IndexFolder;
+use super::{Hits, IndexError, IndexQuery, Point, StoredPoint, VectorIndex};
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
 
 /// The maximum wait for queries that still use a closed collection. They usually take milliseconds.
-const LONGEST_LEAVING: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An index in a local folder.
 #[derive(Debug)]
@@ -39,21 +39,22 @@ pub struct EdgeIndex {
 struct Shared {
     folder: PathBuf,
     /// None until the first use.
-    opened: Mutex<Option<Opened>>,
+    opened: Mutex<Option<OpenIndex>>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenIndex {
     collections: HashMap<String, Arc<Collection>>,
     /// Closed collections that queries may still use.
-    leaving: HashMap<String, Weak<()>>,
-    home: Home,
+    closing: HashMap<String, Weak<()>>,
+    index_folder: IndexFolder,
 }
 
 impl EdgeIndex {
     /// Creates an index in this folder, which need not exist. The folder is read and locked at the first use.
     pub fn open(folder: &Path) -> Result<Self, IndexError> {
-        let folder = std::path::absolute(folder).map_err(|error| home::failed(folder, error))?;
+        let folder =
+            std::path::absolute(folder).map_err(|error| index_folder::failed(folder, error))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 folder,
@@ -69,7 +70,7 @@ impl EdgeIndex {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
         done.unwrap_or_else(|_| {
-            Err(home::failed(
+            Err(index_folder::failed(
                 &self.shared.folder,
                 "the operation was interrupted before it completed",
             ))
@@ -78,21 +79,21 @@ impl EdgeIndex {
 }
 
 impl Shared {
-    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
+    fn opened(&self) -> MutexGuard<'_, Option<OpenIndex>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Opened) -> Result<T, IndexError>,
+        work: impl FnOnce(&mut OpenIndex) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
         let mut opened = self.opened();
         let opened = match &mut *opened {
             Some(opened) => opened,
-            nothing => nothing.insert(Opened {
+            nothing => nothing.insert(OpenIndex {
                 collections: HashMap::new(),
-                leaving: HashMap::new(),
-                home: Home::take(&self.folder)?,
+                closing: HashMap::new(),
+                index_folder: IndexFolder::open(&self.folder)?,
             }),
         };
         work(opened)
@@ -116,14 +117,14 @@ impl Shared {
         if done.is_err() {
             let mut opened = self.opened();
             if let Some(opened) = &mut *opened {
-                opened.let_go(name, &collection);
+                opened.close(name, &collection);
             }
         }
         done
     }
 }
 
-impl Opened {
+impl OpenIndex {
     /// Returns a collection, opening it if necessary; none if it does not exist or is damaged.
     fn collection(
         &mut self,
@@ -133,11 +134,11 @@ impl Opened {
         if let Some(open) = self.collections.get(name) {
             return Ok(Some(Arc::clone(open)));
         }
-        if !self.home.has(name) {
+        if !self.index_folder.contains(name) {
             return Ok(None);
         }
-        self.wait_for_the_last_to_leave(folder, name)?;
-        match Collection::open(&self.home, folder, name, None) {
+        self.wait_until_closed(folder, name)?;
+        match Collection::open(&self.index_folder, folder, name, None) {
             Ok(collection) => {
                 let collection = Arc::new(collection);
                 let opened = Arc::clone(&collection);
@@ -154,12 +155,12 @@ impl Opened {
 
     /// Sets an unreadable collection aside.
     fn set_aside(&mut self, folder: &Path, name: &str, problem: &str) -> Result<(), IndexError> {
-        if self.collections.contains_key(name) || !self.home.has(name) {
+        if self.collections.contains_key(name) || !self.index_folder.contains(name) {
             // Another caller has already done so.
             return Ok(());
         }
-        self.wait_for_the_last_to_leave(folder, name)?;
-        let aside = self.home.set_aside(name)?;
+        self.wait_until_closed(folder, name)?;
+        let aside = self.index_folder.set_aside(name)?;
         tracing::warn!(
             collection = name,
             problem,
@@ -178,26 +179,26 @@ impl Opened {
         if self.collection(folder, name)?.is_some() {
             return Ok(());
         }
-        self.wait_for_the_last_to_leave(folder, name)?;
-        self.home.begin(name)?;
-        match Collection::open(&self.home, folder, name, Some(dimensions)) {
+        self.wait_until_closed(folder, name)?;
+        self.index_folder.create(name)?;
+        match Collection::open(&self.index_folder, folder, name, Some(dimensions)) {
             Ok(collection) => {
                 self.collections
                     .insert(name.to_owned(), Arc::new(collection));
                 Ok(())
             }
             Err(OpenError::Failed(error)) => Err(error),
-            Err(OpenError::Damaged(problem)) => Err(home::failed(folder, problem)),
+            Err(OpenError::Damaged(problem)) => Err(index_folder::failed(folder, problem)),
         }
     }
 
-    fn put_in_force(&mut self, folder: &Path, name: &str) -> Result<(), IndexError> {
+    fn activate(&mut self, folder: &Path, name: &str) -> Result<(), IndexError> {
         if self.collection(folder, name)?.is_none() {
             return Err(IndexError::Missing {
                 collection: name.to_owned(),
             });
         }
-        self.home.put_in_force(name)?;
+        self.index_folder.activate(name)?;
         let others: Vec<String> = self
             .collections
             .keys()
@@ -206,12 +207,15 @@ impl Opened {
             .collect();
         for other in others {
             if let Some(collection) = self.collections.remove(&other) {
-                collection.drop_folder();
-                self.leaving.insert(other, collection.presence());
+                collection.remove_folder_on_drop();
+                self.closing.insert(other, collection.open_marker());
             }
         }
-        let leaving = &self.leaving;
-        if let Err(error) = self.home.tidy_up(|name| leaving.contains_key(name)) {
+        let leaving = &self.closing;
+        if let Err(error) = self
+            .index_folder
+            .remove_unneeded(|name| leaving.contains_key(name))
+        {
             // The next process that locks the folder tries again.
             tracing::warn!(%error, "cannot remove a former search index");
         }
@@ -219,23 +223,24 @@ impl Opened {
     }
 
     /// Closes a collection, so that it is reopened at its next use.
-    fn let_go(&mut self, name: &str, collection: &Arc<Collection>) {
+    fn close(&mut self, name: &str, collection: &Arc<Collection>) {
         if let Some(open) = self.collections.get(name)
             && Arc::ptr_eq(open, collection)
         {
-            self.leaving.insert(name.to_owned(), collection.presence());
+            self.closing
+                .insert(name.to_owned(), collection.open_marker());
             self.collections.remove(name);
         }
     }
 
     /// Waits until the last query has released the closed collection. Two shards must not be open in one folder.
-    fn wait_for_the_last_to_leave(&mut self, folder: &Path, name: &str) -> Result<(), IndexError> {
+    fn wait_until_closed(&mut self, folder: &Path, name: &str) -> Result<(), IndexError> {
         let since = Stopwatch::start();
-        while let Some(leaving) = self.leaving.get(name) {
+        while let Some(leaving) = self.closing.get(name) {
             if leaving.strong_count() == 0 {
-                self.leaving.remove(name);
-            } else if since.elapsed() > LONGEST_LEAVING {
-                return Err(home::failed(
+                self.closing.remove(name);
+            } else if since.elapsed() > CLOSE_TIMEOUT {
+                return Err(index_folder::failed(
                     folder,
                     "queries still use its former state; try again",
                 ));
@@ -249,10 +254,10 @@ impl Opened {
 
 #[async_trait]
 impl VectorIndex for EdgeIndex {
-    async fn in_force(&self) -> Result<Option<String>, IndexError> {
+    async fn active_collection(&self) -> Result<Option<String>, IndexError> {
         self.blocking(|shared| {
             let in_force = shared.with(|opened| {
-                let Some(name) = opened.home.current().map(str::to_owned) else {
+                let Some(name) = opened.index_folder.current().map(str::to_owned) else {
                     return Ok(None);
                 };
                 // An unreadable collection is not active.
@@ -262,11 +267,11 @@ impl VectorIndex for EdgeIndex {
             let Some((name, collection)) = in_force else {
                 return Ok(None);
             };
-            match collection.prepare() {
+            match collection.count_frequencies() {
                 Ok(()) => Ok(Some(name)),
                 Err(OpenError::Failed(error)) => Err(error),
                 Err(OpenError::Damaged(problem)) => shared.with(|opened| {
-                    opened.let_go(&name, &collection);
+                    opened.close(&name, &collection);
                     drop(collection);
                     opened.set_aside(&shared.folder, &name, &problem)?;
                     Ok(None)
@@ -284,9 +289,9 @@ impl VectorIndex for EdgeIndex {
         .await
     }
 
-    async fn stored(&self, collection: &str) -> Result<Vec<Stored>, IndexError> {
+    async fn stored_points(&self, collection: &str) -> Result<Vec<StoredPoint>, IndexError> {
         let name = collection.to_owned();
-        self.blocking(move |shared| shared.collection(&name)?.stored())
+        self.blocking(move |shared| shared.collection(&name)?.stored_points())
             .await
     }
 
@@ -308,23 +313,21 @@ impl VectorIndex for EdgeIndex {
         .await
     }
 
-    async fn settle(&self, collection: &str) -> Result<(), IndexError> {
+    async fn optimise(&self, collection: &str) -> Result<(), IndexError> {
         let name = collection.to_owned();
-        self.blocking(move |shared| shared.change(&name, Collection::settle))
+        self.blocking(move |shared| shared.change(&name, Collection::optimise))
             .await
     }
 
-    async fn put_in_force(&self, collection: &str) -> Result<(), IndexError> {
+    async fn activate(&self, collection: &str) -> Result<(), IndexError> {
         let name = collection.to_owned();
-        self.blocking(move |shared| {
-            shared.with(|opened| opened.put_in_force(&shared.folder, &name))
-        })
-        .await
+        self.blocking(move |shared| shared.with(|opened| opened.activate(&shared.folder, &name)))
+            .await
     }
 
-    async fn look_up(&self, collection: &str, lookup: Lookup) -> Result<Hits, IndexError> {
+    async fn search(&self, collection: &str, lookup: IndexQuery) -> Result<Hits, IndexError> {
         let name = collection.to_owned();
-        self.blocking(move |shared| shared.collection(&name)?.look_up(&lookup))
+        self.blocking(move |shared| shared.collection(&name)?.search(&lookup))
             .await
     }
 }

@@ -26,9 +26,9 @@ use qdrant_edge::{
 };
 use uuid::Uuid;
 
-use super::home;
+use super::index_folder;
 use crate::model::AssetId;
-use crate::search::index::{Point, Sparse, Stored};
+use crate::search::index::{Point, StoredPoint, WordVector};
 
 /// The vector with the embedding.
 const MEANING: &str = "meaning";
@@ -36,14 +36,14 @@ const MEANING: &str = "meaning";
 const WORDS: &str = "words";
 /// The payload field with the hash of the description.
 const HASH: &str = "hash";
-/// The payload field that tells whether the point has an embedding, so that no vectors need to be read for it.
+/// The payload field that is true if the point has an embedding, so that no vectors need to be read for it.
 const HAS_MEANING: &str = "has_meaning";
 
 /// The file with the ids that are being changed.
 const CHANGING: &str = "changing";
 
 /// The maximum number of points per update. Each update is one record of the log.
-const POINTS_PER_CHANGE: usize = 256;
+const MAX_POINTS_PER_UPDATE: usize = 256;
 /// The number of points per page.
 const POINTS_PER_PAGE: usize = 2_000;
 
@@ -57,14 +57,14 @@ pub(super) struct Shard {
 
 /// The size in KB up to which embeddings are compared one by one, which is exact. An embedding has 4 bytes per
 /// dimension: 13,000 of 384 dimensions are compared in 2 ms.
-const COMPARED_ONE_BY_ONE_KB: usize = 20_000;
+const FULL_SCAN_THRESHOLD_KB: usize = 20_000;
 
 fn config(dimensions: Option<usize>) -> EdgeConfig {
     let words = EdgeSparseVectorParams::builder().build();
     let mut config = EdgeConfig::builder()
         .sparse_vector(WORDS, words)
         .hnsw_config(HnswIndexConfig {
-            full_scan_threshold: COMPARED_ONE_BY_ONE_KB,
+            full_scan_threshold: FULL_SCAN_THRESHOLD_KB,
             max_indexing_threads: indexing_threads(),
             ..HnswIndexConfig::default()
         })
@@ -95,15 +95,15 @@ fn indexing_threads() -> usize {
 pub(super) type Problem = String;
 
 /// Calls Qdrant and turns a panic into an error.
-fn guarded<T>(call: impl FnOnce() -> Result<T, OperationError>) -> Result<T, Problem> {
+fn catch_panics<T>(call: impl FnOnce() -> Result<T, OperationError>) -> Result<T, Problem> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Err(said(&*panic)),
+        Err(panic) => Err(panic_message(&*panic)),
     }
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(said), _) => said.clone(),
         (None, Some(said)) => (*said).to_owned(),
@@ -123,7 +123,7 @@ fn asset_id(id: PointId) -> Option<AssetId> {
 }
 
 /// Returns the filter that lists assets.
-pub(super) fn named(ids: &[AssetId]) -> Filter {
+pub(super) fn id_filter(ids: &[AssetId]) -> Filter {
     let ids: HasIdCondition = ids.iter().map(|id| point_id(*id)).collect();
     Filter::new_must(Condition::HasId(ids))
 }
@@ -132,13 +132,13 @@ impl Shard {
     /// Opens a shard. If `dimensions` is given and the folder is empty, creates it; the inner `None` creates a shard
     /// without embeddings.
     pub fn open(path: &Path, dimensions: Option<Option<usize>>) -> Result<Self, Problem> {
-        clear(path).map_err(|error| error.to_string())?;
-        let shard = guarded(|| EdgeShard::load(path, dimensions.map(config)))?;
+        remove_leftovers(path).map_err(|error| error.to_string())?;
+        let shard = catch_panics(|| EdgeShard::load(path, dimensions.map(config)))?;
         let shard = Self {
             shard: Some(shard),
             path: path.to_owned(),
         };
-        shard.undo()?;
+        shard.remove_incomplete_change()?;
         Ok(shard)
     }
 
@@ -149,7 +149,7 @@ impl Shard {
     }
 
     /// Removes the points of an incomplete change.
-    fn undo(&self) -> Result<(), Problem> {
+    fn remove_incomplete_change(&self) -> Result<(), Problem> {
         let list = match fs::read_to_string(self.path.join(CHANGING)) {
             Ok(list) => list,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -158,22 +158,24 @@ impl Shard {
         let ids = list.lines().filter_map(|line| AssetId::parse(line).ok());
         self.delete(&ids.collect::<Vec<_>>())?;
         self.flush()?;
-        self.is_done()
+        self.clear_recorded_change()
     }
 
-    fn begin(&self, ids: &[AssetId]) -> Result<(), Problem> {
+    fn record_change(&self, ids: &[AssetId]) -> Result<(), Problem> {
         let list: Vec<String> = ids.iter().map(AssetId::to_string).collect();
-        home::write(&self.path, CHANGING, &list.join("\n")).map_err(|error| error.to_string())
+        index_folder::write(&self.path, CHANGING, &list.join("\n"))
+            .map_err(|error| error.to_string())
     }
 
-    fn is_done(&self) -> Result<(), Problem> {
-        let done = fs::remove_file(self.path.join(CHANGING)).and_then(|()| home::sync(&self.path));
+    fn clear_recorded_change(&self) -> Result<(), Problem> {
+        let done =
+            fs::remove_file(self.path.join(CHANGING)).and_then(|()| index_folder::sync(&self.path));
         done.map_err(|error| error.to_string())
     }
 
     fn update(&self, operation: PointOperations) -> Result<(), Problem> {
         let shard = self.shard()?;
-        guarded(|| shard.update(UpdateOperation::PointOperation(operation)))
+        catch_panics(|| shard.update(UpdateOperation::PointOperation(operation)))
     }
 
     fn delete(&self, ids: &[AssetId]) -> Result<(), Problem> {
@@ -186,7 +188,7 @@ impl Shard {
 
     fn flush(&self) -> Result<(), Problem> {
         let shard = self.shard()?;
-        guarded(|| {
+        catch_panics(|| {
             shard.flush();
             Ok(())
         })
@@ -195,40 +197,40 @@ impl Shard {
     /// Inserts or replaces points durably. No other change may run at the same time.
     pub fn put(&self, points: Vec<Point>) -> Result<(), Problem> {
         let ids: Vec<AssetId> = points.iter().map(|point| point.id).collect();
-        self.begin(&ids)?;
-        let lacks = |point: &&Point| point.meaning.is_none() || point.words.dimensions.is_empty();
+        self.record_change(&ids)?;
+        let lacks = |point: &&Point| point.embedding.is_none() || point.words.dimensions.is_empty();
         let lacking: Vec<AssetId> = points.iter().filter(lacks).map(|point| point.id).collect();
         self.delete(&lacking)?;
-        let mut points = points.into_iter().map(persisted).peekable();
+        let mut points = points.into_iter().map(to_persisted).peekable();
         while points.peek().is_some() {
             let some: Result<Vec<PointStructPersisted>, Problem> =
-                points.by_ref().take(POINTS_PER_CHANGE).collect();
+                points.by_ref().take(MAX_POINTS_PER_UPDATE).collect();
             let some = PointInsertOperations::PointsList(some?);
             self.update(PointOperations::UpsertPoints(some))?;
         }
         self.flush()?;
-        self.is_done()
+        self.clear_recorded_change()
     }
 
     /// Removes points durably.
     pub fn remove(&self, ids: &[AssetId]) -> Result<(), Problem> {
-        self.begin(ids)?;
+        self.record_change(ids)?;
         self.delete(ids)?;
         self.flush()?;
-        self.is_done()
+        self.clear_recorded_change()
     }
 
     /// Builds the HNSW graph and compacts the segments.
     pub fn optimise(&self) -> Result<(), Problem> {
         let shard = self.shard()?;
-        guarded(|| shard.optimize())?;
+        catch_panics(|| shard.optimize())?;
         self.flush()
     }
 
     /// Returns the approximate number of points.
     pub fn count(&self) -> Result<usize, Problem> {
         let shard = self.shard()?;
-        guarded(|| {
+        catch_panics(|| {
             shard.count(CountRequest {
                 filter: None,
                 exact: false,
@@ -237,15 +239,15 @@ impl Shard {
     }
 
     /// Whether the shard stores embeddings.
-    pub fn has_meanings(&self) -> bool {
+    pub fn has_embeddings(&self) -> bool {
         let shard = self.shard.as_ref();
         shard.is_some_and(|shard| shard.config().vectors.contains_key(MEANING))
     }
 
     /// Returns the metadata of all points.
-    pub fn stored(&self) -> Result<Vec<Stored>, Problem> {
+    pub fn stored_points(&self) -> Result<Vec<StoredPoint>, Problem> {
         let mut stored = Vec::new();
-        self.each_page(true, WithVector::Bool(false), |record| {
+        self.for_each_page(true, WithVector::Bool(false), |record| {
             let Some(id) = asset_id(record.id) else {
                 return;
             };
@@ -254,11 +256,11 @@ impl Shard {
             let hash = text(HASH).and_then(|hash| u64::from_str_radix(hash.as_str()?, 16).ok());
             let has_meaning =
                 text(HAS_MEANING).and_then(qdrant_edge::external::serde_json::Value::as_bool);
-            stored.push(Stored {
+            stored.push(StoredPoint {
                 id,
                 // A point without a hash counts as missing: 0 makes it outdated, so it is replaced or removed.
                 hash: hash.unwrap_or_default(),
-                has_meaning: has_meaning.unwrap_or_default(),
+                has_embedding: has_meaning.unwrap_or_default(),
             });
         })?;
         Ok(stored)
@@ -267,7 +269,7 @@ impl Shard {
     /// Calls `take` with the words of each point.
     pub fn words(&self, mut take: impl FnMut(AssetId, &[u32])) -> Result<(), Problem> {
         let only_words = WithVector::Selector(vec![WORDS.into()]);
-        self.each_page(false, only_words, |record| {
+        self.for_each_page(false, only_words, |record| {
             if let (Some(id), Some(VectorStructInternal::Named(vectors))) =
                 (asset_id(record.id), &record.vector)
                 && let Some(VectorInternal::Sparse(words)) = vectors.get(WORDS)
@@ -277,7 +279,7 @@ impl Shard {
         })
     }
 
-    fn each_page(
+    fn for_each_page(
         &self,
         with_payload: bool,
         with_vector: WithVector,
@@ -293,7 +295,7 @@ impl Shard {
                 with_vector: with_vector.clone(),
                 ..ScrollRequest::default()
             };
-            let (records, next) = guarded(|| shard.scroll(request))?;
+            let (records, next) = catch_panics(|| shard.scroll(request))?;
             records.iter().for_each(&mut take);
             if next.is_none() {
                 return Ok(());
@@ -303,7 +305,7 @@ impl Shard {
     }
 
     /// Returns the nearest points by embedding.
-    pub fn nearest(
+    pub fn nearest_by_embedding(
         &self,
         meaning: &[f32],
         filter: Option<Filter>,
@@ -319,9 +321,9 @@ impl Shard {
     }
 
     /// Returns the best points by words with weights that include the inverse document frequency.
-    pub fn best(
+    pub fn best_by_words(
         &self,
-        words: Sparse,
+        words: WordVector,
         filter: Option<Filter>,
         count: usize,
     ) -> Result<Vec<(AssetId, f32)>, Problem> {
@@ -356,7 +358,7 @@ impl Shard {
             with_vector: WithVector::Bool(false),
             with_payload: WithPayloadInterface::Bool(false),
         };
-        let found = guarded(|| shard.query(request))?;
+        let found = catch_panics(|| shard.query(request))?;
         let scored = |point: &qdrant_edge::ScoredPoint| Some((asset_id(point.id)?, point.score));
         Ok(found.iter().filter_map(scored).collect())
     }
@@ -370,10 +372,10 @@ impl Drop for Shard {
     }
 }
 
-fn persisted(point: Point) -> Result<PointStructPersisted, Problem> {
-    let has_meaning = point.meaning.is_some();
+fn to_persisted(point: Point) -> Result<PointStructPersisted, Problem> {
+    let has_meaning = point.embedding.is_some();
     let mut vectors = NamedVectors::default();
-    if let Some(meaning) = point.meaning {
+    if let Some(meaning) = point.embedding {
         vectors = vectors.add_vector(MEANING, meaning);
     }
     if !point.words.dimensions.is_empty() {
@@ -388,7 +390,7 @@ fn persisted(point: Point) -> Result<PointStructPersisted, Problem> {
 }
 
 /// Removes the leftovers of an interrupted optimisation and unneeded log files from a shard's folder.
-fn clear(path: &Path) -> io::Result<()> {
+fn remove_leftovers(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path.join("temp_segments")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -416,7 +418,7 @@ fn clear(path: &Path) -> io::Result<()> {
 }
 
 /// Whether a problem may be temporary, so that the files are not necessarily damaged.
-pub(super) fn may_pass(problem: &str) -> bool {
+pub(super) fn is_temporary(problem: &str) -> bool {
     [
         "Permission denied",
         "Too many open files",

@@ -12,13 +12,13 @@ use crate::search::index::IndexError;
 
 /// The oldest supported server version, the first that counts document frequencies over a subset of the points. Older
 /// servers ignore the subset and count all points.
-const OLDEST: (u32, u32) = (1, 19);
+const MIN_VERSION: (u32, u32) = (1, 19);
 /// The maximum wait for a connection. Without a route to the server, no error arrives.
-const LONGEST_TO_CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The factor of the timeout for long calls, such as updates with many points.
-const LONG: u32 = 12;
+const LONG_TIMEOUT_FACTOR: u32 = 12;
 /// The pause before the retry of a call: a server that restarts closes its connections first.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The status codes of gRPC as numbers, because only `flight` may use the gRPC crate.
 mod code {
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     key: Option<String>,
     timeout: Duration,
     /// Whether the server's version was checked since the server was last unavailable.
-    is_fit: AtomicBool,
+    is_version_checked: AtomicBool,
 }
 
 impl fmt::Debug for Connection {
@@ -54,7 +54,7 @@ impl fmt::Debug for Connection {
 
 /// The timeout class of a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Patience {
+pub(super) enum TimeoutClass {
     /// A user waits for the call.
     Short,
     /// The call is part of indexing.
@@ -75,7 +75,7 @@ impl Connection {
             }
             None => "of `qdrant_url`".to_owned(),
         };
-        let unfit = |problem: &str| IndexError::Unfit {
+        let unfit = |problem: &str| IndexError::Unsuitable {
             url: shown.clone(),
             problem: problem.to_owned(),
         };
@@ -93,7 +93,7 @@ impl Connection {
                     "has an invalid `qdrant_api_key`: it must consist of visible ASCII characters, without blanks",
                 ));
             }
-            if parsed.scheme() == "http" && !is_this_machine(&parsed) {
+            if parsed.scheme() == "http" && !is_loopback(&parsed) {
                 return Err(unfit(
                     "would receive `qdrant_api_key` unencrypted; use https://",
                 ));
@@ -101,8 +101,8 @@ impl Connection {
         }
         let client = Qdrant::from_url(&shown)
             .api_key(key)
-            .timeout(timeout * LONG)
-            .connect_timeout(timeout.min(LONGEST_TO_CONNECT))
+            .timeout(timeout * LONG_TIMEOUT_FACTOR)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
             // The version is checked here, without writing to standard output.
             .skip_compatibility_check()
             .build()
@@ -112,13 +112,13 @@ impl Connection {
             url: shown,
             key: key.map(str::to_owned),
             timeout,
-            is_fit: AtomicBool::default(),
+            is_version_checked: AtomicBool::default(),
         })
     }
 
     /// Creates an error for an unsuitable server or configuration.
-    pub fn unfit(&self, problem: impl Into<String>) -> IndexError {
-        IndexError::Unfit {
+    pub fn unsuitable(&self, problem: impl Into<String>) -> IndexError {
+        IndexError::Unsuitable {
             url: self.url.clone(),
             problem: problem.into(),
         }
@@ -136,53 +136,53 @@ impl Connection {
     /// the collection that it concerns.
     pub async fn call<T, F: Future<Output = Result<T, QdrantError>>>(
         &self,
-        patience: Patience,
+        patience: TimeoutClass,
         collection: &str,
         call: impl Fn(Qdrant) -> F,
     ) -> Result<T, IndexError> {
         let limit = match patience {
-            Patience::Short => self.timeout,
-            Patience::Long => self.timeout * LONG,
+            TimeoutClass::Short => self.timeout,
+            TimeoutClass::Long => self.timeout * LONG_TIMEOUT_FACTOR,
         };
         let called = tokio::time::timeout(limit, async {
-            let first = self.once(collection, &call).await;
+            let first = self.call_once(collection, &call).await;
             if !matches!(first, Err(IndexError::Unavailable { .. })) {
                 return first;
             }
-            tokio::time::sleep(PAUSE).await;
-            self.once(collection, &call).await
+            tokio::time::sleep(RETRY_DELAY).await;
+            self.call_once(collection, &call).await
         });
         let called = called.await.unwrap_or_else(|_| {
             Err(self.unavailable(format!("no answer within {} s", limit.as_secs_f32())))
         });
         if matches!(called, Err(IndexError::Unavailable { .. })) {
             // A different version may run when the server is back.
-            self.is_fit.store(false, Ordering::Relaxed);
+            self.is_version_checked.store(false, Ordering::Relaxed);
         }
         called
     }
 
-    async fn once<T, F: Future<Output = Result<T, QdrantError>>>(
+    async fn call_once<T, F: Future<Output = Result<T, QdrantError>>>(
         &self,
         collection: &str,
         call: &impl Fn(Qdrant) -> F,
     ) -> Result<T, IndexError> {
-        if !self.is_fit.load(Ordering::Relaxed) {
+        if !self.is_version_checked.load(Ordering::Relaxed) {
             let reply = self.client.health_check().await;
-            let reply = reply.map_err(|error| self.meaning(error, collection))?;
+            let reply = reply.map_err(|error| self.to_index_error(error, collection))?;
             self.check_version(&reply.version)?;
-            self.is_fit.store(true, Ordering::Relaxed);
+            self.is_version_checked.store(true, Ordering::Relaxed);
         }
         let called = call(self.client.clone()).await;
-        called.map_err(|error| self.meaning(error, collection))
+        called.map_err(|error| self.to_index_error(error, collection))
     }
 
     fn check_version(&self, version: &str) -> Result<(), IndexError> {
         let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
-        let (oldest, than) = OLDEST;
+        let (oldest, than) = MIN_VERSION;
         match (parts.next().flatten(), parts.next().flatten()) {
-            (Some(major), Some(minor)) if (major, minor) >= OLDEST => Ok(()),
-            _ => Err(self.unfit(format!(
+            (Some(major), Some(minor)) if (major, minor) >= MIN_VERSION => Ok(()),
+            _ => Err(self.unsuitable(format!(
                 "has version {version:.20}; {oldest}.{than} or newer is required, because older ones also count the words \
                  of other organisations' assets"
             ))),
@@ -190,7 +190,7 @@ impl Connection {
     }
 
     /// Maps an error of the client. Its text is not used as it is, because it contains the metadata.
-    fn meaning(&self, error: QdrantError, collection: &str) -> IndexError {
+    fn to_index_error(&self, error: QdrantError, collection: &str) -> IndexError {
         let status = match error {
             QdrantError::ResponseError { status } => status,
             QdrantError::ResourceExhaustedError {
@@ -200,31 +200,31 @@ impl Connection {
                 return self.unavailable(format!("busy; retry after {retry_after_seconds} s"));
             }
             QdrantError::InvalidUri(_) => {
-                return self.unfit("has an invalid URL; check `qdrant_url`");
+                return self.unsuitable("has an invalid URL; check `qdrant_url`");
             }
-            _ => return self.unfit("cannot be called with this request"),
+            _ => return self.unsuitable("cannot be called with this request"),
         };
-        let said = self.without_key(status.message());
+        let said = self.redact_key(status.message());
         match i32::from(status.code()) {
             code::NOT_FOUND => IndexError::Missing {
                 collection: collection.to_owned(),
             },
-            code::UNAUTHENTICATED | code::PERMISSION_DENIED => IndexError::Refused {
+            code::UNAUTHENTICATED | code::PERMISSION_DENIED => IndexError::Unauthenticated {
                 url: self.url.clone(),
             },
             code::INTERNAL if said.starts_with("Failed to connect") => {
                 self.unavailable("no connection")
             }
             code::INTERNAL if said.starts_with("Failed to create TLS") => {
-                self.unfit("cannot be reached over TLS: this machine has no root certificates; set `SSL_CERT_FILE`")
+                self.unsuitable("cannot be reached over TLS: this machine has no root certificates; set `SSL_CERT_FILE`")
             }
             code::CANCELLED | code::DEADLINE_EXCEEDED => self.unavailable("no answer in time"),
             code::UNAVAILABLE | code::UNKNOWN | code::RESOURCE_EXHAUSTED => self.unavailable(said),
-            number => self.unfit(format!("returned an error: {said} (code {number})")),
+            number => self.unsuitable(format!("returned an error: {said} (code {number})")),
         }
     }
 
-    fn without_key(&self, said: &str) -> String {
+    fn redact_key(&self, said: &str) -> String {
         let said: String = said.chars().take(300).collect();
         match &self.key {
             Some(key) => said.replace(key, "******"),
@@ -233,7 +233,7 @@ impl Connection {
     }
 }
 
-fn is_this_machine(url: &Url) -> bool {
+fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
@@ -272,7 +272,7 @@ mod tests {
         assert!(connection("http://qdrant.example:6334", None).is_ok());
         for bad in ["", "a b", "grün", "a\n"] {
             let error = connection("https://qdrant.example", Some(bad)).unwrap_err();
-            assert!(matches!(error, IndexError::Unfit { .. }), "{bad:?}");
+            assert!(matches!(error, IndexError::Unsuitable { .. }), "{bad:?}");
         }
     }
 
@@ -280,8 +280,8 @@ mod tests {
     fn connection_output_contains_no_secrets() {
         let connection = connection("http://me:hush@localhost:6334", Some("key-hush")).unwrap();
         assert!(!format!("{connection:?}").contains("hush"));
-        assert!(!connection.unfit("is not").to_string().contains("hush"));
-        assert_eq!(connection.without_key("bad key-hush!"), "bad ******!");
+        assert!(!connection.unsuitable("is not").to_string().contains("hush"));
+        assert_eq!(connection.redact_key("bad key-hush!"), "bad ******!");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         }
         for bad in ["1.18.2", "0.30.0", "", "one.two"] {
             let error = connection.check_version(bad).unwrap_err();
-            assert!(matches!(error, IndexError::Unfit { .. }), "{bad}");
+            assert!(matches!(error, IndexError::Unsuitable { .. }), "{bad}");
         }
     }
 }

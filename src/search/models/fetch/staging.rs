@@ -11,7 +11,7 @@ use crate::search::models::files::{RECORD, Record};
 /// The prefix of the names of staging folders.
 const PREFIX: &str = ".fetch-";
 /// The age at which a staging folder counts as left behind by a killed process.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+const MAX_STAGING_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// A staging folder of this process, next to the models. It is removed on drop.
 pub(super) struct Staging {
@@ -21,7 +21,7 @@ pub(super) struct Staging {
 impl Staging {
     /// Creates a staging folder in the folder of models.
     pub fn new(models: &Path) -> Result<Self, String> {
-        sweep(models);
+        remove_abandoned(models);
         let root = models.join(format!("{PREFIX}{}", clock::new_id()));
         let staging = Self { root };
         for folder in [staging.model(), staging.scratch()] {
@@ -45,7 +45,7 @@ impl Staging {
     /// folder is moved away first.
     pub fn place(&self, folder: &Path, replaces: bool) -> Result<bool, String> {
         let failed = |error| format!("cannot write {}: {error}", folder.display());
-        to_disk(&self.model()).map_err(failed)?;
+        sync_tree(&self.model()).map_err(failed)?;
         let parent = folder.parent().unwrap_or(folder);
         fs::create_dir_all(parent).map_err(failed)?;
         if replaces {
@@ -80,12 +80,12 @@ impl Drop for Staging {
 }
 
 /// Removes the staging folders of killed processes.
-fn sweep(models: &Path) {
+fn remove_abandoned(models: &Path) {
     for entry in fs::read_dir(models).into_iter().flatten().flatten() {
         let is_staging = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let age = entry.metadata().and_then(|about| about.modified());
         let age = age.ok().and_then(|time| time.elapsed().ok());
-        if is_staging && age.is_some_and(|age| age > ABANDONED) {
+        if is_staging && age.is_some_and(|age| age > MAX_STAGING_AGE) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -109,11 +109,11 @@ pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), String>
 }
 
 /// Syncs the files in a folder to disk, so that they survive a power failure.
-fn to_disk(folder: &Path) -> std::io::Result<()> {
+fn sync_tree(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            to_disk(&path)?;
+            sync_tree(&path)?;
         } else {
             File::open(&path)?.sync_all()?;
         }
