@@ -37,6 +37,9 @@ const MAX_HEALTH_MESSAGE_BYTES: usize = 4 << 10;
 /// A margin on the time limit between messages, so that the reader of the messages reports a timeout first.
 const IDLE_MARGIN: Duration = Duration::from_secs(5);
 
+/// The beginning of prost's text for a message that cannot be decoded.
+const UNDECODABLE: &str = "failed to decode Protobuf message";
+
 /// The methods of the service, as they are logged and recorded.
 const METHODS: [&str; 10] = [
     "Handshake",
@@ -139,6 +142,9 @@ impl<H> Gate<H> {
         {
             // The call ended before its message arrived.
             tracing::info!(request = %id, call = method, ?address, "refused: {}", status.message());
+            if let Some(status) = undecodable_message(status) {
+                response = status.into_http();
+            }
             if let Ok(id) = id.to_string().parse() {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
@@ -236,6 +242,15 @@ where
         let unknown = Status::unimplemented("unknown method; this server offers Flight SQL");
         Box::pin(std::future::ready(Ok(unknown.into_http())))
     }
+}
+
+/// Returns the error for a message that tonic could not decode, if `status` is that. tonic reports it as `INTERNAL`, which
+/// here means a failure of the server.
+fn undecodable_message(status: &Status) -> Option<Status> {
+    let problem = status.message().strip_prefix(UNDECODABLE)?;
+    (status.code() == Code::Internal).then(|| {
+        Status::invalid_argument(format!("cannot decode the message of the call{problem}"))
+    })
 }
 
 fn too_many_connections() -> Status {
