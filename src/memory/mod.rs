@@ -1,7 +1,7 @@
-//! How the process holds memory: what it keeps of pages that were freed, and when they go back to the system.
+//! The memory of the process: limits of queries, and when freed pages return to the system.
 //!
-//! The program's allocator is mimalloc, within limits for queries (`main.rs`). Where another program uses the library with
-//! an allocator of its own, none of this has an effect.
+//! The program's allocator is mimalloc with limits for queries (`main.rs`). In a program that uses the library with another
+//! allocator, this module has no effect.
 
 mod allocator;
 mod query_memory;
@@ -21,16 +21,15 @@ use crate::clock::Stopwatch;
 /// `mi_option_purge_delay` in `mi_option_t` of mimalloc 3; the crate does not name it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// For a job: keeps freed pages for a second, for the next batch, instead of giving them back after a moment: on a
-/// virtual machine, a page that went back to the host is faulted in at a tenth of the speed of memory. Not for
-/// ever: over many cells, pages that are too scattered to be used again would add up to a third of the memory.
+/// For a job: keeps freed pages for a second, for the next batch. On a virtual machine, a page that was returned to the host
+/// is faulted in at a tenth of the speed of memory. A second is a compromise: over many cells, pages that are too scattered
+/// to be used again would add up to a third of the memory.
 pub fn keep_freed_pages() {
     set_purge_delay_ms(1_000);
 }
 
-/// For a server, which is there for long and is not alone: takes memory by small pages from now on, and gives them back
-/// sooner. It holds many small things, each of which may hold on to a page of 2 MiB: with those it had a third more of the
-/// machine's memory, and was no faster for it.
+/// For a server: allocates small pages from now on, and returns them sooner. A server holds many small objects, each of which
+/// may keep a page of 2 MiB: with huge pages it held a third more memory, and was not faster.
 pub fn reduce_footprint() {
     set_purge_delay_ms(50);
     disable_huge_pages();
@@ -46,16 +45,16 @@ fn set_purge_delay_ms(milliseconds: std::ffi::c_long) {
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "a C function that sets a flag")]
 fn disable_huge_pages() {
-    // SAFETY: it touches no memory. Where it fails, the process is larger, and right.
+    // SAFETY: it touches no memory. If it fails, the process is larger, but correct.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
-/// Elsewhere pages are as they are.
+/// Other systems keep their page size.
 #[cfg(not(target_os = "linux"))]
 fn disable_huge_pages() {}
 
-/// Gives back what the calling thread was done with a while ago; at most once a second. For threads that have nothing
-/// to do for now: what they freed last would stay theirs until they allocate again, which may be never.
+/// Returns the pages that the calling thread freed, at most once a second. For threads that become idle: the pages that they
+/// freed last would otherwise stay theirs until they allocate again.
 pub fn release_freed_memory() {
     thread_local! {
         static LAST: Cell<Option<Stopwatch>> = const { Cell::new(None) };
@@ -73,4 +72,11 @@ pub fn release_freed_memory() {
 fn collect() {
     // SAFETY: it may be called by any thread, at any time but within the allocator.
     unsafe { libmimalloc_sys::mi_collect(false) }
+}
+
+/// Returns all freed pages to the system, also those whose purge delay has not passed.
+#[expect(unsafe_code, reason = "a C function of the allocator")]
+fn collect_now() {
+    // SAFETY: as above.
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }

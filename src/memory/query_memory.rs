@@ -1,8 +1,8 @@
-//! The memory of one query, as the allocator counts it: every allocation of at least [`LARGE_BYTES`] is charged to the
-//! query on whose behalf it is made, and one that would go past the query's limit fails.
+//! The memory of one query, as the allocator counts it. Every allocation of at least [`LARGE_BYTES`] is charged to the query
+//! on whose behalf it is made, and fails if it exceeds the query's limit.
 //!
-//! [`DataFusion's memory pool`](https://docs.rs/datafusion) counts what operators report. This counts what is really
-//! allocated, whoever asks for it: a heap that is reserved for a trillion rows, or a text that a function repeats.
+//! [`DataFusion's memory pool`](https://docs.rs/datafusion) counts the bytes that operators report. This module counts real
+//! allocations, also those that no operator reports: a heap reserved for a trillion rows, a text that a function repeats.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,26 +14,30 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 
-/// The size in bytes from which allocations are counted: more than a column of numbers of a batch of 8,192 rows takes. What
-/// is smaller costs the allocator one comparison.
+use super::watchdog::sample_after;
+
+/// The minimum size in bytes of an allocation that is charged: more than a column of numbers of a batch of 8,192 rows. A
+/// smaller one costs the allocator one comparison.
 pub(super) const LARGE_BYTES: usize = (64 << 10) + 1;
-/// What one query may hold at least, in bytes, so that a small `serve.query_memory` does not end what streams by.
+/// The minimum of the limit of a query in bytes, so that a small `serve.query_memory` does not end queries that only stream.
 const MIN_LIMIT_BYTES: usize = 256 << 20;
-/// A query that holds less than this in bytes may go on when all queries together are at their limit: the greedy fail
-/// first.
+/// A query that holds fewer bytes than this is not refused memory when all queries together reach their limit: larger
+/// queries fail first.
 const EXEMPT_BYTES: usize = 16 << 20;
-/// The text that every end for want of memory begins with.
+/// The beginning of the text of every failure for lack of memory.
 const OUT_OF_MEMORY: &str = "the query exceeded its memory limit";
 
 /// Bytes of large allocations of all queries.
 static QUERIES_BYTES: AtomicUsize = AtomicUsize::new(0);
-/// Bytes of large allocations that belong to no query.
+/// Bytes of large allocations outside queries.
 static OTHER_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// The limit of one query and that of all.
 static QUERY_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Whether a refused allocation unwinds; if it would abort the process, none is refused.
 static IS_ENFORCED: AtomicBool = AtomicBool::new(false);
+/// Whether the resident memory of the process is close to the level at which the watchdog stops a query.
+static IS_UNDER_PRESSURE: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The query that the thread works for; null for none. It outlives the scope that has set it.
@@ -60,6 +64,7 @@ pub(super) fn count_small(bytes: isize) {
 #[expect(unsafe_code, reason = "the thread's pointer is read")]
 fn report_small() {
     let bytes = UNREPORTED_SMALL_BYTES.replace(0);
+    sample_after(usize::try_from(bytes).unwrap_or(0));
     let current = CURRENT.get();
     if !current.is_null() {
         // SAFETY: it was set from an `Arc` by `enter`, which borrows that for as long as it is set.
@@ -230,16 +235,18 @@ impl QueryMemory {
         usize::try_from(self.small_bytes.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// Takes `bytes`; says whether it may, which is always so if not `is_refusable`.
+    /// Charges `bytes`. Returns `false` without a charge if they exceed a limit and `is_refusable` is set.
     fn try_charge(&self, bytes: usize, is_refusable: bool) -> bool {
         let own = self.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
         let all = QUERIES_BYTES.fetch_add(bytes, Ordering::Relaxed);
         let own = own.saturating_add(bytes);
+        sample_after(bytes);
         let is_past = own > QUERY_LIMIT.load(Ordering::Relaxed)
             || (own > EXEMPT_BYTES
-                && all.saturating_add(bytes) > TOTAL_LIMIT.load(Ordering::Relaxed))
+                && (all.saturating_add(bytes) > TOTAL_LIMIT.load(Ordering::Relaxed)
+                    || IS_UNDER_PRESSURE.load(Ordering::Relaxed)))
             || self.is_stopped();
-        // What is dropped while a thread unwinds must not fail: the process would abort.
+        // Destructors that run while a thread unwinds must not fail: the process would abort.
         if !is_past
             || !is_refusable
             || !IS_ENFORCED.load(Ordering::Relaxed)
@@ -317,12 +324,17 @@ pub(super) fn queries_bytes() -> usize {
     QUERIES_BYTES.load(Ordering::Relaxed)
 }
 
-/// Bytes of large allocations that belong to no query.
+/// Bytes of large allocations outside queries.
 pub(super) fn other_bytes() -> usize {
     OTHER_BYTES.load(Ordering::Relaxed)
 }
 
-/// The most that all queries together may hold, in bytes.
+/// Sets whether large allocations of queries that hold more than [`EXEMPT_BYTES`] are refused.
+pub(super) fn set_under_pressure(is_under_pressure: bool) {
+    IS_UNDER_PRESSURE.store(is_under_pressure, Ordering::Relaxed);
+}
+
+/// The maximum number of bytes of all queries together.
 pub(super) fn total_limit() -> usize {
     TOTAL_LIMIT.load(Ordering::Relaxed)
 }

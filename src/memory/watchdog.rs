@@ -1,35 +1,50 @@
-//! Ends the query that holds most when the process holds too much, whatever that is made of.
+//! Ends the query that holds most when the process holds too much memory, whatever it consists of.
 //!
-//! The allocator counts large allocations only. What is made of many small ones is seen here, in the memory that the system
-//! says the process has.
+//! The allocator counts only large allocations exactly. Many small ones, and freed pages that the allocator has not returned
+//! yet, are seen here, in the resident memory of the process.
 
+#[cfg(target_os = "linux")]
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
-use super::query_memory::{QueryMemory, other_bytes, queries_bytes, total_limit};
+use super::query_memory::{
+    QueryMemory, other_bytes, queries_bytes, set_under_pressure, total_limit,
+};
+use crate::clock::Stopwatch;
 
-/// The interval between two looks.
+/// The interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// A query that was stopped has so many looks for giving back what it holds before another one is stopped.
-const GRACE_CHECKS: u32 = 20;
-/// Queries that hold less than this, in bytes, are not what the process holds too much for.
+/// The interval between two checks while the process is near its limit. Two cores fill about 10 MB in that time.
+const NEAR_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// The time that a stopped query has to free its memory before another one is stopped, unless the process grows on.
+const GRACE: Duration = Duration::from_secs(1);
+/// The minimum number of bytes of a query that is stopped.
 const MIN_HELD_BYTES: usize = 32 << 20;
 
-/// The process may hold an eighth more than the limit, and so many bytes in any case, but no more than three sixteenths: what
-/// is on its way through a query's plan, and reserved by nobody, is some megabytes however small the limit is.
+/// The minimum number of bytes by which the process may exceed the limit. The slack is an eighth of the limit, at least this,
+/// and at most three sixteenths of the limit: batches between operators are some megabytes, however small the limit is.
 const MIN_SLACK_BYTES: usize = 24 << 20;
 
-/// Queries that may hold much.
+/// The number of bytes that queries allocate between two samples of the resident memory.
+const SAMPLE_BYTES: usize = 32 << 20;
+
+/// The bytes that queries allocated since the last sample.
+static ALLOCATED_SINCE_SAMPLE: AtomicUsize = AtomicUsize::new(0);
+/// The bytes that the process held before its first query.
+static IDLE_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// The queries whose memory is watched.
 static WATCHED: Mutex<Vec<Weak<QueryMemory>>> = Mutex::new(Vec::new());
 
-/// Has the watchdog look at a query, too.
+/// Adds a query to the watched ones.
 pub fn watch(query: &Arc<QueryMemory>) {
     let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     watched.retain(|query| query.strong_count() > 0);
     watched.push(Arc::downgrade(query));
 }
 
-/// Starts the watchdog, if it has not been started. Does nothing where the system does not say what the process holds.
+/// Starts the watchdog, unless it runs already. Does nothing if the system does not report the memory of the process.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -46,33 +61,65 @@ pub fn start_watchdog() -> std::io::Result<()> {
 }
 
 fn run_watchdog() {
-    let (mut grace, mut idle, mut has_begun) = (0_u32, 0, false);
+    let (mut has_begun, mut is_near) = (false, false);
+    let mut last_stop: Option<(Stopwatch, usize)> = None;
     loop {
-        std::thread::sleep(CHECK_INTERVAL);
-        grace = grace.saturating_sub(1);
+        std::thread::sleep(if is_near {
+            NEAR_CHECK_INTERVAL
+        } else {
+            CHECK_INTERVAL
+        });
         let Some(held) = resident_bytes() else {
             return;
         };
         let held = held.saturating_sub(other_bytes());
-        // Until the first query: what is idle later may be what a query has left behind.
+        // Only before the first query: later, an idle process may still hold what a query left behind.
         has_begun |= has_watched_queries();
         if !has_begun {
-            idle = held.saturating_sub(queries_bytes());
+            IDLE_BYTES.store(held.saturating_sub(queries_bytes()), Ordering::Relaxed);
             continue;
         }
-        if exceeds_limit(held, idle, total_limit()) && grace == 0 && stop_largest_query() {
-            grace = GRACE_CHECKS;
+        let (idle, limit) = (IDLE_BYTES.load(Ordering::Relaxed), total_limit());
+        is_near = held.saturating_sub(idle) > limit / 8 * 7;
+        if is_near {
+            // Pages that were freed less than the purge delay ago count as resident, too.
+            super::collect_now();
+        }
+        set_under_pressure(is_above(held, idle, limit, 3));
+        let has_grace = last_stop.as_ref().is_some_and(|(since, level)| {
+            since.elapsed() < GRACE && held < level.saturating_add(limit / 64)
+        });
+        if is_above(held, idle, limit, 4) && !has_grace && stop_largest_query() {
+            last_stop = Some((Stopwatch::start(), held));
         }
     }
 }
 
-/// Whether the process, which holds `held` bytes and held `idle` before its first query, holds too much for queries.
-fn exceeds_limit(held: usize, idle: usize, limit: usize) -> bool {
+/// Updates whether memory is refused, after every [`SAMPLE_BYTES`] that queries allocate: on a busy machine the watchdog's own
+/// thread may run too late. Allocates nothing, because the allocator calls it.
+pub(super) fn sample_after(bytes: usize) {
+    if ALLOCATED_SINCE_SAMPLE.fetch_add(bytes, Ordering::Relaxed) < SAMPLE_BYTES {
+        return;
+    }
+    ALLOCATED_SINCE_SAMPLE.store(0, Ordering::Relaxed);
+    let limit = total_limit();
+    if limit < usize::MAX
+        && let Some(held) = resident_bytes()
+    {
+        let held = held.saturating_sub(other_bytes());
+        let idle = IDLE_BYTES.load(Ordering::Relaxed);
+        set_under_pressure(is_above(held, idle, limit, 3));
+    }
+}
+
+/// Whether the process, which holds `held` bytes and held `idle` before its first query, is above `quarters` of the way from
+/// the limit to the level at which a query is stopped.
+fn is_above(held: usize, idle: usize, limit: usize, quarters: usize) -> bool {
     let slack = (limit / 8).max(MIN_SLACK_BYTES.min(limit / 16 * 3));
-    // Where the idle process is small beside the limit, it counts: all together stays below five fourths of the limit.
+    // If the idle process is small compared with the limit, it counts: the total then stays below five fourths of the limit.
     let is_small = idle <= limit / 6;
-    held.saturating_sub(idle) > limit.saturating_add(slack)
-        || is_small && held > limit.saturating_add(limit / 16 * 3)
+    held.saturating_sub(idle) > limit.saturating_add(slack / 4 * quarters)
+        || is_small && held > limit.saturating_add(limit / 64 * 3 * quarters)
 }
 
 fn has_watched_queries() -> bool {
@@ -80,13 +127,13 @@ fn has_watched_queries() -> bool {
     !watched.is_empty()
 }
 
-/// Stops the query that holds most; says whether there was one.
+/// Stops the query that holds most. Returns whether there was one.
 fn stop_largest_query() -> bool {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     let queries = watched.iter().filter_map(Weak::upgrade);
     let running: Vec<_> = queries.filter(|query| !query.is_stopped()).collect();
     drop(watched);
-    // Small allocations are known as an upper bound only, and count where no query holds large ones.
+    // Small allocations are an upper bound; they decide only if no query holds much in large ones.
     let greediest = largest_query(&running, QueryMemory::held_bytes)
         .or_else(|| largest_query(&running, QueryMemory::small_bytes));
     let Some((held, query)) = greediest else {
@@ -100,7 +147,7 @@ fn stop_largest_query() -> bool {
     true
 }
 
-/// Returns the query that holds most by `bytes`, if that is enough to be what the process holds too much for.
+/// Returns the query that holds most by `bytes`, unless that is too little to matter.
 fn largest_query(
     queries: &[Arc<QueryMemory>],
     bytes: fn(&QueryMemory) -> usize,
@@ -110,10 +157,16 @@ fn largest_query(
         .max_by_key(|(held, _)| *held)
 }
 
-/// The bytes of memory that the process has for itself alone: not those of files that are mapped.
+/// The resident memory of the process in bytes, without mapped files.
 #[cfg(target_os = "linux")]
 fn resident_bytes() -> Option<usize> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    // Into a buffer on the stack: the allocator calls this, too.
+    let mut text = [0; 128];
+    let read = std::fs::File::open("/proc/self/statm")
+        .ok()?
+        .read(&mut text)
+        .ok()?;
+    let pages = std::str::from_utf8(text.get(..read)?).ok()?;
     let mut pages = pages.split(' ').skip(1).map(str::parse::<usize>);
     let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
     Some(resident.saturating_sub(shared).saturating_mul(page_bytes()))
@@ -127,7 +180,7 @@ fn page_bytes() -> usize {
     usize::try_from(bytes).unwrap_or(4096)
 }
 
-/// Elsewhere only large allocations are counted.
+/// On other systems only large allocations are counted.
 #[cfg(not(target_os = "linux"))]
 fn resident_bytes() -> Option<usize> {
     None
@@ -145,8 +198,10 @@ mod tests {
             (128 << 20, 24 << 20),
             (1 << 30, 128 << 20),
         ] {
-            assert!(!exceeds_limit(idle + limit + slack, idle, limit));
-            assert!(exceeds_limit(idle + limit + slack + 1, idle, limit));
+            assert!(!is_above(idle + limit + slack, idle, limit, 4));
+            assert!(is_above(idle + limit + slack + 1, idle, limit, 4));
+            assert!(!is_above(idle + limit, idle, limit, 3));
+            assert!(is_above(idle + limit + slack, idle, limit, 3));
         }
     }
 
