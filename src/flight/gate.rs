@@ -259,7 +259,7 @@ fn too_many_connections() -> Status {
     )
 }
 
-/// A call in progress. If it is dropped before [`InFlight::end`], its client has cancelled it.
+/// A call in progress. If it is dropped before [`CancellationGuard::complete`], its client has cancelled it.
 struct CancellationGuard(Option<Arc<ConnectionState>>);
 
 impl CancellationGuard {
