@@ -50,7 +50,7 @@ struct Bare {
     batches: Vec<RecordBatch>,
 }
 
-type Answer = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+type ResponseStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
 impl Bare {
     fn read(folder: &Path) -> anyhow::Result<Self> {
@@ -133,7 +133,7 @@ impl FlightSqlService for Bare {
         &self,
         _command: CommandPreparedStatementQuery,
         _request: Request<Ticket>,
-    ) -> Result<Response<Answer>, Status> {
+    ) -> Result<Response<ResponseStream>, Status> {
         let batches = self.batches.clone();
         let encoded = FlightDataEncoderBuilder::new()
             .with_schema(Arc::clone(&self.schema))

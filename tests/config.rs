@@ -23,7 +23,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(output: Output) -> Self {
+    fn from_output(output: Output) -> Self {
         Self {
             code: output.status.code().expect("ended by a signal"),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -49,7 +49,7 @@ impl Folder {
 
     fn run(&self, args: &[&str], environment: &[(&str, &str)]) -> Outcome {
         let mut command = self.command(args);
-        Outcome::of(command.envs(environment.iter().copied()).output().unwrap())
+        Outcome::from_output(command.envs(environment.iter().copied()).output().unwrap())
     }
 
     /// Returns the output of `plantlake config --json` as a map from setting to value and source.
@@ -293,7 +293,7 @@ fn full_disk_exits_with_code_1() {
         .stdout(full)
         .output()
         .unwrap();
-    let outcome = Outcome::of(outcome);
+    let outcome = Outcome::from_output(outcome);
     assert_eq!(outcome.code, 1);
     assert!(
         outcome.stderr.contains("\n  caused by: "),

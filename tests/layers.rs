@@ -406,122 +406,125 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// Proves that the check can fail: each source has exactly one violation.
+/// Sources with one violation each: the file, its text, and a part of the report.
+const VIOLATIONS: &[(&str, &str, &str)] = &[
+    // Imports from higher layers, in every notation.
+    (
+        "lake/mod.rs",
+        "use crate::engine::Engine;",
+        "lake/mod.rs:1: `lake` imports `engine`",
+    ),
+    (
+        "lake/a.rs",
+        "\n\nfn f() { crate::engine::run() }",
+        "a.rs:3: `lake` imports `engine`",
+    ),
+    (
+        "lake/a.rs",
+        "use super::super::jobs;",
+        "`lake` imports `jobs`",
+    ),
+    (
+        "lake/mod.rs",
+        "use super::jobs::Plan;",
+        "`lake` imports `jobs`",
+    ),
+    (
+        "lake/mod.rs",
+        "mod tests { use super::super::jobs; }",
+        "`lake` imports `jobs`",
+    ),
+    (
+        "lake/mod.rs",
+        "mod a { mod b {} } use super::jobs;",
+        "`lake` imports `jobs`",
+    ),
+    (
+        "lake/a.rs",
+        "use crate::{model::Day, jobs::{Plan, Run}};",
+        "`lake` imports `jobs`",
+    ),
+    ("lake/a.rs", "use crate::r#jobs;", "`lake` imports `jobs`"),
+    ("lake/a.rs", "use plantlake::jobs;", "`lake` imports `jobs`"),
+    (
+        "lake/a.rs",
+        "let c = '\"'; crate::jobs::x();",
+        "`lake` imports `jobs`",
+    ),
+    (
+        "lake/a.rs",
+        "fn f<'a>(x: &'a str) -> crate::jobs::X<'a>",
+        "`lake` imports `jobs`",
+    ),
+    // Imports of siblings.
+    (
+        "lake/a.rs",
+        "use crate::catalog::Asset;",
+        "`lake` imports its sibling `catalog`",
+    ),
+    (
+        "model/a.rs",
+        "use crate::config::Settings;",
+        "`model` imports its sibling `config`",
+    ),
+    (
+        "app.rs",
+        "use crate::cli;",
+        "`app` imports its sibling `cli`",
+    ),
+    // Constructs that would hide an import.
+    ("lake/a.rs", "use crate as root;", "`crate as`"),
+    ("lake/a.rs", "use crate::*;", "`*`"),
+    ("lake/a.rs", "use crate::{self as root};", "`self`"),
+    (
+        "lake/a.rs",
+        "#[path = \"../jobs/run.rs\"] mod run;",
+        "#[path]",
+    ),
+    ("news/mod.rs", "", "`news` has no layer"),
+    (
+        "lib.rs",
+        "pub mod model;\npub mod news;",
+        "lib.rs:2: `news` has no layer",
+    ),
+    // External crates in modules that may not name them.
+    (
+        "jobs/run.rs",
+        "use deltalake::Table;",
+        "jobs/run.rs:1: `deltalake` belongs to lake",
+    ),
+    (
+        "jobs/run.rs",
+        "fn f(t: ::deltalake_core::Table) {}",
+        "`deltalake_core` belongs to lake",
+    ),
+    (
+        "lake/a.rs",
+        "#[derive(clap::Args)] struct A;",
+        "`clap` belongs to cli",
+    ),
+    ("main.rs", "use clap as c;", "`clap` belongs to cli"),
+    (
+        "cli/a.rs",
+        "extern crate sqlx;",
+        "`sqlx` belongs to store and mirror",
+    ),
+    (
+        "cli/a.rs",
+        "use ::toml;",
+        "`toml` belongs to config and jobs",
+    ),
+    (
+        "cli/a.rs",
+        "candle_core::Tensor::new()",
+        "`candle_core` belongs to search",
+    ),
+];
+
+/// Proves that the check can fail.
 #[test]
 fn check_of_sources_with_a_violation_reports_it() {
-    for (name, text, expected) in [
-        // Imports from higher layers, in every notation.
-        (
-            "lake/mod.rs",
-            "use crate::engine::Engine;",
-            "lake/mod.rs:1: `lake` imports `engine`",
-        ),
-        (
-            "lake/a.rs",
-            "\n\nfn f() { crate::engine::run() }",
-            "a.rs:3: `lake` imports `engine`",
-        ),
-        (
-            "lake/a.rs",
-            "use super::super::jobs;",
-            "`lake` imports `jobs`",
-        ),
-        (
-            "lake/mod.rs",
-            "use super::jobs::Plan;",
-            "`lake` imports `jobs`",
-        ),
-        (
-            "lake/mod.rs",
-            "mod tests { use super::super::jobs; }",
-            "`lake` imports `jobs`",
-        ),
-        (
-            "lake/mod.rs",
-            "mod a { mod b {} } use super::jobs;",
-            "`lake` imports `jobs`",
-        ),
-        (
-            "lake/a.rs",
-            "use crate::{model::Day, jobs::{Plan, Run}};",
-            "`lake` imports `jobs`",
-        ),
-        ("lake/a.rs", "use crate::r#jobs;", "`lake` imports `jobs`"),
-        ("lake/a.rs", "use plantlake::jobs;", "`lake` imports `jobs`"),
-        (
-            "lake/a.rs",
-            "let c = '\"'; crate::jobs::x();",
-            "`lake` imports `jobs`",
-        ),
-        (
-            "lake/a.rs",
-            "fn f<'a>(x: &'a str) -> crate::jobs::X<'a>",
-            "`lake` imports `jobs`",
-        ),
-        // Imports of siblings.
-        (
-            "lake/a.rs",
-            "use crate::catalog::Asset;",
-            "`lake` imports its sibling `catalog`",
-        ),
-        (
-            "model/a.rs",
-            "use crate::config::Settings;",
-            "`model` imports its sibling `config`",
-        ),
-        (
-            "app.rs",
-            "use crate::cli;",
-            "`app` imports its sibling `cli`",
-        ),
-        // Constructs that would hide an import.
-        ("lake/a.rs", "use crate as root;", "`crate as`"),
-        ("lake/a.rs", "use crate::*;", "`*`"),
-        ("lake/a.rs", "use crate::{self as root};", "`self`"),
-        (
-            "lake/a.rs",
-            "#[path = \"../jobs/run.rs\"] mod run;",
-            "#[path]",
-        ),
-        ("news/mod.rs", "", "`news` has no layer"),
-        (
-            "lib.rs",
-            "pub mod model;\npub mod news;",
-            "lib.rs:2: `news` has no layer",
-        ),
-        // External crates in modules that may not name them.
-        (
-            "jobs/run.rs",
-            "use deltalake::Table;",
-            "jobs/run.rs:1: `deltalake` belongs to lake",
-        ),
-        (
-            "jobs/run.rs",
-            "fn f(t: ::deltalake_core::Table) {}",
-            "`deltalake_core` belongs to lake",
-        ),
-        (
-            "lake/a.rs",
-            "#[derive(clap::Args)] struct A;",
-            "`clap` belongs to cli",
-        ),
-        ("main.rs", "use clap as c;", "`clap` belongs to cli"),
-        (
-            "cli/a.rs",
-            "extern crate sqlx;",
-            "`sqlx` belongs to store and mirror",
-        ),
-        (
-            "cli/a.rs",
-            "use ::toml;",
-            "`toml` belongs to config and jobs",
-        ),
-        (
-            "cli/a.rs",
-            "candle_core::Tensor::new()",
-            "`candle_core` belongs to search",
-        ),
-    ] {
+    for &(name, text, expected) in VIOLATIONS {
         let found = check(name, text);
         assert_eq!(found.len(), 1, "{name}: {text}\n{found:?}");
         assert!(found[0].contains(expected), "{name}: {text}\n{found:?}");

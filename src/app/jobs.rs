@@ -94,14 +94,36 @@ pub enum ResampleJobError {
     Spec(#[from] SpecError),
 }
 
-/// Creates the resample job of `settings`.
+/// Creates the resample job of `settings`, and the folder of the lake if it does not exist.
 pub fn resample_job(
     settings: &Settings,
     progress: Arc<dyn Progress>,
 ) -> Result<batch::Job, ResampleJobError> {
+    // The raw files come first: without them, no lake is created.
+    let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
+    let lake = Store::open(&settings.lake, settings.storage.options())?;
+    job_on(lake, raw, settings, progress)
+}
+
+/// Creates the resample job of `settings` for work on a lake that exists.
+pub fn existing_resample_job(
+    settings: &Settings,
+    progress: Arc<dyn Progress>,
+) -> Result<batch::Job, ResampleJobError> {
+    let lake = Store::open_existing_lake(&settings.lake, settings.storage.options())?;
+    let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
+    job_on(lake, raw, settings, progress)
+}
+
+fn job_on(
+    lake: Store,
+    raw: Store,
+    settings: &Settings,
+    progress: Arc<dyn Progress>,
+) -> Result<batch::Job, ResampleJobError> {
     Ok(batch::Job {
-        lake: Store::open(&settings.lake, settings.storage.options())?,
-        raw: Store::open_existing(&settings.raw, settings.storage.options())?,
+        lake,
+        raw,
         spec: ResampleSpec::read(&settings.jobs)?,
         settings: settings.clone(),
         progress,
@@ -126,7 +148,7 @@ struct ResampleJob {
 impl Job for ResampleJob {
     async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
         let spec = &context.spec;
-        // Created anew for each run, because the mapping of the columns may have changed.
+        // Created for each run, because the mapping of the columns may have changed.
         let job = resample_job(&self.settings, Arc::clone(&self.progress))
             .map_err(JobFailure::from_error)?;
         let (from, to) = (spec.date("from"), spec.date("to"));

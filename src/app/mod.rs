@@ -17,7 +17,7 @@ pub use backup::{
     BackupFailure, BackupReport, PartReport, RestoreOutcome, RestoreReport, back_up, check, restore,
 };
 pub use disk_space::{DiskSpaceError, check_free_space, check_writable, free_space};
-pub use jobs::{QuietProgress, ResampleJobError, jobs, resample_job};
+pub use jobs::{QuietProgress, ResampleJobError, existing_resample_job, jobs, resample_job};
 pub use monitoring::{Monitoring, MonitoringError};
 pub use schedule::{ScheduleError, ScheduleRunner, worker};
 pub use search::{index_folder, models, search};

@@ -66,7 +66,7 @@ pub enum KeyRingError {
     /// No key has this id.
     #[error("there is no signing key {id:?}; `plantlake token keys list` shows all")]
     Unknown {
-        /// The id that was asked for.
+        /// The requested id.
         id: String,
     },
 }

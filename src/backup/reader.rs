@@ -294,7 +294,7 @@ fn head(path: &Path, bytes: &[u8]) -> Result<BackupHeader, BackupError> {
         path: path.to_owned(),
         problem: format!("{HEADER_FILE}: {error}"),
     };
-    // Only these fields are known of a later version of the format.
+    // Later versions of the format have these fields; their other fields are unknown.
     let json: Json = serde_json::from_slice(bytes).map_err(damaged)?;
     let format = json["format"].as_u64().unwrap_or_default();
     if format > FORMAT {

@@ -1,7 +1,7 @@
 //! The catalog in effect while a process runs: follows the files, and keeps the last valid version.
 //!
-//! The files' sizes and times are polled instead of using notifications, because polling also works on network file
-//! systems. The files are replaced one after another, so they are read only once they have stopped changing.
+//! The files' sizes and times are polled instead of using notifications, because network file systems support
+//! polling only. The files are replaced one after another, so they are read only once they have stopped changing.
 
 use std::fs::Metadata;
 use std::io::ErrorKind;

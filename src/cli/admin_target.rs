@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::administration::{open, operator, read_secret};
+use super::administration::{open_existing, operator, read_secret};
 use super::{Context, Exit};
 use crate::auth::{AdminCommand, AdminOutcome, Administrator, AuthError, Passwords};
 use crate::flight::{Credential, RemoteServer};
@@ -14,7 +14,7 @@ pub(super) struct ServerArgs {
     /// A server to use instead of the local data: grpc://HOST:PORT or grpc+tls://HOST:PORT
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// The user to sign in as, with a password that is asked for. Without it: an API key or access token is asked for
+    /// The user to sign in as, with a prompt for the password. Without it: a prompt for an API key or access token
     #[arg(
         id = "as",
         long = "as",
@@ -89,7 +89,7 @@ impl AdminTarget {
     /// Opens the database, or signs in to the server. The secret is typed, or is the first line of standard input.
     pub async fn open(context: &Context, args: &ServerArgs) -> anyhow::Result<Self> {
         let Some(there) = args.connect(context).await? else {
-            let store = open(context).await?;
+            let store = open_existing(context).await?;
             let here = Administrator::operator(store, Passwords::new()?, operator());
             return Ok(Self::Local(Box::new(here)));
         };

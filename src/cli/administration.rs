@@ -6,15 +6,37 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{Context, Exit};
 use crate::model::host_name;
-use crate::store::{Actor, OrganisationStore};
+use crate::store::{Actor, Migrated, OrganisationStore, StoreError};
 
-/// Opens the organisation database of the settings, and migrates its schema.
+/// Opens the organisation database of the settings, and migrates its schema. A missing database is created: only for
+/// commands that begin to use a database.
 pub(super) async fn open(context: &Context) -> anyhow::Result<OrganisationStore> {
-    let (store, migrated) = OrganisationStore::open(&context.settings.organisation_url).await?;
+    let opened = OrganisationStore::open(&context.settings.organisation_url).await?;
+    Ok(opened_store(context, opened))
+}
+
+/// Opens the organisation database of the settings like [`open`], but a missing one is an error, and nothing is created.
+pub(super) async fn open_existing(context: &Context) -> anyhow::Result<OrganisationStore> {
+    let opened = OrganisationStore::open_existing(&context.settings.organisation_url).await?;
+    Ok(opened_store(context, opened))
+}
+
+/// Opens the organisation database of the settings like [`open_existing`]. Returns `None` if there is none.
+pub(super) async fn open_if_exists(context: &Context) -> anyhow::Result<Option<OrganisationStore>> {
+    match OrganisationStore::open_existing(&context.settings.organisation_url).await {
+        Err(StoreError::Missing { .. }) => Ok(None),
+        opened => Ok(Some(opened_store(context, opened?))),
+    }
+}
+
+fn opened_store(
+    context: &Context,
+    (store, migrated): (OrganisationStore, Migrated),
+) -> OrganisationStore {
     for step in &migrated.made {
         tracing::info!("organisation database: applied migration {step}");
     }
-    Ok(store.with_account_limits((&context.settings.auth).into()))
+    store.with_account_limits((&context.settings.auth).into())
 }
 
 /// Returns the operator at this machine as an actor for the audit trail.

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use super::output::{Table, Terminal, human};
 use super::resample::{bar, job_error, job_setup_error, parse_date_range};
 use super::{Context, Exit, RunCommand};
-use crate::app::resample_job;
+use crate::app::existing_resample_job;
 use crate::config::parse_duration;
 use crate::jobs::{
     ArchiveContents, DateSpan, NotRestoredReason, RestoreOutcome, RestoreReport, RestoreRequest,
@@ -66,7 +66,7 @@ struct RestoreArgs {
     what: Archived,
     #[command(flatten)]
     dates: Dates,
-    /// How long the restored data is kept before it expires again, such as 12h or 90d
+    /// The time for which the restored data does not expire again, such as 12h or 90d
     #[arg(long, default_value = "30d", value_parser = hold)]
     hold: TimeDelta,
     /// Only show what would be restored
@@ -131,7 +131,7 @@ impl RunCommand for ArchiveArgs {
 async fn list(args: ListArgs, context: &Context) -> anyhow::Result<Exit> {
     let terminal = &context.terminal;
     let dates = args.dates.set()?;
-    let job = resample_job(&context.settings, bar(terminal, "archive", "files"))
+    let job = existing_resample_job(&context.settings, bar(terminal, "archive", "files"))
         .map_err(job_setup_error)?;
     let contents = job.archive_contents(&dates).await;
     terminal.end_progress();
@@ -157,7 +157,7 @@ async fn restore(args: RestoreArgs, context: &Context) -> anyhow::Result<Exit> {
         hold: args.hold,
         dry_run: args.dry_run,
     };
-    let job = resample_job(&context.settings, bar(terminal, "restore", "rows"))
+    let job = existing_resample_job(&context.settings, bar(terminal, "restore", "rows"))
         .map_err(job_setup_error)?;
     let report = job.restore(&restore).await;
     terminal.end_progress();

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
-use super::administration::{format_instant, open};
+use super::administration::{format_instant, open_existing};
 use super::chains::{self, HeadArgs};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
@@ -69,7 +69,7 @@ impl RunCommand for AuditArgs {
                     "cannot read the hash chains from a server: `head` and `verify` need the database; omit --server"
                 )));
             }
-            let store = open(&context).await?;
+            let store = open_existing(&context).await?;
             let organisation = super::org::find_organisation(&store, self.org.as_deref()).await?;
             let id = organisation.map(|organisation| organisation.id);
             return match action {

@@ -90,9 +90,7 @@ fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
         Err(CatalogError::Invalid(problems)) => {
             terminal.line(&problems.list(usize::MAX))?;
             let counted = human::counted(problems.count() as u64, "error");
-            terminal.warn(&format!(
-                "{counted}; an invalid catalog is never put in force"
-            ));
+            terminal.warn(&format!("{counted}; an invalid catalog is never activated"));
             return Ok(Exit::Failure);
         }
         Err(error) => return Err(error.into()),

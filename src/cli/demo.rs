@@ -224,7 +224,7 @@ async fn serve(shown: &ServingDemo<'_>, ports: Ports, made: &DemoData) -> anyhow
         if let (Ok(Exit::Success), false) = (&asked, shown.once) {
             interrupt.wait().await;
         }
-        // The keys are of no use once the server has stopped.
+        // The keys are useless once the server has stopped.
         let closed = demo::close(&settings.organisation_url, &operator(), &made.tenants).await;
         drop(done);
         let exit = asked?;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::administration::{format_instant, format_optional_minute, open};
+use super::administration::{format_instant, format_optional_minute, open_if_exists};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::clock;
@@ -34,7 +34,7 @@ A job is a file jobs/<name>.toml:
   backoff = \"1min\"             # before the first retry, and twice as long before each further one [default: 1min]
   missed = \"once\"              # or \"skip\": how missed times are handled [default: once]
   after = [\"resample\"]         # waits for that job's run of the same time, and is skipped if it fails
-  [arguments]                  # of resample: full, from, to; of index: full
+  [arguments]                  # of resample: full, from, to; of mirror and index: full
 
 Times skipped by daylight saving run right afterwards; of times that occur twice, the first one runs. Schedules without a fixed
 hour (*/15 * * * *) run at constant intervals.";
@@ -90,8 +90,11 @@ impl RunCommand for JobsArgs {
 async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     let folder = &context.settings.jobs;
     let specs = read_jobs(folder).map_err(|error| Exit::Usage.wrap(error))?;
-    let store = open(context).await?;
-    let runs = store.last_job_runs().await?;
+    // Before the first run, there may be no database.
+    let runs = match open_if_exists(context).await? {
+        Some(store) => store.last_job_runs().await?,
+        None => Vec::new(),
+    };
     let runs: BTreeMap<&str, &JobRun> = runs.iter().map(|run| (run.job.as_str(), run)).collect();
     let now = clock::now();
     let terminal = &context.terminal;
@@ -174,8 +177,10 @@ async fn history(
     last: u64,
     json: bool,
 ) -> anyhow::Result<Exit> {
-    let store = open(context).await?;
-    let runs = store.job_runs(job, last).await?;
+    let runs = match open_if_exists(context).await? {
+        Some(store) => store.job_runs(job, last).await?,
+        None => Vec::new(),
+    };
     let terminal = &context.terminal;
     if json {
         terminal.line(&serde_json::to_string(&runs)?)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::output::{Table, Terminal, human};
 use super::resample::{bar, job_error, job_setup_error};
 use super::{Context, Exit, RunCommand};
-use crate::app::resample_job;
+use crate::app::{existing_resample_job, resample_job};
 use crate::config::Settings;
 use crate::jobs::{ExpiryOutcome, MaintainOptions, MaintainOutcome, MaintainReport};
 
@@ -63,7 +63,11 @@ async fn run_maintain(
     terminal: &Terminal,
     options: &MaintainOptions,
 ) -> anyhow::Result<MaintainReport> {
-    let job = resample_job(settings, bar(terminal, "maintain", "rows")).map_err(job_setup_error)?;
+    let open = match options.dry_run {
+        true => existing_resample_job,
+        false => resample_job,
+    };
+    let job = open(settings, bar(terminal, "maintain", "rows")).map_err(job_setup_error)?;
     let result = job.maintain(options).await;
     terminal.end_progress();
     result.map_err(job_error)

@@ -87,7 +87,7 @@ async fn run_mirror(
     let url = settings.mirror_url.clone();
     let url = url.ok_or_else(|| Exit::Usage.wrap(NoMirror))?;
     let mirror = Mirror {
-        lake: Store::open(&settings.lake, settings.storage.options())?,
+        lake: Store::open_existing_lake(&settings.lake, settings.storage.options())?,
         catalog: settings.catalog.clone(),
         url,
         settings: settings.mirror.clone(),

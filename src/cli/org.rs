@@ -5,7 +5,9 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{format_instant, format_minute, open, operator, yes_or_blank};
+use super::administration::{
+    format_instant, format_minute, open, open_existing, operator, yes_or_blank,
+};
 use super::org_grants::{GrantArgs, RevokeArgs, count, summary};
 use super::org_limit::{self, LimitArgs};
 use super::output::{Table, human};
@@ -111,8 +113,13 @@ impl RunCommand for OrgArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let store = match &self.action {
+            // The first organisation is created in a new database.
+            Action::Create(_) => open(&context).await?,
+            _ => open_existing(&context).await?,
+        };
         let command = OrgCommand {
-            store: open(&context).await?,
+            store,
             json: self.json,
             context,
         };

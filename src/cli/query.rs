@@ -138,7 +138,7 @@ pub(super) async fn run_local_query(
     sql: &str,
 ) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
-    let lake = Store::open(&settings.lake, settings.storage.options())?;
+    let lake = Store::open_existing_lake(&settings.lake, settings.storage.options())?;
     let search = app::search(settings, true)?;
     let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
     if session.run() == 0 {

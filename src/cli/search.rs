@@ -38,7 +38,7 @@ pub struct SearchArgs {
     /// The maximum number of results
     #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=MAX_RESULTS as i64))]
     limit: u16,
-    /// How results are ranked [default: the best method that the available models allow]
+    /// The ranking method [default: the best method that the available models allow]
     #[arg(long, value_enum, conflicts_with = "server")]
     by: Option<By>,
     /// Print as JSON

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{format_minute, open, operator};
+use super::administration::{format_minute, open_existing, operator};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::clock;
@@ -54,7 +54,7 @@ impl RunCommand for SessionArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let store = open(&context).await?;
+        let store = open_existing(&context).await?;
         let terminal = &context.terminal;
         let user_id = match &self.action {
             Action::List { user: Some(email) }

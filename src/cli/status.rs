@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::administration::format_instant;
 use super::output::{Table, Terminal, human};
 use super::{Context, Exit, RunCommand};
-use crate::config::{DatabaseKind, DatabaseUrl, Settings, redact};
+use crate::config::{DatabaseUrl, Settings, redact};
 use crate::jobs::{Status, status};
 use crate::lake::Store;
 use crate::mirror;
-use crate::store::{JobRun, OrganisationStore};
+use crate::store::{JobRun, OrganisationStore, StoreError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -116,12 +116,10 @@ impl Mirror {
 
 /// Returns the jobs whose last run failed. A database that does not exist is not created.
 async fn failed_jobs(url: &DatabaseUrl) -> anyhow::Result<Vec<JobRun>> {
-    if let DatabaseKind::Sqlite(path) = url.kind()
-        && !path.exists()
-    {
-        return Ok(Vec::new());
-    }
-    let (store, _) = OrganisationStore::open(url).await?;
+    let (store, _) = match OrganisationStore::open_existing(url).await {
+        Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
+        opened => opened?,
+    };
     let mut runs = store.last_ended_job_runs().await?;
     runs.retain(|run| run.status.is_failure());
     Ok(runs)
@@ -134,7 +132,7 @@ impl RunCommand for StatusArgs {
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let settings = &context.settings;
-        let lake = Store::open(&settings.lake, settings.storage.options())?;
+        let lake = Store::open_existing_lake(&settings.lake, settings.storage.options())?;
         let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
         // At least one run is needed, to compare it with the mirror.
         let mut status = status(&lake, &raw, self.runs.max(1)).await?;

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::administration::{
-    format_instant, format_minute, format_optional_minute, open, operator, read_secret,
-    yes_or_blank,
+    format_instant, format_minute, format_optional_minute, open, open_existing, operator,
+    read_secret, yes_or_blank,
 };
 use super::output::Table;
 use super::{Context, Exit, RunCommand};
@@ -85,7 +85,7 @@ impl RunCommand for TokenArgs {
 }
 
 async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()> {
-    let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
+    let authenticator = Authenticator::open(open_existing(context).await?, &context.settings.auth)?;
     let password = read_secret(context, "password", false).await?;
     let signed_in = authenticator.sign_in(email, &password, None).await;
     // Waits until a failed sign-in is recorded in the audit trail.
@@ -107,7 +107,7 @@ async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()
 }
 
 async fn check(context: &Context, follow: bool, json: bool) -> anyhow::Result<()> {
-    let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
+    let authenticator = Authenticator::open(open_existing(context).await?, &context.settings.auth)?;
     let credential = read_secret(context, "API key or access token", false).await?;
     let access = authenticator.authenticate(&credential).await?;
     authenticator.flush().await;
@@ -181,8 +181,15 @@ fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()
 }
 
 async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Result<()> {
-    let ring = KeyRing::open(&context.settings.auth.keys_dir)?;
-    let terminal = &context.terminal;
+    let (folder, terminal) = (&context.settings.auth.keys_dir, &context.terminal);
+    // Opening the ring creates the first key, which a list must not do.
+    let is_empty = KeyRing::count_keys(folder)?.unwrap_or(0) == 0;
+    if matches!(action, KeysAction::List) && is_empty {
+        let none =
+            "No keys; the first server creates one, and so does `plantlake token keys rotate`.";
+        return Ok(terminal.line(if json { "[]" } else { none })?);
+    }
+    let ring = KeyRing::open(folder)?;
     match action {
         KeysAction::List => {
             let keys = ring.list()?;

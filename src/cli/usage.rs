@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::administration::{format_instant, open, operator};
+use super::administration::{format_instant, open_existing, operator};
 use super::chains::{self, HeadArgs};
 use super::org::find_organisation;
 use super::output::{Table, human};
@@ -142,7 +142,7 @@ impl RunCommand for UsageArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let store = open(&context).await?;
+        let store = open_existing(&context).await?;
         let usage = UsageCommand {
             context,
             store,

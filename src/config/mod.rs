@@ -22,6 +22,7 @@ mod secret;
 mod settings;
 mod storage;
 mod table;
+mod validation;
 mod value;
 
 use std::ffi::OsString;

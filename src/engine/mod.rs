@@ -44,6 +44,7 @@ mod simple_statement;
 mod spec_functions;
 mod spec_json;
 mod sql;
+mod sql_tokens;
 mod table_arguments;
 mod table_limits;
 mod task_memory;
@@ -70,6 +71,5 @@ pub use scheduler::{QueryAborted, QueryScheduler, QueryTimer, SchedulerLimits};
 pub use session::{
     ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession, ReadyQuery,
 };
-pub use sql::{
-    Explain, MAX_OPERATORS, MAX_SQL_BYTES, Query, SessionOption, Statement, THREAD_STACK_BYTES,
-};
+pub use sql::{Explain, MAX_SQL_BYTES, Query, SessionOption, Statement, THREAD_STACK_BYTES};
+pub use sql_tokens::MAX_OPERATORS;

@@ -4,7 +4,8 @@ use datafusion::common::DataFusionError;
 
 use super::ACCOUNT;
 use super::grouping_limits::MAX_GROUPING_SETS;
-use super::sql::{MAX_OPERATORS, MAX_PARAMETERS, MAX_SQL_BYTES};
+use super::sql::MAX_SQL_BYTES;
+use super::sql_tokens::{MAX_OPERATORS, MAX_PARAMETERS};
 use super::table_limits::MAX_TABLES;
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;

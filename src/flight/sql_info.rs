@@ -245,11 +245,12 @@ fn append_limits(info: &mut SqlInfoDataBuilder) {
 
 fn xdbc_types() -> Result<XdbcTypeInfoData, FlightError> {
     let mut types = XdbcTypeInfoDataBuilder::new();
-    let number = |name: &str, kind, digits, scale| XdbcTypeInfo {
+    // `scale` is the maximum scale; the minimum is 0. Floating-point numbers have none.
+    let number = |name: &str, kind, digits, scale: Option<i32>| XdbcTypeInfo {
         searchable: Searchable::Basic,
         unsigned_attribute: Some(false),
         num_prec_radix: Some(10),
-        minimum_scale: scale,
+        minimum_scale: scale.map(|_| 0),
         maximum_scale: scale,
         ..base_type_info(name, kind, digits)
     };
@@ -332,5 +333,33 @@ fn base_type_info(name: &str, kind: XdbcDataType, size: Option<i32>) -> XdbcType
         datetime_subcode: None,
         num_prec_radix: None,
         interval_precision: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    #[test]
+    fn xdbc_types_of_numbers_have_scales_from_zero() {
+        let types = xdbc_types().unwrap().record_batch(None::<i32>).unwrap();
+        let names = types["type_name"].as_string::<i32>();
+        let number = |column: &str, row: usize| {
+            let values = types[column].as_primitive::<Int32Type>();
+            values.is_valid(row).then(|| values.value(row))
+        };
+        for (name, minimum, maximum) in [
+            ("DECIMAL", Some(0), Some(38)),
+            ("BIGINT", Some(0), Some(0)),
+            ("DOUBLE", None, None),
+            ("VARCHAR", None, None),
+        ] {
+            let row = names.iter().position(|found| found == Some(name)).unwrap();
+            let scales = (number("minimum_scale", row), number("maximum_scale", row));
+            assert_eq!(scales, (minimum, maximum), "{name}");
+        }
     }
 }

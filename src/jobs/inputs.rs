@@ -1,7 +1,7 @@
 //! The inputs of a run: raw files and archived raw files in order of precedence, in which later files win.
 
+use super::attempt::Attempt;
 use super::ledger::Ledger;
-use super::resample::Attempt;
 use crate::lake::Store;
 use crate::lake::raw::RawFile;
 use crate::model::DateSet;

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
+use super::error::JobError;
 use super::ledger::Ledger;
 use super::plan::compare;
-use super::resample::JobError;
 use crate::clock;
 use crate::lake::Store;
 use crate::lake::raw::list_raw_files;

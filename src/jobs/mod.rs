@@ -1,12 +1,15 @@
 //! Batch jobs: their specifications, their plans, and their execution.
 
+mod attempt;
 mod cells;
 mod compute;
+mod error;
 mod inputs;
 mod lag;
 mod ledger;
 mod maintain;
 pub mod plan;
+mod publish;
 mod report;
 mod resample;
 mod rollup_files;
@@ -14,6 +17,7 @@ pub mod spec;
 mod status;
 mod survey;
 
+pub use error::JobError;
 pub use lag::LagMonitor;
 pub use maintain::{
     ArchiveContents, ArchivedData, CompactionReport, ExpiredData, ExpiryOutcome, HeldDates,
@@ -23,5 +27,5 @@ pub use maintain::{
 pub use report::{
     DateSpan, FileCounts, LeftOutOfFile, Outcome, QuarantinedFile, ReadingCounts, Report,
 };
-pub use resample::{Job, JobError, Options, Progress};
+pub use resample::{Job, Options, Progress};
 pub use status::{RawStatus, Status, TableStatus, status};

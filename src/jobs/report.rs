@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::model::DateSet;
@@ -126,6 +127,36 @@ pub struct Report {
 }
 
 impl Report {
+    /// Creates the report of a run that has changed nothing yet.
+    pub(super) fn new(
+        started_at: DateTime<Utc>,
+        full: bool,
+        dates: &DateSet,
+        files: FileCounts,
+    ) -> Self {
+        Self {
+            run: None,
+            outcome: Outcome::NothingToDo,
+            started_at: started_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            full,
+            dates: DateSpan::from(dates),
+            files,
+            readings: ReadingCounts::default(),
+            rows: BTreeMap::new(),
+            seconds: 0.0,
+            quarantined: Vec::new(),
+            left_out: Vec::new(),
+            would_read: Vec::new(),
+            estimated_readings: None,
+        }
+    }
+
+    /// Sets the files in quarantine and their number from a ledger.
+    pub(super) fn set_quarantined(&mut self, ledger: &Ledger) {
+        self.quarantined = Self::quarantined_files(ledger);
+        self.files.quarantined = self.quarantined.len();
+    }
+
     /// Returns the files in quarantine according to a ledger, and the files with sealed dates whose readings are left
     /// out.
     pub fn quarantined_files(ledger: &Ledger) -> Vec<QuarantinedFile> {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
+use super::error::JobError;
 use super::ledger::Ledger;
 use super::plan::compare;
 use super::report::{QuarantinedFile, Report};
-use super::resample::JobError;
 use crate::lake::Store;
 use crate::lake::raw::list_raw_files;
 use crate::lake::runs::Runs;

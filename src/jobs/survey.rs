@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::attempt::{Attempt, DamagedFiles};
+use super::error::JobError;
 use super::inputs::{Input, raw_archive};
 use super::ledger::{KnownFile, Ledger};
 use super::plan::{Changes, SurveyResults, names_by_path};
-use super::resample::{Attempt, Job, JobError, MAX_TIME_MICROS};
+use super::resample::{Job, MAX_TIME_MICROS};
 use crate::lake::raw::archive_copy::{CopyError, sha256};
 use crate::lake::raw::{RawFileError, RawFormat, survey};
 use crate::model::{Window, day_of};
@@ -36,7 +38,7 @@ impl Attempt<'_> {
         ledger: &Ledger,
         changes: &Changes,
         full: bool,
-        damaged: &BTreeMap<(String, String), String>,
+        damaged: &DamagedFiles,
     ) -> Result<SurveyResults, JobError> {
         let ahead = Arc::new(self.job.survey_format(self.plausible));
         let mut inputs: Vec<Input> = Vec::new();

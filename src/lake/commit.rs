@@ -53,7 +53,9 @@ impl Table {
             false => DeltaOperation::Write {
                 mode: SaveMode::Overwrite,
                 partition_by: Some(vec![column.to_owned()]),
-                predicate: Some(format!("{column} IN (those that run {run} changed)")),
+                // Readers expect SQL here. Only the partitions of the actions are overwritten, and a predicate that lists
+                // them would grow with the table.
+                predicate: None,
             },
         };
         let properties = CommitProperties::default()

@@ -45,6 +45,15 @@ pub enum StoreError {
         /// The path of the folder.
         path: PathBuf,
     },
+    /// The folder of a lake that is to be read does not exist.
+    #[error(
+        "cannot open the lake {path}: it does not exist; check --lake, or create it with `plantlake simulate` or \
+         `plantlake resample`"
+    )]
+    MissingLake {
+        /// The path of the folder.
+        path: PathBuf,
+    },
     /// The setting must not be changed by users.
     #[error(
         "cannot change the storage setting {key}: commits are safe only with the value that plantlake sets. Remove it"
@@ -81,15 +90,18 @@ impl Store {
     /// Opens a location to read from. Unlike [`open`](Self::open) it creates no folder: a missing folder is a mistake
     /// or an unmounted disk, and must not be treated as an empty one.
     pub fn open_existing(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let local = match Url::parse(location) {
-            Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
-            _ if !location.contains("://") => Some(PathBuf::from(location)),
-            _ => None,
-        };
-        if let Some(path) = local.filter(|path| !path.is_dir()) {
-            return Err(StoreError::Missing { path });
+        match missing_folder(location) {
+            Some(path) => Err(StoreError::Missing { path }),
+            None => Self::open(location, options),
         }
-        Self::open(location, options)
+    }
+
+    /// Opens a lake to read from. Like [`open_existing`](Self::open_existing) it creates no folder.
+    pub fn open_existing_lake(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        match missing_folder(location) {
+            Some(path) => Err(StoreError::MissingLake { path }),
+            None => Self::open(location, options),
+        }
     }
 
     /// Opens `location`: a local path (created if it does not exist), or a `file://`, `s3://` or `memory://` URL.
@@ -264,6 +276,16 @@ impl std::fmt::Display for Store {
     }
 }
 
+/// Returns the path of a local folder that does not exist; `None` for existing folders and for other stores.
+fn missing_folder(location: &str) -> Option<PathBuf> {
+    let local = match Url::parse(location) {
+        Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
+        _ if !location.contains("://") => Some(PathBuf::from(location)),
+        _ => None,
+    };
+    local.filter(|path| !path.is_dir())
+}
+
 /// Deletes an object. Succeeds if the object does not exist.
 pub(super) async fn delete_if_exists(
     objects: &dyn ObjectStore,
@@ -294,4 +316,27 @@ fn shared_memory(name: &str) -> Arc<dyn ObjectStore> {
     let store: Arc<dyn ObjectStore> =
         Arc::<InMemory>::clone(stores.entry(name.to_owned()).or_default());
     store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_existing_of_missing_folder_fails_and_creates_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("lke");
+        let location = missing.to_str().unwrap();
+        let options = StoreOptions::new();
+        for location in [location.to_owned(), format!("file://{location}")] {
+            let lake = Store::open_existing_lake(&location, &options).unwrap_err();
+            assert!(matches!(lake, StoreError::MissingLake { .. }), "{lake}");
+            let raw = Store::open_existing(&location, &options).unwrap_err();
+            assert!(matches!(raw, StoreError::Missing { .. }), "{raw}");
+            assert!(!missing.exists());
+        }
+        Store::open(location, &options).unwrap();
+        assert!(Store::open_existing_lake(location, &options).is_ok());
+        assert!(Store::open_existing_lake("memory://existing/lake", &options).is_ok());
+    }
 }

@@ -1,4 +1,4 @@
-//! The program's allocator: mimalloc, and for large allocations an account of whose they are.
+//! The program's allocator: mimalloc, with a record of the owner of each large allocation.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
@@ -16,7 +16,7 @@ const HEADER_BYTES: usize = 64;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Allocator;
 
-/// The distance from a large block's begin to what was asked for.
+/// Returns the number of bytes from the start of a large block to the requested memory.
 fn header_bytes(layout: Layout) -> usize {
     layout.align().max(HEADER_BYTES)
 }
@@ -32,7 +32,7 @@ fn block_layout(layout: Layout, bytes: usize) -> Option<Layout> {
 }
 
 // SAFETY: each method does what mimalloc does, which keeps the contract. A block of at least `LARGE_BYTES` has a header, and
-// the layout that it is freed with says so again. Nothing here unwinds.
+// is freed with a layout of the same size. Nothing here unwinds.
 #[expect(unsafe_code, reason = "implements an allocator")]
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
@@ -250,7 +250,7 @@ mod tests {
         enforce_limits();
         let query = QueryMemory::start();
         query.enter(|| {
-            // SAFETY: nothing is done with what is not there.
+            // SAFETY: refused allocations are null, and are not accessed.
             unsafe {
                 assert!(Allocator.alloc(layout(1 << 45, 8)).is_null());
                 let block = Allocator.alloc(layout(MIB, 8));

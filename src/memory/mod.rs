@@ -35,7 +35,7 @@ pub fn reduce_footprint() {
     disable_huge_pages();
 }
 
-/// Keeps freed pages for so many milliseconds.
+/// Sets the time in milliseconds for which freed pages are kept.
 #[expect(unsafe_code, reason = "a C function that sets an integer")]
 fn set_purge_delay_ms(milliseconds: std::ffi::c_long) {
     // SAFETY: any option may be set to any value, at any time.

@@ -122,7 +122,7 @@ pub fn on_alloc_error(layout: std::alloc::Layout) {
     unwind(query.as_deref(), layout.size());
 }
 
-/// Ends the work of the calling thread for want of memory. No panic hook is called: it is no mistake of the program.
+/// Ends the work of the calling thread because memory is exhausted. No panic hook is called: it is no mistake of the program.
 fn unwind(query: Option<&QueryMemory>, bytes: usize) -> ! {
     if let Some(query) = query {
         query.is_exhausted.store(true, Ordering::Relaxed);
@@ -131,7 +131,7 @@ fn unwind(query: Option<&QueryMemory>, bytes: usize) -> ! {
     std::panic::resume_unwind(Box::new(text))
 }
 
-/// What libraries panic with when something would be larger than can be allocated or addressed.
+/// The texts with which libraries panic when something would be larger than can be allocated or addressed.
 const EXHAUSTION_TEXTS: [&str; 3] = [OUT_OF_MEMORY, "capacity overflow", "offset overflow"];
 
 /// Whether work ended by unwinding with `panic` because it would have taken too much memory.
@@ -213,7 +213,7 @@ impl QueryMemory {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Ends it when it is worked on next.
+    /// Ends the query the next time that a thread enters it.
     pub(super) fn stop(&self) {
         self.is_exhausted.store(true, Ordering::Relaxed);
         self.is_stopped.store(true, Ordering::Relaxed);
@@ -265,7 +265,7 @@ impl QueryMemory {
     }
 }
 
-/// Whose a large allocation is: a handle to its query, as a pointer; null for none.
+/// The owner of a large allocation: a handle to its query, as a pointer; null for none.
 #[derive(Clone, Copy)]
 pub(super) struct Owner(*const QueryMemory);
 
@@ -347,7 +347,7 @@ pub struct Charged<W> {
 }
 
 impl<W> Charged<W> {
-    /// Whose memory it is charged to.
+    /// The memory that it is charged to.
     pub fn memory(&self) -> &Arc<QueryMemory> {
         &self.memory
     }

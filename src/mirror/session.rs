@@ -244,8 +244,9 @@ impl Session {
 
     /// Returns an error that describes the holder of the lock.
     async fn lock_holder_error(&mut self) -> Result<MirrorError, MirrorError> {
-        type Held = (Option<String>, String);
-        let found: Option<Held> = self
+        /// The name of its session and its description.
+        type LockHolder = (Option<String>, String);
+        let found: Option<LockHolder> = self
             .link()
             .run("reading who holds the lock", async |connection| {
                 let holder = sqlx::query(include_str!("sql/lock_holder.sql"));

@@ -158,14 +158,32 @@ fn is_inside(location: &str, prefix: &str) -> bool {
 /// Whether a location that the rule `one` selects can be inside the place of the rule `other`, or start with its
 /// text.
 fn locations_overlap(one: &str, other: &str) -> bool {
-    match one.strip_suffix('*') {
-        None => is_inside(one, other),
-        // A text that starts with `start` can match `other` if one of the two is a prefix of the other.
-        Some(start) => {
-            let place = other.strip_suffix('*').unwrap_or(other);
-            place.starts_with(start) || start.starts_with(place)
+    match (one.strip_suffix('*'), other.strip_suffix('*')) {
+        // Both compare the text of a location, so one of the two must be a prefix of the other.
+        (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+        (Some(start), None) => can_begin_inside(start, other),
+        // The caller also passes the rules in the other order.
+        (None, Some(_)) => false,
+        (None, None) => is_inside(one, other),
+    }
+}
+
+/// Whether a location whose text begins with `start` can be the place `place` or inside it. Places are compared by their
+/// parts, so the blanks around slashes differ from those of `start` without consequence.
+fn can_begin_inside(start: &str, place: &str) -> bool {
+    // The part after the last slash may continue.
+    let (whole, begun) = start.rsplit_once('/').unwrap_or(("", start));
+    let mut wanted = Grant::location_parts(place);
+    for part in Grant::location_parts(whole) {
+        match wanted.next() {
+            Some(wanted) if wanted != part => return false,
+            Some(_) => {}
+            None => return true,
         }
     }
+    wanted
+        .next()
+        .is_none_or(|wanted| wanted.starts_with(begun.trim_start()) || wanted == begun.trim())
 }
 
 impl fmt::Display for Grant {
@@ -253,6 +271,17 @@ mod tests {
             (place("Works / Unit 1*"), place("Works / Unit 10"), true),
             (place("Works / Unit 1*"), place("Works"), true),
             (place("Works / Unit 1*"), place("Works / Unit 2*"), false),
+            (place("Works / Unit 10*"), place("Works / Unit 1"), false),
+            // A place is compared by its parts, whatever the blanks around the slashes.
+            (place("Works/*"), place("Works / Unit 1"), true),
+            (place("Works / *"), place("Works/Unit 1"), true),
+            (place("Works / Unit 1*"), place("Works/Unit 10/R-1"), true),
+            (place("Works/Unit 1/R*"), place("Works / Unit 1"), true),
+            (place("Works/Unit 1 *"), place("Works / Unit 1"), true),
+            (place("Works/Unit 1*"), place("Works / Unit 2"), false),
+            (place("Works/*"), place("Elsewhere / Works"), false),
+            // Two texts are compared as they are.
+            (place("Works/*"), place("Works / *"), false),
             (rule("type", "pump"), rule("type", "pump"), true),
             (rule("type", "pump"), rule("type", "tank"), false),
             (rule("type", "pump"), place("Works"), false),
@@ -260,6 +289,51 @@ mod tests {
         ] {
             assert_eq!(one.overlaps(&other), expected, "{one}, {other}");
             assert_eq!(other.overlaps(&one), expected, "{other}, {one}");
+        }
+    }
+
+    #[test]
+    fn rules_that_allow_the_same_location_overlap() {
+        let places = [
+            "a",
+            "a/b",
+            "a / b",
+            "a /b/",
+            "a/ bc",
+            "a / bc / d",
+            "b",
+            "ab / c",
+            "/a//b",
+        ];
+        let stars = places.map(|place| format!("{place}*"));
+        let rules: Vec<Grant> = places
+            .iter()
+            .copied()
+            .chain(stars.iter().map(String::as_str))
+            .map(|text| Grant::parse("location", text).unwrap())
+            .collect();
+        let locations = [
+            "a",
+            "a/b",
+            "a / b",
+            "a / b / c",
+            "a /b/c",
+            "a / bc / d",
+            "b",
+            "ab / c",
+            "/a//b/c",
+        ];
+        for one in &rules {
+            for other in &rules {
+                for location in locations {
+                    let is_shared =
+                        one.allows(ID, "pump", location) && other.allows(ID, "pump", location);
+                    assert!(
+                        !is_shared || one.overlaps(other),
+                        "{one} and {other} both allow {location}"
+                    );
+                }
+            }
         }
     }
 

@@ -50,8 +50,8 @@ impl JobKind {
                 ("from", ArgumentType::Date),
                 ("to", ArgumentType::Date),
             ],
-            Self::Index => &[("full", ArgumentType::Boolean)],
-            Self::Mirror | Self::Maintain => &[],
+            Self::Mirror | Self::Index => &[("full", ArgumentType::Boolean)],
+            Self::Maintain => &[],
         }
     }
 }
@@ -136,5 +136,21 @@ impl JobSpec {
             Some(Argument::Date(date)) => Some(*date),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_of_each_kind_are_those_that_its_job_reads() {
+        let names = |kind: JobKind| -> Vec<&str> {
+            kind.arguments().iter().map(|(name, _)| *name).collect()
+        };
+        assert_eq!(names(JobKind::Resample), ["full", "from", "to"]);
+        assert_eq!(names(JobKind::Mirror), ["full"]);
+        assert_eq!(names(JobKind::Index), ["full"]);
+        assert!(names(JobKind::Maintain).is_empty());
     }
 }

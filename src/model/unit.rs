@@ -340,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    fn told(value: f64, from: &str, to: &str) -> f64 {
+    fn convert(value: f64, from: &str, to: &str) -> f64 {
         let (from, to) = (Unit::from_name(from).unwrap(), Unit::from_name(to).unwrap());
         from.convert(value, to, false).unwrap()
     }
@@ -384,7 +384,7 @@ mod tests {
             (2.0, "cubic metres", "litres", 2_000.0),
             (1.2, "g/cm3", "kg/m³", 1_200.0),
         ] {
-            assert_eq!(told(value, from, to), expected, "{value} {from} in {to}");
+            assert_eq!(convert(value, from, to), expected, "{value} {from} in {to}");
         }
     }
 

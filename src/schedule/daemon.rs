@@ -59,7 +59,7 @@ pub struct Scheduler {
 struct DaemonState {
     /// Jobs that run in this process.
     running_jobs: HashSet<String>,
-    /// Runs of other processes: the heartbeat counter, and the time since which it has stood still.
+    /// Runs of other processes: the heartbeat counter, and the time of its last change.
     heartbeats: HashMap<Uuid, (u64, Duration)>,
     /// The jobs whose schedules were recorded.
     recorded_specs: Option<Arc<[JobSpec]>>,
@@ -148,10 +148,11 @@ impl Scheduler {
             if memory.running_jobs.contains(&run.job) {
                 continue;
             }
-            busy = true;
-            if self.is_abandoned(run, memory) {
-                self.resume(run, &specs, memory, running, stop, now).await?;
-            }
+            busy |= if self.is_abandoned(run, memory) {
+                self.resume(run, &specs, memory, running, stop, now).await?
+            } else {
+                true
+            };
         }
         memory
             .heartbeats
@@ -215,7 +216,8 @@ impl Scheduler {
         now - *since >= LEASE_TIMEOUT
     }
 
-    /// Resumes a run that was left behind, or ends it.
+    /// Resumes a run that was left behind, or ends it. Returns whether others may act on it soon. That is never the case
+    /// for an aborted run whose job is no longer declared: it stays as it is.
     async fn resume(
         &self,
         run: &JobRun,
@@ -224,7 +226,7 @@ impl Scheduler {
         running: &mut JoinSet<String>,
         stop: &StopSignal,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let history = &*self.worker.history;
         let is_declared = specs
             .iter()
@@ -236,7 +238,7 @@ impl Scheduler {
                 history.give_up(run, RunStatus::Aborted, why, now).await?;
                 tracing::warn!(job = %run.job, host = %run.host, pid = run.pid, "a run was given up: {why}");
             }
-            return Ok(());
+            return Ok(false);
         }
         if run.status == RunStatus::Running && deaths >= MAX_PROCESS_DEATHS {
             let why = format!("its process ended while it ran, {} times", deaths + 1);
@@ -246,14 +248,17 @@ impl Scheduler {
                     .jobs
                     .record_run(&run.job, RunStatus::Failed.name(), Duration::ZERO, None);
             }
-            return Ok(());
+            // Other jobs may wait for this one.
+            return Ok(true);
         }
         if let Some(taken) = history.take_over(run, &self.worker.holder, now).await? {
             tracing::warn!(job = %run.job, host = %run.host, pid = run.pid, "a run of another process is taken over");
             METRICS.jobs.count_taken_over(&run.job);
             self.start(taken, specs, memory, running, stop);
+            return Ok(false);
         }
-        Ok(())
+        // Another process was faster, or runs the job for another due time.
+        Ok(true)
     }
 
     fn start(

@@ -12,7 +12,7 @@
 //!
 //! Several processes and machines may run the same schedule; the organisation database coordinates them. A run begins
 //! with the insertion of its row. The table's keys allow one run for each due time, and one running run for each job.
-//! The holder of a run increments a heartbeat counter every few seconds. If the counter stands still, by the
+//! The holder of a run increments a heartbeat counter every few seconds. If the counter does not advance, by the
 //! *observer's* monotonic clock, the holder is dead and another process resumes the run. Clocks that differ or jump
 //! therefore neither take a run from its holder nor keep it from others.
 //!

@@ -34,6 +34,8 @@ const MAX_BUSY_RETRIES: u64 = 20;
 const RECORD_TIMEOUT: Duration = Duration::from_secs(300);
 /// The maximum length of a stored error, in characters.
 const MAX_ERROR_CHARS: usize = 4_000;
+/// The reason that is recorded for an aborted run.
+const STOPPED: &str = "its process was asked to stop";
 
 /// Executes runs.
 pub struct Worker {
@@ -189,7 +191,8 @@ impl Worker {
         };
         loop {
             if stop.is_requested() {
-                return ended(RunStatus::Aborted, run.error.clone(), failures);
+                let error = run.error.clone().unwrap_or_else(|| STOPPED.to_owned());
+                return ended(RunStatus::Aborted, Some(error), failures);
             }
             let failures_before = failures;
             let (status, error) = match self.run_attempt(spec, run, &stop).await {
@@ -200,8 +203,7 @@ impl Worker {
                     };
                 }
                 AttemptOutcome::Stopped => {
-                    let why = "its process was asked to stop".to_owned();
-                    return ended(RunStatus::Aborted, Some(why), failures);
+                    return ended(RunStatus::Aborted, Some(STOPPED.to_owned()), failures);
                 }
                 AttemptOutcome::Busy(error) if busy == MAX_BUSY_RETRIES || run.by_hand => {
                     return RunResult {
@@ -319,12 +321,15 @@ impl Worker {
             .jobs
             .record_run(&spec.name, worked.status.name(), took, worked.outcome.rows);
         let (job, seconds) = (&spec.name, took.as_secs_f64());
-        match &worked.error {
-            Some(error) if worked.status.is_failure() => {
+        let error = worked.error.as_deref().unwrap_or_default();
+        match worked.status {
+            RunStatus::Ok => {
+                tracing::info!(%job, seconds, rows = worked.outcome.rows, "a job is done")
+            }
+            status if status.is_failure() => {
                 tracing::error!(%job, seconds, "a job failed: {error}")
             }
-            Some(error) => tracing::warn!(%job, seconds, "a job was aborted: {error}"),
-            None => tracing::info!(%job, seconds, rows = worked.outcome.rows, "a job is done"),
+            _ => tracing::warn!(%job, seconds, "a job was aborted: {error}"),
         }
     }
 }

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::error::SearchError;
 use super::indexing::{IndexProgress, IndexReport};
-use super::searcher::{MAX_QUERY_CHARS, RankingMethod, Search, SearchRequest, SearchResult};
+use super::request::{MAX_QUERY_CHARS, RankingMethod, SearchRequest, SearchResult};
+use super::searcher::Search;
 use crate::catalog::{LiveState, VisibleAssets};
 
 /// The maximum length of a request in bytes.

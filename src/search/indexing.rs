@@ -14,8 +14,9 @@ use super::bm25;
 use super::describe::{self, describe};
 use super::error::SearchError;
 use super::index::{Point, StoredPoint, VectorIndex};
+use super::model_runner::ModelRunner;
 use super::models::{BiEncoder, ModelError};
-use super::searcher::{ModelRunner, ReadyCollection};
+use super::searcher::ReadyCollection;
 use crate::catalog::Snapshot;
 use crate::model::AssetId;
 

@@ -3,6 +3,9 @@
 //! | file | contents |
 //! |---|---|
 //! | `searcher` | a search from start to end: lookup, fusion and ranking |
+//! | `searcher/index_passes` | the passes that keep the index up to date |
+//! | `request` | the request and the results of a search |
+//! | `model_runner` | the execution of models, off the serving threads |
 //! | `indexing` | updates of the index from the catalog |
 //! | `fusion` | the fusion of two rankings |
 //! | `handover` | requests from other processes on this machine |
@@ -20,7 +23,9 @@ mod fusion;
 pub mod handover;
 pub mod index;
 mod indexing;
+mod model_runner;
 pub mod models;
+mod request;
 mod searcher;
 #[cfg(test)]
 mod tests;
@@ -28,6 +33,7 @@ mod tests;
 pub use cancellation::{CancelOnDrop, CancellationFlag};
 pub use error::SearchError;
 pub use indexing::{IndexProgress, IndexReport, IndexStage};
-pub use searcher::{
-    MAX_QUERY_CHARS, MAX_RESULTS, RankingMethod, Search, SearchRequest, SearchResult, check_text,
+pub use request::{
+    MAX_QUERY_CHARS, MAX_RESULTS, RankingMethod, SearchRequest, SearchResult, check_text,
 };
+pub use searcher::Search;

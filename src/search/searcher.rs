@@ -1,31 +1,26 @@
 //! The search: looks up the query's words and its embedding, fuses the two lists, and re-ranks the best results with
 //! the cross-encoder. A missing model is skipped; each result states how it was ranked.
 
+mod index_passes;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use super::bm25;
-use super::cancellation::{CancelOnDrop, CancellationFlag};
 use super::describe::describe;
 use super::error::SearchError;
 use super::fusion::fuse;
-use super::handover::{Outcome, Request, send_request, serve_requests};
+use super::handover::{Outcome, Request, send_request};
 use super::index::{Hits, IndexError, IndexQuery, VectorIndex, WordVector};
-use super::indexing::{IndexPass, IndexProgress, IndexReport, PassModel};
-use super::models::{BiEncoder, CrossEncoder, ModelError, Models};
-use crate::catalog::{LiveState, Snapshot, VisibleAssets};
+use super::model_runner::ModelRunner;
+use super::models::{BiEncoder, CrossEncoder, Models};
+use super::request::{RankingMethod, SearchRequest, SearchResult, check_request};
+use crate::catalog::{Snapshot, VisibleAssets};
 use crate::model::AssetId;
-
-/// The maximum number of results of a search.
-pub const MAX_RESULTS: usize = 1_000;
-/// The maximum length of a query in characters. Models read about 250 words of it.
-pub const MAX_QUERY_CHARS: usize = 10_000;
 
 /// The minimum length of each list, because fusion needs more candidates than results.
 const MIN_CANDIDATES: usize = 100;
@@ -34,101 +29,12 @@ const RERANKED_RESULTS: usize = 20;
 /// The number of cached query embeddings.
 const CACHED_QUERY_EMBEDDINGS: usize = 1_000;
 
-/// A search request.
-#[derive(Debug, Clone)]
-pub struct SearchRequest {
-    /// The query in natural language.
-    pub text: String,
-    /// The maximum number of results.
-    pub limit: usize,
-    /// The assets that the user may read.
-    pub granted: Arc<VisibleAssets>,
-    /// The requested ranking; none for the best available one.
-    pub by: Option<RankingMethod>,
-}
-
-/// A search result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SearchResult {
-    /// The asset.
-    pub id: AssetId,
-    /// The score of the ranking in `ranked_by`: the cross-encoder's logit, a sum of reciprocal ranks, a cosine, or
-    /// BM25. Scores are comparable only within one response and one ranking.
-    pub score: f64,
-    /// The cosine between the embeddings of the query and of the asset's description; none without a bi-encoder.
-    pub similarity: Option<f32>,
-    /// The rank, starting at 1.
-    pub rank: usize,
-    /// The ranking that determined the rank.
-    pub ranked_by: RankingMethod,
-}
-
-/// A ranking method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RankingMethod {
-    /// The cross-encoder, which reads query and description together.
-    CrossEncoder,
-    /// The fused lists of the bi-encoder and of BM25.
-    Hybrid,
-    /// The bi-encoder, which compares the embeddings of query and description.
-    BiEncoder,
-    /// BM25, which compares the words of query and description.
-    Bm25,
-}
-
-impl RankingMethod {
-    /// All methods, best first.
-    pub const ALL: [Self; 4] = [
-        Self::CrossEncoder,
-        Self::Hybrid,
-        Self::BiEncoder,
-        Self::Bm25,
-    ];
-
-    /// Returns the name of the method, as used in SQL and on the command line.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::CrossEncoder => "cross-encoder",
-            Self::Hybrid => "hybrid",
-            Self::BiEncoder => "bi-encoder",
-            Self::Bm25 => "bm25",
-        }
-    }
-}
-
 /// A collection that can be searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ReadyCollection {
     pub collection: String,
     /// The model of the collection's embeddings, if they are complete.
     pub model: Option<String>,
-}
-
-/// Runs models on blocking threads, one at a time because each run uses all cores.
-#[derive(Debug)]
-pub(super) struct ModelRunner {
-    permits: Arc<Semaphore>,
-    runtime: Handle,
-}
-
-impl ModelRunner {
-    /// Runs `work` after the runs before it. If the future is dropped, `work` is asked to stop; the next run starts
-    /// after it has ended.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&CancellationFlag) -> Result<T, ModelError> + Send + 'static,
-    ) -> Result<T, SearchError> {
-        let turn = Arc::clone(&self.permits).acquire_owned().await;
-        let turn = turn.map_err(|_| SearchError::Ended)?;
-        let stop = CancellationFlag::default();
-        let _guard = CancelOnDrop(stop.clone());
-        let ran = self.runtime.spawn_blocking(move || {
-            let _turn = turn;
-            work(&stop)
-        });
-        Ok(ran.await.map_err(|_| SearchError::Ended)??)
-    }
 }
 
 /// The state of the index.
@@ -170,187 +76,12 @@ impl Search {
             shared: Arc::new(Shared {
                 models,
                 index,
-                runs: ModelRunner {
-                    permits: Arc::new(Semaphore::new(1)),
-                    runtime: Handle::current(),
-                },
+                runs: ModelRunner::in_current_runtime(),
                 state: watch::Sender::new(State::Unknown),
                 pass_lock: Mutex::new(()),
                 waits_for_embeddings,
                 query_embeddings: Cache::new(CACHED_QUERY_EMBEDDINGS),
             }),
-        }
-    }
-
-    /// Updates the index from a catalog; with `full`, all assets are indexed again.
-    pub async fn index(
-        &self,
-        snapshot: &Snapshot,
-        full: bool,
-        progress: &(dyn Fn(IndexProgress) + Send + Sync),
-    ) -> Result<IndexReport, SearchError> {
-        let _one = self.shared.pass_lock.lock().await;
-        self.index_locked(snapshot, full, progress).await
-    }
-
-    /// Updates the index like [`Self::index`], unless another pass has made it searchable in the meantime.
-    async fn index_if_unsearchable(&self, snapshot: &Snapshot) -> Result<(), SearchError> {
-        let _one = self.shared.pass_lock.lock().await;
-        if matches!(*self.shared.state.borrow(), State::Ready(_)) {
-            return Ok(());
-        }
-        self.index_locked(snapshot, false, &|_| {})
-            .await
-            .map(|_| ())
-    }
-
-    async fn index_locked(
-        &self,
-        snapshot: &Snapshot,
-        full: bool,
-        progress: &(dyn Fn(IndexProgress) + Send + Sync),
-    ) -> Result<IndexReport, SearchError> {
-        let model = self.model().await;
-        let has_model = model.is_some();
-        let mut outcome = self.pass(model, snapshot, full, progress).await;
-        if let Err(SearchError::Model(error)) = &outcome
-            && has_model
-        {
-            tracing::warn!("cannot use the bi-encoder, so assets are found by words only: {error}");
-            outcome = self.pass(None, snapshot, full, progress).await;
-        }
-        if let Err(error) = &outcome {
-            self.shared.state.send_modify(|state| {
-                if !matches!(state, State::Ready(_)) {
-                    *state = State::Failed(error.to_string());
-                }
-            });
-        }
-        outcome
-    }
-
-    async fn pass(
-        &self,
-        model: Option<PassModel>,
-        snapshot: &Snapshot,
-        full: bool,
-        progress: &(dyn Fn(IndexProgress) + Send + Sync),
-    ) -> Result<IndexReport, SearchError> {
-        let pass = IndexPass {
-            index: &*self.shared.index,
-            runs: &self.shared.runs,
-            model,
-            snapshot,
-            full,
-            progress,
-            ready: &|ready| {
-                self.shared.state.send_replace(State::Ready(ready));
-            },
-        };
-        pass.run().await
-    }
-
-    /// Returns the bi-encoder for a pass. A damaged one is logged and treated as missing.
-    async fn model(&self) -> Option<PassModel> {
-        let models = self.shared.models.clone();
-        let looked = self
-            .shared
-            .runs
-            .runtime
-            .spawn_blocking(move || models.bi_encoder_identity());
-        let identity = match looked.await {
-            Ok(Ok(identity)) => identity?,
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    "cannot use the bi-encoder, so assets are found by words only: {error}"
-                );
-                return None;
-            }
-            Err(_) => return None,
-        };
-        let models = self.shared.models.clone();
-        Some(PassModel {
-            fingerprint: identity.fingerprint,
-            dimensions: identity.dimensions,
-            load: Arc::new(move || models.bi_encoder()),
-        })
-    }
-
-    /// Keeps the index up to date with the catalog, for as long as the future is polled: from the start if there is a
-    /// model, otherwise from the first search on. `requests` is the folder of the embedded index; if it is given,
-    /// requests from other processes are accepted there.
-    pub async fn follow(&self, catalog: watch::Receiver<LiveState>, requests: Option<&Path>) {
-        let others = async {
-            if let Some(folder) = requests {
-                serve_requests(self, folder, &catalog).await;
-            }
-        };
-        tokio::join!(self.follow_catalog(catalog.clone()), others);
-    }
-
-    async fn follow_catalog(&self, mut catalog: watch::Receiver<LiveState>) {
-        use std::time::Duration;
-        /// The interval of checks for new models and of retries after a failure.
-        const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-        let mut known: Option<(u64, Option<String>)> = None;
-        let mut is_failing = false;
-        loop {
-            let snapshot = Arc::clone(&catalog.borrow_and_update().snapshot);
-            let model = self.model().await.map(|model| model.fingerprint);
-            let is_wanted =
-                model.is_some() || !matches!(*self.shared.state.borrow(), State::Unknown);
-            let now = Some((snapshot.version(), model));
-            if is_wanted && known != now {
-                match self.index(&snapshot, false, &|_| {}).await {
-                    Ok(report) => {
-                        known = now;
-                        is_failing = false;
-                        tracing::info!(
-                            assets = report.assets,
-                            indexed = report.indexed,
-                            removed = report.removed,
-                            "the search index is up to date"
-                        );
-                    }
-                    Err(error) if !is_failing => {
-                        is_failing = true;
-                        tracing::warn!("cannot update the search index, and will retry: {error}");
-                    }
-                    Err(_) => {}
-                }
-            }
-            let changed = tokio::time::timeout(RETRY_INTERVAL, catalog.changed()).await;
-            if matches!(changed, Ok(Err(_))) {
-                return;
-            }
-        }
-    }
-
-    /// Returns the searchable collection, after a first pass if there is none yet.
-    async fn ready(&self, snapshot: &Arc<Snapshot>) -> Result<ReadyCollection, SearchError> {
-        if let State::Ready(ready) = &*self.shared.state.borrow() {
-            return Ok(ready.clone());
-        }
-        let mut state = self.shared.state.subscribe();
-        let (search, snapshot) = (self.clone(), Arc::clone(snapshot));
-        // The pass is a task of its own, because it must continue for other callers when this one goes away.
-        let mut pass = self
-            .shared
-            .runs
-            .runtime
-            .spawn(async move { search.index_if_unsearchable(&snapshot).await });
-        if self.shared.waits_for_embeddings {
-            (&mut pass).await.map_err(|_| SearchError::Ended)??;
-        } else {
-            tokio::select! {
-                outcome = &mut pass => outcome.map_err(|_| SearchError::Ended)??,
-                _ = state.wait_for(|state| matches!(state, State::Ready(_))) => {}
-            }
-        }
-        match &*self.shared.state.borrow() {
-            State::Ready(ready) => Ok(ready.clone()),
-            State::Failed(problem) => Err(SearchError::NotReady(problem.clone())),
-            State::Unknown => Err(SearchError::Ended),
         }
     }
 
@@ -607,27 +338,6 @@ impl Search {
         }
         Ok(())
     }
-}
-
-fn check_request(ask: &SearchRequest) -> Result<(), SearchError> {
-    if !(1..=MAX_RESULTS).contains(&ask.limit) {
-        let asked = ask.limit;
-        let problem = format!("the limit must be between 1 and {MAX_RESULTS}, not {asked}");
-        return Err(SearchError::Input(problem));
-    }
-    check_text(&ask.text)
-}
-
-/// Checks that a text is a valid query.
-pub fn check_text(text: &str) -> Result<(), SearchError> {
-    let problem = if text.trim().is_empty() {
-        "the text to search for is empty".to_owned()
-    } else if text.chars().count() > MAX_QUERY_CHARS {
-        format!("the text to search for is longer than {MAX_QUERY_CHARS} characters")
-    } else {
-        return Ok(());
-    };
-    Err(SearchError::Input(problem))
 }
 
 /// Returns the ranking of the hits by one method.

@@ -27,6 +27,15 @@ pub enum StoreError {
         /// The operating system's error.
         source: std::io::Error,
     },
+    /// The database is to be read, but the file of a SQLite database does not exist.
+    #[error(
+        "cannot open the organisation database {}: it does not exist; check --lake, --state and `organisation_url`, or \
+         create it with `plantlake migrate`", path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// A later version of plantlake migrated the database.
     #[error(
         "the organisation database {url} is of a later version of plantlake (it has step {version}); use that version"

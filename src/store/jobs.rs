@@ -1,8 +1,8 @@
 //! Runs of jobs: the history of runs, their current holders, and the guarantee of one run for each due time.
 //!
 //! A run is claimed by inserting its row. The table's keys allow one run for each due time, and one running run for
-//! each job. The holder of a run increments `beats` periodically. If the count stands still, another process may take
-//! the run over by compare-and-set. Times are those of the callers' clocks and decide nothing.
+//! each job. The holder of a run increments `beats` periodically. If the count does not advance, another process may
+//! take the run over by compare-and-set. Times are those of the callers' clocks and decide nothing.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct JobRun {
     pub by_hand: bool,
     /// The status.
     pub status: RunStatus,
-    /// The number of attempts started.
+    /// The number of attempts started. A run that resumes after its process was stopped continues its attempt.
     pub attempt: u64,
     /// The number of attempts that failed by themselves, rather than with their process.
     pub failures: u64,
@@ -118,8 +118,8 @@ pub struct JobState {
     pub job: String,
     /// The time since which the job has this schedule.
     pub since: DateTime<Utc>,
-    /// The last due time that has a run. Due times in the future are ignored, here and in the next two fields: a clock
-    /// that was ahead for a while does not block the job.
+    /// The last due time that has a run. Due times in the future are ignored, here and in the following fields: a clock
+    /// that was ahead for a while neither blocks the job nor hides that it no longer succeeds.
     pub latest: Option<DateTime<Utc>>,
     /// The last due time whose run succeeded.
     pub latest_ok: Option<DateTime<Utc>>,

@@ -56,7 +56,7 @@ pub use usage_verify::{Difference, Verification};
 pub use users::{Credential, NewUser, User, UserChange};
 
 use crate::clock::{self, new_id};
-use crate::config::DatabaseUrl;
+use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::model::{OrganisationId, TextKind, printable};
 use database::{Database, Executor, StoreTransaction, values};
 
@@ -93,6 +93,22 @@ impl OrganisationStore {
         let database = Database::connect(url).await?;
         let migrated = migrate::migrate(&database, url).await?;
         Ok((Self::from_database(database), migrated))
+    }
+
+    /// Connects to a database that exists, to read it or to change its contents, and migrates the schema to the current
+    /// version. Unlike [`open`](Self::open) it creates no SQLite file, and no folder: a missing file is usually a
+    /// misspelt path.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::Missing`] if the file does not exist.
+    pub async fn open_existing(url: &DatabaseUrl) -> Result<(Self, Migrated), StoreError> {
+        match url.kind() {
+            DatabaseKind::Sqlite(path) if !path.exists() => {
+                Err(StoreError::Missing { path: path.clone() })
+            }
+            _ => Self::open(url).await,
+        }
     }
 
     /// Connects to a database that is to be filled with a copy of schema version `schema`, and migrates it to exactly

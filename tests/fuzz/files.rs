@@ -27,7 +27,7 @@ use tonic::Status;
 
 use crate::mutate::damage;
 use crate::thrift::{self, Value};
-use crate::wire::{PATIENCE, Reply};
+use crate::wire::{CALL_TIMEOUT, Reply};
 
 /// The number of rows after which reading stops: a damaged file may have very many valid rows.
 const ENOUGH_ROWS: usize = 1 << 20;
@@ -226,16 +226,16 @@ fn damage_index(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
 
 /// Surveys and reads a file as jobs and queries do, and returns the outcome in the form of a call's reply.
 pub async fn take(bytes: Vec<u8>) -> Reply {
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         let outcome = runtime.unwrap().block_on(read_all(bytes));
         // The receiver is gone after a timeout.
-        let _ = tell.send(outcome);
+        let _ = sender.send(outcome);
     });
-    match tokio::time::timeout(PATIENCE, told).await {
+    match tokio::time::timeout(CALL_TIMEOUT, receiver).await {
         Ok(Ok(Ok(()))) => Reply {
             status: Some(Status::ok("")),
             ..Reply::default()

@@ -40,7 +40,7 @@ impl Inventor {
     }
 
     /// Adds an input to the corpus of inputs to mutate.
-    pub fn keep(&mut self, input: Input) {
+    pub fn add(&mut self, input: Input) {
         self.kept.push(input);
     }
 

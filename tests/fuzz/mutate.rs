@@ -7,7 +7,7 @@ use prost::Message;
 use crate::words::{Kind, word};
 
 /// The maximum length of a mutated text or message, in bytes.
-const LONGEST: usize = 64 << 10;
+const MAX_BYTES: usize = 64 << 10;
 /// Boundary values for lengths, offsets and counts.
 pub const ODD: [u64; 13] = [
     0,
@@ -62,8 +62,8 @@ pub fn text(random: &mut Rng, text: &str, other: &str) -> String {
         }
     }
     let mut text = parts.concat();
-    if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST));
+    if text.len() > MAX_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_BYTES));
     }
     text
 }
@@ -180,7 +180,7 @@ pub fn message(random: &mut Rng, bytes: &mut Vec<u8>) {
         // This may invalidate lengths, too.
         damage(random, bytes);
     }
-    bytes.truncate(LONGEST);
+    bytes.truncate(MAX_BYTES);
 }
 
 /// Changes the Arrow IPC header or body of a Flight data message, either at random or at numbers that may determine the size

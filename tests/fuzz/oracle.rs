@@ -10,7 +10,7 @@ use arrow_flight::utils::flight_data_to_batches;
 use tonic::{Code, Status};
 
 use crate::input::{Caller, Input};
-use crate::send::Told;
+use crate::send::Exchange;
 use crate::wire::Reply;
 
 /// The panics of all threads of this process since the last check: the location, and the message with a backtrace.
@@ -44,7 +44,7 @@ const OF_TONIC: [&str; 8] = [
 ];
 
 /// The maximum peak memory of the process, in KiB.
-const MOST_MEMORY: u64 = 3 << 20;
+const MAX_MEMORY_KIB: u64 = 3 << 20;
 
 /// A deviation from the expected behaviour.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ pub fn watch_panics() {
 }
 
 /// Returns the findings of an input and its replies, and the panics since the last call.
-pub fn judge(input: &Input, told: &Told) -> Vec<Finding> {
+pub fn judge(input: &Input, exchange: &Exchange) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
     // Source paths of libraries are absolute, paths of this crate are relative.
@@ -105,13 +105,13 @@ pub fn judge(input: &Input, told: &Told) -> Vec<Finding> {
             "panic at {}",
             place.rsplit(".io-").next().unwrap_or_default()
         );
-        found.push(match place.starts_with('/') && is_refused(told) {
+        found.push(match place.starts_with('/') && is_refused(exchange) {
             true => Finding::contained(name, about),
             false => Finding::fault(name, about),
         });
     }
     drop(panics);
-    for reply in &told.replies {
+    for reply in &exchange.replies {
         if reply.hangs {
             found.push(Finding::fault(format!("hang of {:?}", input.way), ""));
         }
@@ -122,14 +122,17 @@ pub fn judge(input: &Input, told: &Told) -> Vec<Finding> {
             found.extend(judge_secrets(input, reply));
         }
     }
-    found.extend(judge_answer(told));
+    found.extend(judge_answer(exchange));
     found.extend(judge_memory());
     found
 }
 
 /// Whether the last call ended with `Unavailable` or `InvalidArgument`.
-fn is_refused(told: &Told) -> bool {
-    let last = told.replies.last().and_then(|reply| reply.status.as_ref());
+fn is_refused(exchange: &Exchange) -> bool {
+    let last = exchange
+        .replies
+        .last()
+        .and_then(|reply| reply.status.as_ref());
     last.is_some_and(|status| matches!(status.code(), Code::Unavailable | Code::InvalidArgument))
 }
 
@@ -165,15 +168,15 @@ fn judge_secrets(input: &Input, reply: &Reply) -> Option<Finding> {
             continue;
         }
         let messages = reply.messages.iter();
-        let is_told = messages
+        let is_revealed = messages
             .clone()
-            .any(|told| contains(told, secret.as_bytes()))
+            .any(|message| contains(message, secret.as_bytes()))
             || reply
                 .status
                 .as_ref()
                 .is_some_and(|status| status.message().contains(secret));
-        if is_told {
-            return Some(Finding::fault("leak", format!("{secret:?} was told")));
+        if is_revealed {
+            return Some(Finding::fault("leak", format!("{secret:?} was revealed")));
         }
     }
     None
@@ -184,14 +187,14 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// Checks that the answer can be decoded and has the announced schema.
-fn judge_answer(told: &Told) -> Option<Finding> {
-    let answer = told.answer.as_ref()?;
+fn judge_answer(exchange: &Exchange) -> Option<Finding> {
+    let answer = exchange.answer.as_ref()?;
     let schema = Schema::try_from(answer.first()?);
     let schema = match schema {
         Ok(schema) => schema,
         Err(error) => return Some(Finding::fault("answer without a schema", error.to_string())),
     };
-    if let Some(info) = &told.announced {
+    if let Some(info) = &exchange.announced {
         match info.clone().try_decode_schema() {
             Ok(announced) if announced == schema => {}
             Ok(announced) => {
@@ -216,7 +219,7 @@ fn judge_memory() -> Option<Finding> {
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let most: u64 = most.trim().trim_end_matches(" kB").parse().ok()?;
-    if most <= MOST_MEMORY {
+    if most <= MAX_MEMORY_KIB {
         return None;
     }
     // This resets the peak.

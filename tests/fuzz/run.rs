@@ -20,7 +20,7 @@ use crate::invent::Inventor;
 use crate::oracle::{Finding, judge, watch_panics};
 use crate::place::Place;
 use crate::seeds;
-use crate::send::{Sender, Told};
+use crate::send::{Exchange, Sender};
 use crate::server::serve;
 use crate::wire::Wire;
 
@@ -141,8 +141,8 @@ struct Run {
 impl Run {
     async fn all(&mut self) {
         self.sender.sign_in(&Caller::Admin).await;
-        let told = self.asked(seeds::FUNCTIONS).await;
-        let rows = flight_data_to_batches(&told.answer.unwrap()).unwrap();
+        let exchange = self.query(seeds::FUNCTIONS).await;
+        let rows = flight_data_to_batches(&exchange.answer.unwrap()).unwrap();
         let mut inventor = Inventor::new(self.seed, seeds::functions(&rows), seeds::statements());
         if variable::<u8>("FUZZ_DECODING").is_some() {
             inventor.decode_only();
@@ -161,19 +161,19 @@ impl Run {
         for input in earlier.into_iter().chain(as_they_are()) {
             let is_new = self.one(&input).await;
             if is_new || !is_measured {
-                inventor.keep(input);
+                inventor.add(input);
             }
         }
         let time = Stopwatch::start();
         let seconds = variable("FUZZ_SECONDS").unwrap_or(SECONDS);
-        let mut told = 0.0;
+        let mut noted = 0.0;
         while time.elapsed().as_secs_f64() < seconds {
             let input = inventor.next();
             if self.one(&input).await {
-                inventor.keep(input);
+                inventor.add(input);
             }
-            if time.elapsed().as_secs_f64() > told + 60.0 {
-                told += 60.0;
+            if time.elapsed().as_secs_f64() > noted + 60.0 {
+                noted += 60.0;
                 self.report(&inventor);
             }
         }
@@ -189,14 +189,14 @@ impl Run {
         // If the process crashes, this file has the input that caused it.
         std::fs::write(self.folder.join("last.json"), format!("{input}\n")).unwrap();
         let since = Stopwatch::start();
-        let told = self.sender.send(input).await;
+        let exchange = self.sender.send(input).await;
         let seconds = since.elapsed().as_secs_f64();
         if seconds > 6.0 {
             self.note("slow.txt", &format!("{seconds:.1} s\n{input}"));
         }
         self.sent += 1;
-        *self.counts.entry(outcome(input, &told)).or_default() += 1;
-        let found = judge(input, &told);
+        *self.counts.entry(outcome(input, &exchange)).or_default() += 1;
+        let found = judge(input, &exchange);
         let is_controlled = self.sent.is_multiple_of(CONTROLLED) || !found.is_empty();
         for finding in found {
             self.found(input, &finding);
@@ -214,22 +214,22 @@ impl Run {
         self.coverage.take() > 0
     }
 
-    async fn asked(&mut self, sql: &str) -> Told {
+    async fn query(&mut self, sql: &str) -> Exchange {
         let input = Input::sql(Caller::Operators, Way::Ask, sql);
         self.sender.send(&input).await
     }
 
     /// Checks that the server still answers the control query.
     async fn control(&mut self) {
-        let mut told = self.asked(CONTROL).await;
-        if told.answer.is_none() {
+        let mut exchange = self.query(CONTROL).await;
+        if exchange.answer.is_none() {
             // The server may have closed the connection; the second call opens a new one.
-            told = self.asked(CONTROL).await;
+            exchange = self.query(CONTROL).await;
         }
-        let rows = told.answer.as_deref().map_or(0, crate::oracle::rows);
+        let rows = exchange.answer.as_deref().map_or(0, crate::oracle::rows);
         if rows != CONTROL_ROWS {
             let last = std::fs::read_to_string(self.folder.join("last.json"));
-            let replies = told.replies;
+            let replies = exchange.replies;
             panic!("the server does not answer any more: {replies:?}, after {last:?}");
         }
     }
@@ -295,8 +295,11 @@ fn as_they_are() -> impl Iterator<Item = Input> {
 }
 
 /// Returns the kind of call and the final status code, as text.
-fn outcome(input: &Input, told: &Told) -> String {
-    let last = told.replies.last().and_then(|reply| reply.status.as_ref());
+fn outcome(input: &Input, exchange: &Exchange) -> String {
+    let last = exchange
+        .replies
+        .last()
+        .and_then(|reply| reply.status.as_ref());
     let code = last.map_or("nothing".to_owned(), |status| {
         format!("{:?}", status.code())
     });

@@ -19,9 +19,9 @@ use crate::wire::{Reply, Wire, framed};
 /// The path prefix of Flight calls.
 pub const SERVICE: &str = "/arrow.flight.protocol.FlightService/";
 
-/// The replies to an input.
+/// The calls that an input makes, with their replies.
 #[derive(Default)]
-pub struct Told {
+pub struct Exchange {
     /// The replies to its calls, in order.
     pub replies: Vec<Reply>,
     /// The response to GetFlightInfo or PollFlightInfo.
@@ -60,19 +60,20 @@ impl Sender {
     }
 
     /// Sends the input and waits for all replies.
-    pub async fn send(&mut self, input: &Input) -> Told {
-        let mut told = Told::default();
+    pub async fn send(&mut self, input: &Input) -> Exchange {
+        let mut exchange = Exchange::default();
         match input.way {
             Way::Ask | Way::Poll => {
                 let command = query(input);
-                self.ask(input, command, &mut told).await;
+                self.ask(input, command, &mut exchange).await;
             }
             Way::Schema => {
                 let descriptor = FlightDescriptor::new_cmd(query(input));
-                self.call(input, "GetSchema", descriptor, &mut told).await;
+                self.call(input, "GetSchema", descriptor, &mut exchange)
+                    .await;
             }
             Way::Prepare | Way::Fetch => {
-                self.prepare(input, &mut told).await;
+                self.prepare(input, &mut exchange).await;
             }
             Way::Update => {
                 let command = CommandStatementUpdate {
@@ -80,17 +81,17 @@ impl Sender {
                     transaction_id: None,
                 };
                 let command = command.as_any().encode_to_vec();
-                self.put(input, command, &mut told).await;
+                self.put(input, command, &mut exchange).await;
             }
             Way::Call => {
                 let messages = input.messages.iter().map(|bytes| bytes.0.as_slice());
                 let body = framed(messages);
-                self.body(input, &input.text, body, &mut told).await;
+                self.body(input, &input.text, body, &mut exchange).await;
             }
             Way::Frames => {
                 let body = input.messages.iter().flat_map(|bytes| bytes.0.clone());
                 let body = body.collect();
-                self.body(input, &input.text, body, &mut told).await;
+                self.body(input, &input.text, body, &mut exchange).await;
             }
             Way::Connection => {
                 let bytes = input.messages.iter().flat_map(|bytes| bytes.0.clone());
@@ -99,10 +100,10 @@ impl Sender {
             Way::File => {
                 let bytes = input.messages.iter().flat_map(|bytes| bytes.0.clone());
                 let reply = crate::files::take(bytes.collect()).await;
-                told.replies.push(reply);
+                exchange.replies.push(reply);
             }
         }
-        told
+        exchange
     }
 
     /// Closes the caller's session, so that options set by one input do not change the meaning of the next.
@@ -121,10 +122,10 @@ impl Sender {
         }
     }
 
-    async fn body(&mut self, input: &Input, path: &str, body: Vec<u8>, told: &mut Told) {
+    async fn body(&mut self, input: &Input, path: &str, body: Vec<u8>, exchange: &mut Exchange) {
         let credential = self.credential(&input.caller);
         let reply = self.wire.send(path, credential.as_deref(), body).await;
-        told.replies.push(reply);
+        exchange.replies.push(reply);
     }
 
     /// Makes a call with one message and returns the first message of the reply, if the call succeeded.
@@ -133,72 +134,86 @@ impl Sender {
         input: &Input,
         name: &str,
         message: impl Message,
-        told: &mut Told,
+        exchange: &mut Exchange,
     ) -> Option<Vec<u8>> {
         let body = framed([message.encode_to_vec().as_slice()]);
-        self.body(input, &format!("{SERVICE}{name}"), body, told)
+        self.body(input, &format!("{SERVICE}{name}"), body, exchange)
             .await;
-        let reply = told.replies.last().filter(|reply| reply.is_ok())?;
+        let reply = exchange.replies.last().filter(|reply| reply.is_ok())?;
         reply.messages.first().cloned()
     }
 
     /// Gets the flight info of a command, and fetches all its endpoints.
-    async fn ask(&mut self, input: &Input, command: Vec<u8>, told: &mut Told) -> Option<()> {
+    async fn ask(
+        &mut self,
+        input: &Input,
+        command: Vec<u8>,
+        exchange: &mut Exchange,
+    ) -> Option<()> {
         let descriptor = FlightDescriptor::new_cmd(command);
         let info = if input.way == Way::Poll {
-            let message = self.call(input, "PollFlightInfo", descriptor, told).await?;
+            let message = self
+                .call(input, "PollFlightInfo", descriptor, exchange)
+                .await?;
             PollInfo::decode(message.as_slice()).ok()?.info?
         } else {
-            let message = self.call(input, "GetFlightInfo", descriptor, told).await?;
+            let message = self
+                .call(input, "GetFlightInfo", descriptor, exchange)
+                .await?;
             FlightInfo::decode(message.as_slice()).ok()?
         };
-        told.announced = Some(info.clone());
+        exchange.announced = Some(info.clone());
         for endpoint in info.endpoint {
             let ticket = damaged_ticket(endpoint.ticket?, &input.damage);
-            self.fetch(input, ticket, told).await;
+            self.fetch(input, ticket, exchange).await;
         }
         Some(())
     }
 
-    async fn fetch(&mut self, input: &Input, ticket: Ticket, told: &mut Told) {
-        self.call(input, "DoGet", ticket, told).await;
-        let reply = told.replies.last().filter(|reply| reply.is_ok());
+    async fn fetch(&mut self, input: &Input, ticket: Ticket, exchange: &mut Exchange) {
+        self.call(input, "DoGet", ticket, exchange).await;
+        let reply = exchange.replies.last().filter(|reply| reply.is_ok());
         let answer = reply.map(|reply| {
             let messages = reply.messages.iter();
             messages.map(|message| FlightData::decode(message.as_slice()).unwrap())
         });
-        told.answer = answer.map(Iterator::collect);
+        exchange.answer = answer.map(Iterator::collect);
     }
 
-    async fn prepare(&mut self, input: &Input, told: &mut Told) -> Option<()> {
+    async fn prepare(&mut self, input: &Input, exchange: &mut Exchange) -> Option<()> {
         let request = ActionCreatePreparedStatementRequest {
             query: input.text.clone(),
             transaction_id: None,
         };
         let body = request.as_any().encode_to_vec();
         let action = Action::new("CreatePreparedStatement", body);
-        let message = self.call(input, "DoAction", action, told).await?;
+        let message = self.call(input, "DoAction", action, exchange).await?;
         let body = arrow_flight::Result::decode(message.as_slice()).ok()?.body;
         let prepared: ActionCreatePreparedStatementResult =
             Any::decode(body).ok()?.unpack().ok()??;
         let mut handle = prepared.prepared_statement_handle.to_vec();
         damage(&mut handle, &input.damage);
         if !input.messages.is_empty() {
-            let put = self.put(input, by_handle(handle.clone()), told).await?;
+            let put = self.put(input, by_handle(handle.clone()), exchange).await?;
             let put = PutResult::decode(put.as_slice()).ok()?;
             let result = DoPutPreparedStatementResult::decode(put.app_metadata).ok()?;
             handle = result.prepared_statement_handle?.to_vec();
         }
         let command = by_handle(handle);
         if input.way == Way::Fetch {
-            self.fetch(input, Ticket::new(command), told).await;
+            self.fetch(input, Ticket::new(command), exchange).await;
             return Some(());
         }
-        self.ask(input, command, told).await
+        self.ask(input, command, exchange).await
     }
 
     /// Sends the input's messages by DoPut, with the command in the first, and returns the first message of the reply.
-    async fn put(&mut self, input: &Input, command: Vec<u8>, told: &mut Told) -> Option<Vec<u8>> {
+    async fn put(
+        &mut self,
+        input: &Input,
+        command: Vec<u8>,
+        exchange: &mut Exchange,
+    ) -> Option<Vec<u8>> {
         let names_command = FlightData {
             flight_descriptor: Some(FlightDescriptor::new_cmd(command)),
             ..FlightData::default()
@@ -210,8 +225,8 @@ impl Sender {
         let messages: Vec<Vec<u8>> = std::iter::once(first).chain(messages).collect();
         let body = framed(messages.iter().map(Vec::as_slice));
         let path = format!("{SERVICE}DoPut");
-        self.body(input, &path, body, told).await;
-        let reply = told.replies.last().filter(|reply| reply.is_ok())?;
+        self.body(input, &path, body, exchange).await;
+        let reply = exchange.replies.last().filter(|reply| reply.is_ok())?;
         reply.messages.first().cloned()
     }
 }

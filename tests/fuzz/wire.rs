@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// The time after which an unanswered call counts as a hang. The server's own timeouts are far below.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout of each read from a raw connection.
 const MOMENT: Duration = Duration::from_millis(200);
 /// The number of bytes of a reply after which the client stops reading and cancels the call.
@@ -73,7 +73,7 @@ impl Wire {
         let Ok(request) = request.body(Body::new(AxumBody::from(body))) else {
             return Reply::default();
         };
-        let answered = timeout(PATIENCE, self.answer(request)).await;
+        let answered = timeout(CALL_TIMEOUT, self.answer(request)).await;
         answered.unwrap_or_else(|_| Reply {
             hangs: true,
             ..Reply::default()

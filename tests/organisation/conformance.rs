@@ -183,7 +183,7 @@ on_both! {
         let there = store.create_user_as(other.id, "äda@acme.example").await.unwrap();
         let users: Vec<_> = store.credentials("äda@acme.example").await.unwrap();
         assert_eq!(users.iter().map(|one| one.user.id).collect::<Vec<_>>(), [ada.id, there.id]);
-        // Of several concurrent attempts, one succeeds.
+        // One of several concurrent attempts succeeds.
         let twice = (0..20).map(|_| store.create_user_as(acme.id, "twin@acme.example"));
         let made = futures::future::join_all(twice).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(made, 1);

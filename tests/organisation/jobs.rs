@@ -98,7 +98,7 @@ on_both! {
         assert!(store.take_over_job_run(&aborted[0], &holder(), at(3)).await.unwrap().is_none());
         assert!(store.end_job_run(other.id, other.holder, &end(RunStatus::Ok, 3)).await.unwrap());
         let taken = store.take_over_job_run(&aborted[0], &holder(), at(4)).await.unwrap().unwrap();
-        assert_eq!((taken.attempt, taken.ended_at), (2, None));
+        assert_eq!((taken.attempt, taken.ended_at), (1, None), "a process that was stopped is no failed attempt");
         assert_eq!(store.running_job("a").await.unwrap().unwrap().id, run.id);
         // Once a later due time has a run, the aborted run stays aborted.
         assert!(store.end_job_run(run.id, taken.holder, &end(RunStatus::Aborted, 5)).await.unwrap());
@@ -121,7 +121,7 @@ on_both! {
         assert!(store.end_job_run(by_hand.id, by_hand.holder, &end(RunStatus::Ok, 5)).await.unwrap());
         let [state] = store.job_states(at(10)).await.unwrap().try_into().unwrap();
         assert_eq!((state.latest, state.latest_ok, state.latest_ended), (Some(at(3)), Some(at(1)), Some(at(2))));
-        assert_eq!((state.succeeded_at, state.done_as_of), (Some(at(51)), Some(at(50))));
+        assert_eq!((state.succeeded_at, state.done_as_of), (Some(at(5)), Some(at(4))));
         store.set_job_schedule("a", "5 * * * * UTC", at(9)).await.unwrap();
         assert_eq!(store.job_states(at(10)).await.unwrap()[0].since, at(9));
 

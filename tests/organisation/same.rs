@@ -2,140 +2,150 @@
 
 use fastrand::Rng;
 use plantlake::model::{Grant, Role};
-use plantlake::store::{AuditFilter, NewUser, OrganisationStore, StoreError, User, UserChange};
+use plantlake::store::{
+    AuditFilter, NewOrganisation, NewUser, OrganisationStore, StoreError, UserChange,
+};
 
 use crate::databases::{Fresh, Kind, actor, new_user};
 
-/// Makes one random change. Returns its result as text without ids and times.
-async fn change(store: &OrganisationStore, dice: &mut Rng) -> String {
-    let organisations = ["Acme", "ACME", "Bolt", "Cürie", "CÜRIE"];
-    let addresses = [
-        "a@x.y", "A@X.Y", "b@x.y", "ß@x.y", "c@x.y", "É@x.y", "é@x.y",
-    ];
-    let name = organisations[dice.u64(..5) as usize];
-    let email = addresses[dice.u64(..7) as usize];
-    let (kind, number) = (dice.u64(..12), dice.u64(..4));
-    let outcome = async {
-        Ok::<_, plantlake::store::StoreError>(match kind {
-            0 => {
-                let new = plantlake::store::NewOrganisation {
-                    name: name.to_owned(),
-                    profile: Default::default(),
-                    user_limit: number as i64,
-                };
-                store.create_organisation(&actor(), new).await?.name
-            }
+/// A random change of an organisation or a user.
+struct Change {
+    kind: u64,
+    number: u64,
+    name: &'static str,
+    email: &'static str,
+}
+
+impl Change {
+    fn random(dice: &mut Rng) -> Self {
+        let organisations = ["Acme", "ACME", "Bolt", "Cürie", "CÜRIE"];
+        let addresses = [
+            "a@x.y", "A@X.Y", "b@x.y", "ß@x.y", "c@x.y", "É@x.y", "é@x.y",
+        ];
+        let name = organisations[dice.u64(..5) as usize];
+        let email = addresses[dice.u64(..7) as usize];
+        let (kind, number) = (dice.u64(..12), dice.u64(..4));
+        Self {
+            kind,
+            number,
+            name,
+            email,
+        }
+    }
+
+    /// Makes the change. Returns its result as text without ids and times.
+    async fn apply(&self, store: &OrganisationStore) -> String {
+        let outcome = match self.kind {
+            0 => self.create_organisation(store).await,
+            1..=4 => self.change_organisation(store).await,
+            5 | 6 => self.create_user(store).await,
+            _ => self.change_user(store).await,
+        };
+        let Self {
+            kind,
+            number,
+            name,
+            email,
+        } = self;
+        match outcome {
+            Ok(result) => format!("{kind} {name} {email} {number}: {result}"),
+            Err(error) => format!("{kind} {name} {email} {number}: {error}"),
+        }
+    }
+
+    async fn create_organisation(&self, store: &OrganisationStore) -> Result<String, StoreError> {
+        let new = NewOrganisation {
+            name: self.name.to_owned(),
+            profile: Default::default(),
+            user_limit: self.number as i64,
+        };
+        Ok(store.create_organisation(&actor(), new).await?.name)
+    }
+
+    async fn change_organisation(&self, store: &OrganisationStore) -> Result<String, StoreError> {
+        let number = self.number;
+        let id = store.organisation(self.name).await?.id;
+        Ok(match self.kind {
             1 => {
-                let organisation = store.organisation(name).await?;
-                let changed = store
-                    .set_user_limit(&actor(), organisation.id, number as i64)
-                    .await?;
+                let changed = store.set_user_limit(&actor(), id, number as i64).await?;
                 format!("{} of {}", changed.users, changed.user_limit)
             }
             2 => {
-                let organisation = store.organisation(name).await?;
                 let active = number > 1;
-                store
-                    .set_organisation_active(&actor(), organisation.id, active)
-                    .await?
-                    .to_string()
+                let changed = store.set_organisation_active(&actor(), id, active).await?;
+                changed.to_string()
             }
             3 => {
-                let organisation = store.organisation(name).await?;
                 let grants = [
                     Grant::All,
                     Grant::Type(format!("t{number}")),
                     Grant::Location("Wörks".to_owned()),
                 ];
-                format!(
-                    "{:?}",
-                    store
-                        .grant(&actor(), organisation.id, &grants[..number.min(3) as usize])
-                        .await?
-                )
+                let grants = &grants[..number.min(3) as usize];
+                format!("{:?}", store.grant(&actor(), id, grants).await?)
             }
-            4 => {
-                let organisation = store.organisation(name).await?;
-                store
-                    .revoke_grants(
-                        &actor(),
-                        organisation.id,
-                        &[Grant::Type(format!("t{number}"))],
-                    )
-                    .await?;
+            _ => {
+                let grants = [Grant::Type(format!("t{number}"))];
+                store.revoke_grants(&actor(), id, &grants).await?;
                 String::new()
             }
-            5 | 6 => {
-                let organisation = store.organisation(name).await?;
-                let role = Role::ALL[number.min(2) as usize];
-                let new = NewUser {
-                    role,
-                    ..new_user(organisation.id, email)
-                };
-                store.create_user(&actor(), new).await?.email
-            }
+        })
+    }
+
+    async fn create_user(&self, store: &OrganisationStore) -> Result<String, StoreError> {
+        let organisation = store.organisation(self.name).await?;
+        let new = NewUser {
+            role: Role::ALL[self.number.min(2) as usize],
+            ..new_user(organisation.id, self.email)
+        };
+        Ok(store.create_user(&actor(), new).await?.email)
+    }
+
+    async fn change_user(&self, store: &OrganisationStore) -> Result<String, StoreError> {
+        let number = self.number;
+        let organisation = store.organisation(self.name).await?;
+        let user = store.user_within(self.email, Some(organisation.id)).await?;
+        Ok(match self.kind {
             7 => {
-                let user = of(store, name, email).await?;
-                store
-                    .set_user_active(&actor(), user.id, number > 1)
-                    .await?
-                    .to_string()
+                let active = number > 1;
+                let changed = store.set_user_active(&actor(), user.id, active).await?;
+                changed.to_string()
             }
             8 => {
-                let user = of(store, name, email).await?;
-                let role = Role::ALL[number.min(2) as usize];
                 let wanted = UserChange {
-                    role: Some(role),
+                    role: Some(Role::ALL[number.min(2) as usize]),
                     may_ingest: Some(number > 1),
                     name: None,
                 };
-                format!(
-                    "{:?}",
-                    store.change_user(&actor(), user.id, &wanted).await?.role
-                )
+                let changed = store.change_user(&actor(), user.id, &wanted).await?;
+                format!("{:?}", changed.role)
             }
             9 => {
-                let user = of(store, name, email).await?;
-                store
-                    .set_password(&actor(), user.id, "x".to_owned())
-                    .await?;
+                let password = "x".to_owned();
+                store.set_password(&actor(), user.id, password).await?;
                 String::new()
             }
-            10 => {
-                let user = of(store, name, email).await?;
-                store.revoke_sessions(&actor(), user.id).await?.to_string()
-            }
+            10 => store.revoke_sessions(&actor(), user.id).await?.to_string(),
             _ => {
-                let user = of(store, name, email).await?;
                 store.remove_user(&actor(), user.id).await?;
                 String::new()
             }
         })
-    };
-    match outcome.await {
-        Ok(told) => format!("{kind} {name} {email} {number}: {told}"),
-        Err(error) => format!("{kind} {name} {email} {number}: {error}"),
     }
-}
-
-/// Returns the user of this organisation with this address.
-async fn of(store: &OrganisationStore, name: &str, email: &str) -> Result<User, StoreError> {
-    let organisation = store.organisation(name).await?;
-    store.user_within(email, Some(organisation.id)).await
 }
 
 /// Returns the whole state as text without ids and times.
 async fn state(store: &OrganisationStore) -> Vec<String> {
-    let mut told = vec![format!("revision {}", store.revision().await.unwrap())];
+    let mut lines = vec![format!("revision {}", store.revision().await.unwrap())];
     for organisation in store.organisations().await.unwrap() {
         let grants = store.grants(organisation.id).await.unwrap();
-        told.push(format!(
+        lines.push(format!(
             "{} {} of {} {} {grants:?}",
             organisation.name, organisation.users, organisation.user_limit, organisation.active
         ));
     }
     for user in store.users(None).await.unwrap() {
-        told.push(format!(
+        lines.push(format!(
             "{} {} {} {} {} {}",
             user.email,
             user.organisation,
@@ -153,12 +163,12 @@ async fn state(store: &OrganisationStore) -> Vec<String> {
         .await
         .unwrap()
     {
-        told.push(format!(
+        lines.push(format!(
             "{} {} {:?} {}",
             entry.id, entry.action, entry.organisation, entry.subject
         ));
     }
-    told
+    lines
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,24 +180,24 @@ async fn same_changes_give_same_results_on_both_databases() {
         );
         let (sqlite, postgres) = (sqlite.store().await, postgres.store().await);
         let (mut one, mut two) = (Rng::with_seed(seed), Rng::with_seed(seed));
-        let mut told = Vec::new();
+        let mut results = Vec::new();
         for _ in 0..150 {
             let (on_sqlite, on_postgres) = (
-                change(&sqlite, &mut one).await,
-                change(&postgres, &mut two).await,
+                Change::random(&mut one).apply(&sqlite).await,
+                Change::random(&mut two).apply(&postgres).await,
             );
             assert_eq!(on_sqlite, on_postgres, "seed {seed}");
-            told.push(on_sqlite);
+            results.push(on_sqlite);
         }
         assert_eq!(
             state(&sqlite).await,
             state(&postgres).await,
-            "seed {seed}: {told:#?}"
+            "seed {seed}: {results:#?}"
         );
         // Checks that not all changes failed.
         assert!(
             sqlite.revision().await.unwrap() > 20,
-            "seed {seed}: {told:#?}"
+            "seed {seed}: {results:#?}"
         );
     }
 }

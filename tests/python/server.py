@@ -185,7 +185,7 @@ def eventually(check: Callable[[], bool], seconds: float = MAX_DELAY_SECONDS) ->
             if check():
                 return time.monotonic() - began
         except (adbc_driver_manager.OperationalError, flight.FlightUnavailableError) as error:
-            if "ask again" not in str(error):
+            if "repeat the request" not in str(error):
                 raise
         assert time.monotonic() - began < seconds, f"not within {seconds} s"
         time.sleep(0.05)

@@ -440,7 +440,7 @@ FORGED_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
         "list of 2147483647 elements",
     ),
     "children": (lambda: forge(many_children), "2147483647 children"),
-    "deep": (lambda: forge(deep_schema), "levels deep"),
+    "deep": (lambda: forge(deep_schema), "50005 columns, and the limit is 10000"),
     "pairs": (lambda: forge(lambda file: file.footer.update({5: (LIST, DeclaredList(STRUCT, 1 << 30, []))})), "list of"),
     "endless": (
         lambda: forge(lambda file: file.footer.update({90: (LIST, DeclaredList(FALSE, (1 << 31) - 1, []))})),

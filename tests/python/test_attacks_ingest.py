@@ -90,7 +90,7 @@ def test_query_does_not_open_foreign_files(plant: Plant) -> None:
     damage(created)
 
     def is_reported() -> bool:
-        return any(created.name in line and "cannot be read" in line for line in plant.log)
+        return any(created.name in line and "cannot read" in line for line in plant.log)
 
     # From now on, opening the file fails.
     for _ in range(3):

@@ -359,7 +359,7 @@ def test_backup_after_server_kill_includes_its_journal(plant: Plant, tmp_path: P
 
 
 def test_restore_beside_running_server_is_refused(plant: Plant, tmp_path: Path) -> None:
-    plant.run("token", "keys", "list").expect(OK)  # creates the first key
+    plant.run("token", "keys", "rotate").expect(OK)  # creates the first key
     plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
     plant.serve()
     refused = plant.run("restore", "--from", str(tmp_path / BACKUP)).expect(REFUSED)

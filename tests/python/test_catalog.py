@@ -200,7 +200,7 @@ def test_catalog_error_names_file_entry_and_field(plant: LocalLake, folder: Path
 
     printed = check(folder).expect(FAILURE)
     assert f"{file}, " in printed.text and f"field {field}: " in printed.text, str(printed)
-    assert "never put in force" in printed.err
+    assert "never activated" in printed.err
 
     # Queries on the catalog report the same error, and other queries work.
     refused = query_with_catalog(plant, folder, "SELECT count(*) FROM assets").expect(FAILURE)

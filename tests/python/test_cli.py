@@ -217,7 +217,7 @@ def test_query_of_other_files_is_refused(filled_model: LakeModel) -> None:
         ("SELECT nothing FROM data_h", "nothing"),
         ("SELECT * FROM data_week", "data_week"),
         ("SELECT sum(asset_id", "EOF"),
-        ("", "nothing"),
+        ("", "an empty text"),
     ],
 )
 def test_query_with_invalid_sql_names_cause(filled_model: LakeModel, sql: str, says: str) -> None:
@@ -282,6 +282,71 @@ def test_resample_with_configured_column_names_reads_them(lake: LocalLake) -> No
     lake.resample(settings={"PLANTLAKE_JOBS": str(jobs)}).expect(OK)
     renamed = table.rename_columns(["id", "timestamp", "value"])
     harness.assert_expected(lake, rollups(lake.raw_files({"a.parquet": renamed})))
+
+
+# Commands that only read, with the exit codes that they have in an empty folder. Codes of FAILURE come with an error that
+# names what does not exist.
+READING_COMMANDS = [
+    (["status"], FAILURE),
+    (["query", "SELECT 1"], FAILURE),
+    (["search", "pump"], FAILURE),
+    (["archive", "list"], FAILURE),
+    (["archive", "restore", "raw", "--from", "2024-01-01", "--dry-run"], FAILURE),
+    (["maintain", "--dry-run"], FAILURE),
+    (["resample", "--dry-run"], FAILURE),
+    (["org", "list"], FAILURE),
+    (["org", "show", "acme"], FAILURE),
+    (["org", "limit", "acme"], FAILURE),
+    (["user", "list"], FAILURE),
+    (["key", "list", "--all"], FAILURE),
+    (["session", "list"], FAILURE),
+    (["audit"], FAILURE),
+    (["audit", "head"], FAILURE),
+    (["audit", "verify"], FAILURE),
+    (["usage", "report"], FAILURE),
+    (["usage", "statement", "2024-01"], FAILURE),
+    (["usage", "invoice", "2024-01"], FAILURE),
+    (["usage", "verify"], FAILURE),
+    (["token", "check"], FAILURE),
+    (["token", "keys", "list"], OK),
+    (["jobs"], OK),
+    (["jobs", "history"], OK),
+    (["models", "list"], OK),
+    (["config"], OK),
+]
+
+
+@pytest.mark.local_only
+@pytest.mark.parametrize("is_misspelt", [False, True], ids=["defaults", "flags"])
+@pytest.mark.parametrize(("command", "code"), READING_COMMANDS, ids=[" ".join(command) for command, _ in READING_COMMANDS])
+def test_reading_command_in_empty_folder_creates_nothing(
+    tmp_path: Path, command: list[str], code: int, is_misspelt: bool
+) -> None:
+    flags = ["--lake", str(tmp_path / "lke"), "--state", str(tmp_path / "stte")] if is_misspelt else []
+    finished = harness.run([*flags, *command], cwd=tmp_path).expect(code)
+    assert list(tmp_path.rglob("*")) == [], f"files or folders appeared\n{finished}"
+    if code == FAILURE:
+        assert finished.out == b"", str(finished)
+        assert finished.err.strip(), str(finished)
+
+
+@pytest.mark.local_only
+@pytest.mark.parametrize("command", [["org", "list"], ["usage", "report"], ["key", "list"], ["audit"]], ids=" ".join)
+def test_reading_command_without_database_names_path_and_remedy(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "organisations.db"
+    settings = {"PLANTLAKE_ORGANISATION_URL": f"sqlite:{path}"}
+    finished = harness.run(command, settings, cwd=tmp_path).expect(FAILURE)
+    assert f"cannot open the organisation database {path}: it does not exist" in finished.err, str(finished)
+    assert "plantlake migrate" in finished.err
+    harness.run(["migrate"], settings, cwd=tmp_path).expect(OK)
+    harness.run(command, settings, cwd=tmp_path).expect(OK)
+
+
+@pytest.mark.local_only
+@pytest.mark.parametrize("command", [["status"], ["query", "SELECT 1"]], ids=["status", "query"])
+def test_reading_command_without_lake_names_path_and_remedy(tmp_path: Path, command: list[str]) -> None:
+    finished = harness.run(["--lake", str(tmp_path / "lke"), *command], cwd=tmp_path).expect(FAILURE)
+    assert f"cannot open the lake {tmp_path / 'lke'}: it does not exist" in finished.err, str(finished)
 
 
 def test_invalid_arguments_exit_with_usage_error() -> None:

@@ -130,6 +130,16 @@ def test_every_table_version_is_readable(filled_lake: tuple[Lake, Expected]) -> 
             lake.table(name, version)
 
 
+def test_history_of_tables_contains_no_predicate(filled_lake: tuple[Lake, Expected]) -> None:
+    """Other readers parse the predicate of an operation as SQL."""
+    lake, _ = filled_lake
+    for name in RESOLUTIONS:
+        history = lake.delta(name).history()
+        assert "WRITE" in {entry["operation"] for entry in history}, name
+        for entry in history:
+            assert entry.get("operationParameters", {}).get("predicate") is None, entry
+
+
 def test_resample_continues_after_foreign_checkpoint(filled_lake: tuple[Lake, Expected]) -> None:
     """The job works after another writer has created a checkpoint."""
     lake, expected = filled_lake

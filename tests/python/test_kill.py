@@ -351,7 +351,7 @@ def test_second_run_is_refused_while_lease_is_held(lake: Lake) -> None:
 
 
 def test_simultaneous_runs_publish_once(new_lake: Callable[[], Lake]) -> None:
-    """Of several runs that start together, one publishes; the others are refused or find nothing to do."""
+    """One of several runs that start together publishes; the others are refused or find nothing to do."""
     for _ in range(3):
         lake = new_lake()
         model = model_with_pending_changes(lake)

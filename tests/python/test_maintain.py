@@ -303,7 +303,7 @@ def test_dry_run_without_work_lists_no_steps(lake: Lake) -> None:
     LakeModel(lake).apply(Put(0, FileSpec(rows=50)))
     lake.resample().expect(OK)
     dry_run = lake.run("maintain", "--dry-run").expect(OK)
-    assert "nothing to do" in dry_run.text and "Would do" not in dry_run.text, str(dry_run)
+    assert "Nothing to do" in dry_run.text and "Would do" not in dry_run.text, str(dry_run)
 
 
 @pytest.fixture(scope="module")

@@ -620,7 +620,7 @@ def test_concurrent_queries_over_limit_are_refused(plant: Plant) -> None:
         reader.read_chunk()
         readers.append((client, reader))
     third = CountingClient(plant.uri, plant.tenants["Few"].key)
-    assert "may run 2 queries at once" in last_error(third)
+    assert "limit exceeded: 2 concurrent queries" in last_error(third)
     readers[0][1].cancel()
     eventually(lambda: is_answered(third), LEDGER_TIMEOUT)
     readers[1][1].cancel()

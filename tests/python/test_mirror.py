@@ -545,15 +545,15 @@ def test_unresponsive_postgres_is_retried_or_times_out(own_postgres: Postgres, n
     many_rows(mirror)
     run = mirror.stopped("mirror-in-copy:3", {"PLANTLAKE_MIRROR_RETRY_FOR": "60s", "PLANTLAKE_MIRROR_TIMEOUT": "1s"})
     frozen = own_postgres.suspend()
-    thaw = threading.Timer(9, own_postgres.thaw, [frozen])
+    resume = threading.Timer(9, own_postgres.resume, [frozen])
     try:
         run.resume()
-        thaw.start()
+        resume.start()
         finished = finish(run.process, run.began).expect(OK)
         assert "did not answer within" in finished.err, str(finished)
         assert finished.json["attempts"] > 1
     finally:
-        thaw.join()
+        resume.join()
     mirror.assert_equals_lake("after Postgres was unresponsive")
     # Without retries, the run fails, and the old state stays.
     mirror.now = dt.date(2024, 1, 9)

@@ -465,7 +465,7 @@ def test_archive_shows_callers_their_own_rows(plant: Plant) -> None:
 
 
 @pytest.mark.local_only
-def test_the_mirror_keeps_hours_of_dates_without_minutes(new_lake: Callable[[], Lake]) -> None:
+def test_mirror_keeps_hours_of_dates_without_minutes(new_lake: Callable[[], Lake]) -> None:
     """A late file adds minutes of an old date. The dates in between have no minutes and keep their hours."""
     server = Postgres()
     try:

@@ -575,7 +575,7 @@ def test_query_during_revocation_fails_as_retryable(plant: Plant) -> None:
     time.sleep(1)
     plant.run("org", "revoke", tenant.name, "--all").expect(OK)
     thread.join(timeout=30)
-    assert isinstance(errors[0], flight.FlightUnavailableError) and "ask again" in str(errors[0]), errors
+    assert isinstance(errors[0], flight.FlightUnavailableError) and "repeat the request" in str(errors[0]), errors
     eventually(lambda: rows_of(plant, tenant.name) == 0)
 
 

@@ -167,10 +167,10 @@ async fn failed_job_skips_its_dependents() {
         );
     }
     let runs = plant.runs().await;
-    let of = |job: &str| runs.iter().rfind(|run| run.job == job).unwrap();
+    let last_run = |job: &str| runs.iter().rfind(|run| run.job == job).unwrap();
     // Each job began after the previous one had ended.
-    assert!(of("second").started_at >= of("first").ended_at.unwrap());
-    assert!(of("third").started_at >= of("second").ended_at.unwrap());
+    assert!(last_run("second").started_at >= last_run("first").ended_at.unwrap());
+    assert!(last_run("third").started_at >= last_run("second").ended_at.unwrap());
     daemons.into_iter().for_each(crate::plant::Daemon::kill);
 }
 
@@ -237,8 +237,67 @@ async fn stop_waits_for_jobs_and_aborts_late_ones() {
     let next = plant.start(&specs).await;
     plant.pass(seconds(400)).await;
     assert_eq!(plant.outcome("long").await, [ok("01 13:00")]);
-    assert_eq!(plant.runs().await[0].attempt, 2);
+    assert_eq!(plant.runs().await[0].attempt, 1);
     next.kill();
+}
+
+#[tokio::test]
+async fn stopped_processes_do_not_count_as_deaths() {
+    let plant = Plant::new(NOON, |_, _| (seconds(300), Ok(())));
+    let specs = [spec("long", "0 13 * * *")];
+    let mut daemon = plant.start(&specs).await;
+    plant.pass(seconds(3_580)).await;
+    // More often than a run is resumed after deaths.
+    for _ in 0..12 {
+        daemon.stopper.stop();
+        plant.pass(seconds(70)).await;
+        assert!(daemon.has_ended());
+        daemon = plant.start(&specs).await;
+        plant.pass(seconds(20)).await;
+    }
+    daemon.kill();
+    let daemon = plant.start(&specs).await;
+    plant.pass(LEASE_TIMEOUT + seconds(400)).await;
+    assert_eq!(plant.outcome("long").await, [ok("01 13:00")]);
+    assert_eq!(plant.runs().await[0].attempt, 2, "one process died");
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn aborted_run_of_a_removed_job_causes_no_frequent_checks() {
+    let plant = Plant::new(NOON, |_, _| (seconds(300), Ok(())));
+    let daemon = plant.start(&[spec("removed", "0 13 * * *")]).await;
+    plant.pass(seconds(3_580)).await;
+    daemon.stopper.stop();
+    plant.pass(seconds(70)).await;
+    let aborted = [("01 13:00".to_owned(), RunStatus::Aborted)];
+    assert_eq!(plant.outcome("removed").await, aborted);
+    let daemon = plant.start(&[spec("other", "0 23 * * *")]).await;
+    let before = plant.calls();
+    plant.pass(seconds(600)).await;
+    // About ten checks, each with a few calls; at the interval for busy times, there would be 120.
+    let calls = plant.calls() - before;
+    assert!((10..90).contains(&calls), "{calls}");
+    assert_eq!(plant.outcome("removed").await, aborted);
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn run_stopped_before_its_first_attempt_is_aborted_with_its_reason() {
+    let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
+    let stopper = StopSender::default();
+    stopper.stop();
+    let worker = plant.worker().await;
+    let hourly = spec("hourly", "0 * * * *");
+    let ran = run_once(&worker, &hourly, stopper.subscribe()).await;
+    let Ok(RunOnceOutcome::Completed { status, error, .. }) = ran else {
+        panic!("{ran:?}");
+    };
+    assert_eq!(status, RunStatus::Aborted);
+    assert_eq!(error.as_deref(), Some("its process was asked to stop"));
+    assert!(plant.job.begun.lock().unwrap().is_empty());
+    let [run] = plant.runs().await.try_into().unwrap();
+    assert_eq!((run.status, run.error), (RunStatus::Aborted, error));
 }
 
 #[tokio::test]
@@ -302,7 +361,7 @@ async fn run_once_runs_job_unless_already_running() {
     let (task, _) = once(plant.worker().await);
     plant.pass(seconds(10)).await;
     task.abort();
-    plant.settle().await;
+    plant.wait_until_idle().await;
     let (_, mut third) = once(plant.worker().await);
     plant.pass(LEASE_TIMEOUT).await;
     assert!(third.try_recv().is_err(), "it runs");

@@ -37,6 +37,7 @@ struct Counted {
 #[derive(Default)]
 struct Calls {
     count: AtomicUsize,
+    total: AtomicUsize,
     none: Notify,
 }
 
@@ -53,6 +54,7 @@ impl Drop for UnderWay<'_> {
 impl Counted {
     fn call(&self) -> UnderWay<'_> {
         self.under_way.count.fetch_add(1, Ordering::SeqCst);
+        self.under_way.total.fetch_add(1, Ordering::SeqCst);
         UnderWay(&self.under_way)
     }
 }
@@ -263,7 +265,7 @@ impl Plant {
     }
 
     /// Waits until all tasks have done what they can without time passing. The runtime has one thread.
-    pub async fn settle(&self) {
+    pub async fn wait_until_idle(&self) {
         loop {
             for _ in 0..30 {
                 tokio::task::yield_now().await;
@@ -279,12 +281,17 @@ impl Plant {
     pub async fn pass(&self, time: Duration) {
         let until = self.clock.elapsed() + time;
         loop {
-            self.settle().await;
+            self.wait_until_idle().await;
             if !self.clock.pass(until) {
                 break;
             }
         }
-        self.settle().await;
+        self.wait_until_idle().await;
+    }
+
+    /// Returns the number of calls of all workers so far.
+    pub fn calls(&self) -> usize {
+        self.under_way.total.load(Ordering::SeqCst)
     }
 
     /// Returns all runs, sorted by job and due time.

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
 use plantlake::clock::Clock;
 use plantlake::model::JobSpec;
-use plantlake::store::RunStatus;
+use plantlake::store::{JobRun, RunStatus};
 
 use crate::plant::{Daemon, Plant, in_zone, seconds, spec};
 
@@ -17,9 +17,10 @@ fn due(spec: &JobSpec, from: DateTime<Utc>, to: DateTime<Utc>) -> BTreeSet<DateT
     times.take_while(|at| *at <= to).collect()
 }
 
+const SEED: u64 = 20_260_325;
+
 #[tokio::test]
 async fn due_jobs_run_once_while_daemons_are_killed() {
-    const SEED: u64 = 20_260_325;
     // The 29th has no hour from 2 to 3 in Berlin, and the month ends on the 31st.
     let start = "2026-03-25T22:30:00Z";
     let mut plant = Plant::new(start, |context, nth| {
@@ -40,9 +41,54 @@ async fn due_jobs_run_once_while_daemons_are_killed() {
     });
     // Checks without due jobs would take most of the test's time.
     plant.pace.idle = seconds(120);
+    let specs = job_specs();
+    let begun_at = plant.clock.now();
+    let (daemons, kills) = run_and_kill_daemons(&plant, &specs).await;
+    // Running jobs may end.
+    let ended_at = plant.clock.now();
+    plant.pass(seconds(900)).await;
+    for daemon in &daemons {
+        daemon.stopper.stop();
+    }
+    plant.pass(seconds(120)).await;
+    assert!(daemons.iter().all(Daemon::has_ended));
+    assert!(kills >= 10, "{kills}");
+
+    let runs = plant.runs().await;
+    let done = plant.job.done.lock().unwrap().clone();
+    let mut taken_over = 0;
+    for spec in &specs {
+        let wanted = due(spec, begun_at, ended_at);
+        let (found, resumed) = successful_runs(&runs, spec, ended_at);
+        taken_over += resumed;
+        assert_eq!(found, wanted, "seed {SEED}, {}", spec.name);
+        let really: BTreeSet<DateTime<Utc>> = done
+            .iter()
+            .filter(|(job, at)| *job == spec.name && *at <= ended_at)
+            .map(|(_, at)| *at)
+            .collect();
+        assert_eq!(really, wanted, "seed {SEED}, {}", spec.name);
+    }
+    assert!(taken_over >= 3, "no daemon was killed while it ran a job");
+    // A job whose daemon was killed before the result was recorded ran again.
+    let distinct: BTreeSet<_> = done.iter().collect();
+    assert!(
+        done.len() - distinct.len() <= kills,
+        "{} of {}",
+        done.len(),
+        distinct.len()
+    );
+    println!(
+        "{} runs, {kills} kills, {taken_over} taken over, {} done again",
+        runs.len(),
+        done.len() - distinct.len()
+    );
+}
+
+fn job_specs() -> Vec<JobSpec> {
     let mut often = spec("often", "*/20 * * * *");
     often.after = vec!["hourly".to_owned()];
-    let specs: Vec<JobSpec> = [
+    [
         spec("hourly", "0 * * * *"),
         often,
         in_zone("nightly", "30 2 * * *", chrono_tz::Europe::Berlin),
@@ -54,16 +100,19 @@ async fn due_jobs_run_once_while_daemons_are_killed() {
         spec.backoff = seconds(20);
         spec
     })
-    .collect();
+    .collect()
+}
 
+/// Runs two daemons for ten days, and kills one of them again and again. Returns the last daemons, and the number of
+/// kills.
+async fn run_and_kill_daemons(plant: &Plant, specs: &[JobSpec]) -> (Vec<Daemon>, usize) {
     let mut dice = Rng::with_seed(SEED);
-    let begun_at = plant.clock.now();
+    let end = plant.clock.now() + TimeDelta::days(10);
     let mut daemons: [Option<Daemon>; 2] = [
-        Some(plant.start(&specs).await),
-        Some(plant.start(&specs).await),
+        Some(plant.start(specs).await),
+        Some(plant.start(specs).await),
     ];
-    plant.settle().await;
-    let end = begun_at + TimeDelta::days(10);
+    plant.wait_until_idle().await;
     let mut kills = 0;
     while plant.clock.now() < end {
         // Minutes to many hours; in half of the cases until just after a due time.
@@ -101,58 +150,31 @@ async fn due_jobs_run_once_while_daemons_are_killed() {
             kills += 1;
         }
         plant.pass(seconds(60 * dice.u64(..50))).await;
-        daemons[at] = Some(plant.start(&specs).await);
+        daemons[at] = Some(plant.start(specs).await);
     }
-    // Running jobs may end.
-    let ended_at = plant.clock.now();
-    plant.pass(seconds(900)).await;
-    for daemon in daemons.iter().flatten() {
-        daemon.stopper.stop();
-    }
-    plant.pass(seconds(120)).await;
-    assert!(daemons.iter().flatten().all(Daemon::has_ended));
-    assert!(kills >= 10, "{kills}");
+    (daemons.into_iter().flatten().collect(), kills)
+}
 
-    let runs = plant.runs().await;
-    let done = plant.job.done.lock().unwrap().clone();
+/// Returns the due times of a job's runs, of which each must have succeeded once, and how often a run was taken over.
+fn successful_runs(
+    runs: &[JobRun],
+    spec: &JobSpec,
+    until: DateTime<Utc>,
+) -> (BTreeSet<DateTime<Utc>>, u64) {
     let mut taken_over = 0;
-    for spec in &specs {
-        let wanted = due(spec, begun_at, ended_at);
-        let mut found: BTreeMap<DateTime<Utc>, usize> = BTreeMap::new();
-        for run in runs
-            .iter()
-            .filter(|run| run.job == spec.name && run.scheduled_for <= ended_at)
-        {
-            assert_eq!(run.status, RunStatus::Ok, "seed {SEED}: {run:?}");
-            *found.entry(run.scheduled_for).or_default() += 1;
-            taken_over += run.attempt - 1 - run.failures;
-        }
-        assert!(
-            found.values().all(|count| *count == 1),
-            "seed {SEED}, {}: {found:?}",
-            spec.name
-        );
-        let found: BTreeSet<DateTime<Utc>> = found.into_keys().collect();
-        assert_eq!(found, wanted, "seed {SEED}, {}", spec.name);
-        let really: BTreeSet<DateTime<Utc>> = done
-            .iter()
-            .filter(|(job, at)| *job == spec.name && *at <= ended_at)
-            .map(|(_, at)| *at)
-            .collect();
-        assert_eq!(really, wanted, "seed {SEED}, {}", spec.name);
+    let mut found: BTreeMap<DateTime<Utc>, usize> = BTreeMap::new();
+    for run in runs
+        .iter()
+        .filter(|run| run.job == spec.name && run.scheduled_for <= until)
+    {
+        assert_eq!(run.status, RunStatus::Ok, "seed {SEED}: {run:?}");
+        *found.entry(run.scheduled_for).or_default() += 1;
+        taken_over += run.attempt - 1 - run.failures;
     }
-    assert!(taken_over >= 3, "no daemon was killed while it ran a job");
-    // A job whose daemon was killed before the result was recorded ran again.
-    let distinct: BTreeSet<_> = done.iter().collect();
     assert!(
-        done.len() - distinct.len() <= kills,
-        "{} of {}",
-        done.len(),
-        distinct.len()
+        found.values().all(|count| *count == 1),
+        "seed {SEED}, {}: {found:?}",
+        spec.name
     );
-    println!(
-        "{} runs, {kills} kills, {taken_over} taken over, {} done again",
-        runs.len(),
-        done.len() - distinct.len()
-    );
+    (found.into_keys().collect(), taken_over)
 }

@@ -62,7 +62,7 @@ VOCABULARY = 1500
 CROSS_ENCODER_TOKENS = 128
 CROSS_ENCODER_BYTES = 1_000_000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# How far the logits of pairs alone and of pairs in one batch may be apart.
+# The maximum difference between the logits of a pair alone and in a batch.
 BATCH_TOLERANCE = 1e-5
 
 # Texts: descriptions of assets.

@@ -12,14 +12,15 @@ use arrow::array::{
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::DateTime;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use plantlake::catalog::{Catalog, Interpolation, NodeKind};
+use plantlake::catalog::{Asset, Catalog, Interpolation, NodeKind};
 use plantlake::lake::{Store, StoreOptions};
 use plantlake::simulate::{Plan, Shape, simulate};
 
 use crate::place::{Place, plan};
 
-/// The rows of a file: id, microseconds, value.
-type Rows = Vec<(String, i64, Option<f64>)>;
+/// A row of a file: id, microseconds, value.
+type Row = (String, i64, Option<f64>);
+type Rows = Vec<Row>;
 
 fn read(path: &Path) -> Rows {
     let reader =
@@ -161,84 +162,13 @@ async fn ground_truth_matches_the_files() {
         .filter(|asset| asset.specifications.unit.is_some())
         .collect();
     assert_eq!((sensors.len(), summary.assets), (24, 24));
-    let ticks: u64 = 5 * 2_880;
-    let (start, end) = (
-        micros("2026-02-27T00:00:00Z"),
-        micros("2026-03-04T00:00:00Z"),
-    );
     let truth = faults(&place);
     let (mut total, mut files, mut jittering) = (0, 0, 0);
     for sensor in sensors {
-        let specifications = &sensor.specifications;
-        let tag = specifications.tag.clone().unwrap();
-        let main = read(&place.lake().join(format!("raw/{tag}.parquet")));
-        let late_path = place.lake().join(format!("raw/{tag}_late.parquet"));
-        let late = if late_path.exists() {
-            read(&late_path)
-        } else {
-            Rows::new()
-        };
-        files += 1 + usize::from(late_path.exists());
-        total += main.len() + late.len();
-        if !late.is_empty() {
-            let modified = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
-            assert!(
-                modified(&late_path) >= modified(&place.lake().join(format!("raw/{tag}.parquet")))
-            );
-        }
-        let (low, high) = (
-            specifications.range_low.unwrap(),
-            specifications.range_high.unwrap(),
-        );
-        for (id, time, value) in main.iter().chain(&late) {
-            assert_eq!(id, &sensor.id.to_string());
-            assert!((start..end).contains(time));
-            assert!(
-                value.is_none_or(|value| value.is_nan() || (low..=high).contains(&value)),
-                "{tag} {value:?}"
-            );
-        }
-        assert!(
-            main.windows(2).all(|pair| pair[0].1 <= pair[1].1),
-            "{tag} is in the order of time"
-        );
-        jittering += usize::from(main.iter().any(|row| row.1 % 30_000_000 != 0));
-
-        // Outside of faults, a sensor has one reading per tick, in its main file.
-        let own: Vec<_> = truth.iter().filter(|fault| fault.tag == tag).collect();
-        assert!(own.iter().all(|fault| fault.asset == sensor.id.to_string()));
-        let mut healthy = ticks;
-        for fault in own {
-            let inside = |rows: &Rows| -> Rows {
-                let span = micros(&fault.start)..micros(&fault.end);
-                rows.iter()
-                    .filter(|row| span.contains(&row.1))
-                    .cloned()
-                    .collect()
-            };
-            let span = ((micros(&fault.end) - micros(&fault.start)) / 30_000_000) as usize;
-            healthy -= span as u64;
-            let (main, late) = (inside(&main), inside(&late));
-            check_fault(fault, span, &main, &late);
-        }
-        let faulty = |time: i64| {
-            truth
-                .iter()
-                .filter(|fault| fault.tag == tag)
-                .any(|fault| (micros(&fault.start)..micros(&fault.end)).contains(&time))
-        };
-        let outside: Vec<_> = main
-            .iter()
-            .chain(&late)
-            .filter(|row| !faulty(row.1))
-            .collect();
-        assert_eq!(outside.len() as u64, healthy, "{tag}");
-        assert!(
-            outside.iter().all(|row| row.2.is_some_and(f64::is_finite)),
-            "{tag}"
-        );
-        let times: BTreeSet<_> = outside.iter().map(|row| row.1).collect();
-        assert_eq!(times.len() as u64, healthy, "{tag}");
+        let found = check_sensor(&place, sensor, &truth);
+        total += found.readings;
+        files += found.files;
+        jittering += usize::from(found.jitters);
     }
     assert_eq!((total as u64, files), (summary.readings, summary.files));
     assert!(
@@ -260,6 +190,96 @@ async fn ground_truth_matches_the_files() {
         ]
     );
     assert_eq!(summary.faults.values().sum::<usize>(), truth.len());
+}
+
+/// The totals of a sensor's files.
+struct SensorFiles {
+    readings: usize,
+    files: usize,
+    /// Whether some readings are not exactly at the ticks.
+    jitters: bool,
+}
+
+/// Checks the files of a sensor against the ground truth.
+fn check_sensor(place: &Place, sensor: &Asset, truth: &[Fault]) -> SensorFiles {
+    let tag = sensor.specifications.tag.clone().unwrap();
+    let main_path = place.lake().join(format!("raw/{tag}.parquet"));
+    let main = read(&main_path);
+    let late_path = place.lake().join(format!("raw/{tag}_late.parquet"));
+    let late = if late_path.exists() {
+        read(&late_path)
+    } else {
+        Rows::new()
+    };
+    if !late.is_empty() {
+        let modified = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
+        assert!(modified(&late_path) >= modified(&main_path));
+    }
+    check_values(sensor, main.iter().chain(&late));
+    assert!(
+        main.windows(2).all(|pair| pair[0].1 <= pair[1].1),
+        "{tag} is in the order of time"
+    );
+
+    // Outside of faults, a sensor has one reading per tick, in its main file.
+    let own: Vec<_> = truth.iter().filter(|fault| fault.tag == tag).collect();
+    assert!(own.iter().all(|fault| fault.asset == sensor.id.to_string()));
+    let mut healthy: u64 = 5 * 2_880;
+    for fault in &own {
+        let inside = |rows: &Rows| -> Rows {
+            let span = micros(&fault.start)..micros(&fault.end);
+            rows.iter()
+                .filter(|row| span.contains(&row.1))
+                .cloned()
+                .collect()
+        };
+        let span = ((micros(&fault.end) - micros(&fault.start)) / 30_000_000) as usize;
+        healthy -= span as u64;
+        check_fault(fault, span, &inside(&main), &inside(&late));
+    }
+    let faulty = |time: i64| {
+        own.iter()
+            .any(|fault| (micros(&fault.start)..micros(&fault.end)).contains(&time))
+    };
+    let outside: Vec<_> = main
+        .iter()
+        .chain(&late)
+        .filter(|row| !faulty(row.1))
+        .collect();
+    assert_eq!(outside.len() as u64, healthy, "{tag}");
+    assert!(
+        outside.iter().all(|row| row.2.is_some_and(f64::is_finite)),
+        "{tag}"
+    );
+    let times: BTreeSet<_> = outside.iter().map(|row| row.1).collect();
+    assert_eq!(times.len() as u64, healthy, "{tag}");
+    SensorFiles {
+        readings: main.len() + late.len(),
+        files: 1 + usize::from(late_path.exists()),
+        jitters: main.iter().any(|row| row.1 % 30_000_000 != 0),
+    }
+}
+
+/// Checks that rows have the sensor's id, times of the simulation, and values in the sensor's range.
+fn check_values<'a>(sensor: &Asset, rows: impl Iterator<Item = &'a Row>) {
+    let specifications = &sensor.specifications;
+    let (start, end) = (
+        micros("2026-02-27T00:00:00Z"),
+        micros("2026-03-04T00:00:00Z"),
+    );
+    let (low, high) = (
+        specifications.range_low.unwrap(),
+        specifications.range_high.unwrap(),
+    );
+    for (id, time, value) in rows {
+        assert_eq!(id, &sensor.id.to_string());
+        assert!((start..end).contains(time));
+        assert!(
+            value.is_none_or(|value| value.is_nan() || (low..=high).contains(&value)),
+            "{:?} {value:?}",
+            specifications.tag
+        );
+    }
 }
 
 /// Checks the rows during a fault that lasts `span` ticks.

@@ -47,7 +47,7 @@ on_both! {
 
 const NAME: &str = "t1w1-first";
 
-fn look(
+fn index_query(
     meaning: Option<Vec<f32>>,
     words: WordVector,
     granted: &Arc<VisibleAssets>,
@@ -149,7 +149,7 @@ async fn search_matches_exhaustive_comparison(place: &Place) {
         };
         let meaning = (rng.u8(0..4) > 0).then(|| direction(&mut rng, DIMENSIONS));
         let words = words(&mut rng, 5);
-        let lookup = look(
+        let lookup = index_query(
             meaning,
             words,
             &granted,
@@ -172,7 +172,7 @@ async fn search_returns_only_granted_assets_at_any_limit(place: &Place) {
     for limit in [1, 2, 9, 10, 11, 99, 400, 5000] {
         for granted in &tenants {
             let meaning = Some(direction(&mut rng, DIMENSIONS));
-            let lookup = look(meaning, words(&mut rng, 6), granted, limit);
+            let lookup = index_query(meaning, words(&mut rng, 6), granted, limit);
             let hits = index.search(NAME, lookup.clone()).await.unwrap();
             let found = hits.by_embedding.iter().chain(&hits.by_words);
             assert!(found.into_iter().all(|(id, _)| granted.contains(*id)));
@@ -180,7 +180,7 @@ async fn search_returns_only_granted_assets_at_any_limit(place: &Place) {
         }
     }
     let nothing = Arc::new(VisibleAssets::Only(Vec::new()));
-    let lookup = look(
+    let lookup = index_query(
         Some(direction(&mut rng, DIMENSIONS)),
         sparse(&[(0, 1.0)]),
         &nothing,
@@ -188,7 +188,7 @@ async fn search_returns_only_granted_assets_at_any_limit(place: &Place) {
     );
     assert_eq!(index.search(NAME, lookup).await.unwrap(), Hits::default());
     let strangers = only(9000..9010);
-    let lookup = look(
+    let lookup = index_query(
         Some(direction(&mut rng, DIMENSIONS)),
         sparse(&[(0, 1.0)]),
         &strangers,
@@ -213,7 +213,7 @@ async fn search_returns_all_granted_behind_nearer_others(place: &Place) {
         point.words = sparse(&[(5, if is_mine { 0.1 } else { 3.0 })]);
     }
     let world = make(&*index, &points).await;
-    let lookup = look(Some(query), sparse(&[(5, 1.0)]), &only(490..500), 10);
+    let lookup = index_query(Some(query), sparse(&[(5, 1.0)]), &only(490..500), 10);
     let hits = index.search(NAME, lookup.clone()).await.unwrap();
     assert_eq!((hits.by_embedding.len(), hits.by_words.len()), (10, 10));
     world.check(&lookup, &hits);
@@ -225,7 +225,7 @@ async fn scores_ignore_assets_of_others(place: &Place) {
     make(&*index, &random(&mut rng, 0..200)).await;
     let granted = only(0..150);
     let meaning = Some(direction(&mut rng, DIMENSIONS));
-    let lookup = look(
+    let lookup = index_query(
         meaning,
         sparse(&[(0, 1.0), (7919, 1.0), (5 * 7919, 1.0)]),
         &granted,
@@ -256,7 +256,7 @@ async fn points_without_embedding_or_words_are_found_by_the_other(place: &Place)
     }
     let mut world = make(&*index, &points).await;
     let all = Arc::new(VisibleAssets::All);
-    let lookup = look(
+    let lookup = index_query(
         Some(direction(&mut rng, DIMENSIONS)),
         sparse(&[(3, 1.0)]),
         &all,
@@ -277,11 +277,11 @@ async fn points_without_embedding_or_words_are_found_by_the_other(place: &Place)
     world.check(&lookup, &hits);
     assert_eq!(stored(&*index).await, expected(&world));
     // Words that no point has, and a query without words.
-    let unknown = look(None, sparse(&[(4711, 1.0)]), &all, 10);
+    let unknown = index_query(None, sparse(&[(4711, 1.0)]), &all, 10);
     assert_eq!(index.search(NAME, unknown).await.unwrap(), Hits::default());
-    let nothing = look(None, WordVector::default(), &all, 10);
+    let nothing = index_query(None, WordVector::default(), &all, 10);
     assert_eq!(index.search(NAME, nothing).await.unwrap(), Hits::default());
-    let none = look(lookup.embedding, lookup.words, &all, 0);
+    let none = index_query(lookup.embedding, lookup.words, &all, 0);
     assert_eq!(index.search(NAME, none).await.unwrap(), Hits::default());
 }
 
@@ -299,7 +299,7 @@ async fn ties_are_sorted_by_id(place: &Place) {
     ids.sort_unstable();
     let query = sparse(&[(1, 1.0), (2, 1.0), (3, 1.0)]);
     for limit in [1, 10, 100] {
-        let lookup = look(
+        let lookup = index_query(
             Some(meaning.clone()),
             query.clone(),
             &Arc::new(VisibleAssets::All),
@@ -329,7 +329,7 @@ async fn search_with_many_granted_matches_comparison(place: &Place) {
     for granted in [only(0..9_000), only((0..12_000).filter(|n| n % 4 != 3))] {
         for words in [sparse(&[(1_000_000, 1.0)]), words(&mut rng, 4)] {
             let meaning = Some(direction(&mut rng, DIMENSIONS));
-            let lookup = look(meaning, words, &granted, 20);
+            let lookup = index_query(meaning, words, &granted, 20);
             let hits = index.search(NAME, lookup.clone()).await.unwrap();
             world.check(&lookup, &hits);
         }
@@ -364,7 +364,7 @@ async fn one_collection_is_active_at_any_time(place: &Place) {
                     .unwrap()
                     .expect("there is always one");
                 let count: usize = collection.rsplit('g').next().unwrap().parse().unwrap();
-                let lookup = look(None, sparse(&[(1, 1.0)]), &all, 100);
+                let lookup = index_query(None, sparse(&[(1, 1.0)]), &all, 100);
                 match index.search(&collection, lookup).await {
                     Ok(hits) => {
                         assert_eq!(hits.by_words.len(), count);
@@ -421,7 +421,7 @@ async fn missing_collection_is_reported(place: &Place) {
     is_missing(index.remove(name, &[id(1)]).await);
     is_missing(index.optimise(name).await);
     is_missing(index.activate(name).await);
-    let lookup = look(None, sparse(&[(1, 1.0)]), &Arc::new(VisibleAssets::All), 1);
+    let lookup = index_query(None, sparse(&[(1, 1.0)]), &Arc::new(VisibleAssets::All), 1);
     is_missing(index.search(name, lookup).await.map(drop));
     assert_eq!(index.active_collection().await.unwrap(), None);
 }
@@ -452,7 +452,7 @@ async fn index_reopened_has_the_same_points(place: &Place) {
         Some(NAME)
     );
     let meaning = Some(direction(&mut rng, DIMENSIONS));
-    let lookup = look(meaning, words(&mut rng, 5), &only(100..900), 30);
+    let lookup = index_query(meaning, words(&mut rng, 5), &only(100..900), 30);
     let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
 }
@@ -468,7 +468,7 @@ async fn collection_without_embeddings_is_searched_by_words(place: &Place) {
     index.put(NAME, points.clone()).await.unwrap();
     let mut world = World::default();
     world.put(&points);
-    let lookup = look(None, words(&mut rng, 6), &Arc::new(VisibleAssets::All), 50);
+    let lookup = index_query(None, words(&mut rng, 6), &Arc::new(VisibleAssets::All), 50);
     let hits = index.search(NAME, lookup.clone()).await.unwrap();
     world.check(&lookup, &hits);
 }

@@ -2,13 +2,14 @@
 //! --ignored --nocapture`.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use plantlake::catalog::VisibleAssets;
 use plantlake::clock::Stopwatch;
-use plantlake::search::index::{EdgeIndex, IndexQuery, Point, VectorIndex as _};
+use plantlake::search::index::{EdgeIndex, IndexQuery, Point, VectorIndex as _, WordVector};
 
 use crate::oracle::{direction, id, only, sparse, unit};
 
@@ -30,7 +31,7 @@ fn memory() -> String {
     )
 }
 
-fn size(folder: &std::path::Path) -> u64 {
+fn size(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     entries
@@ -41,19 +42,29 @@ fn size(folder: &std::path::Path) -> u64 {
         .sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes, and says something in a release build only"]
-async fn measure_100_000_points() {
-    let temp = tempfile::tempdir().unwrap();
-    let mut rng = Rng::with_seed(1);
-    let centres: Vec<Vec<f32>> = (0..500).map(|_| direction(&mut rng, DIMENSIONS)).collect();
-    let near = |rng: &mut Rng| {
-        let noise = direction(rng, DIMENSIONS);
-        let centre = &centres[rng.usize(0..centres.len())];
+/// A generator of embeddings and words like those of a catalog.
+struct Generator {
+    rng: Rng,
+    centres: Vec<Vec<f32>>,
+}
+
+impl Generator {
+    fn new() -> Self {
+        let mut rng = Rng::with_seed(1);
+        let centres = (0..500).map(|_| direction(&mut rng, DIMENSIONS)).collect();
+        Self { rng, centres }
+    }
+
+    /// Returns an embedding near one of the centres.
+    fn embedding(&mut self) -> Vec<f32> {
+        let noise = direction(&mut self.rng, DIMENSIONS);
+        let centre = &self.centres[self.rng.usize(0..self.centres.len())];
         unit(centre.iter().zip(noise).map(|(a, b)| a + 0.8 * b).collect())
-    };
-    // As in a catalog, some words are frequent and most are rare.
-    let words = |rng: &mut Rng| {
+    }
+
+    /// Returns up to eight words. As in a catalog, some words are frequent and most are rare.
+    fn words(&mut self) -> WordVector {
+        let rng = &mut self.rng;
         let mut words: Vec<u32> = (0..8)
             .map(|place| match place {
                 0..3 => rng.u32(0..20),
@@ -63,45 +74,26 @@ async fn measure_100_000_points() {
             .collect();
         words.sort_unstable();
         words.dedup();
-        sparse(
-            &words
-                .iter()
-                .map(|word| (*word, 0.5 + rng.f32()))
-                .collect::<Vec<_>>(),
-        )
-    };
-    let index = EdgeIndex::open(temp.path()).unwrap();
-    index.create(NAME, Some(DIMENSIONS)).await.unwrap();
-    println!("at first: {}", memory());
-    let mut putting = Duration::ZERO;
-    for batch in 0..POINTS / 512 + 1 {
-        let points: Vec<Point> = (batch * 512..POINTS.min((batch + 1) * 512))
-            .map(|number| Point {
-                id: id(number),
-                embedding: Some(near(&mut rng)),
-                words: words(&mut rng),
-                hash: number as u64,
-            })
-            .collect();
-        let since = Stopwatch::start();
-        index.put(NAME, points).await.unwrap();
-        putting += since.elapsed();
+        let weighted: Vec<_> = words.iter().map(|word| (*word, 0.5 + rng.f32())).collect();
+        sparse(&weighted)
     }
-    println!(
-        "putting took {putting:?}; {}, disk {} MiB",
-        memory(),
-        size(temp.path()) >> 20
-    );
-    let since = Stopwatch::start();
-    index.optimise(NAME).await.unwrap();
-    println!(
-        "settling took {:?}; {}, disk {} MiB",
-        since.elapsed(),
-        memory(),
-        size(temp.path()) >> 20
-    );
-    index.activate(NAME).await.unwrap();
-    drop(index);
+
+    fn point(&mut self, number: usize, hash: u64) -> Point {
+        Point {
+            id: id(number),
+            embedding: Some(self.embedding()),
+            words: self.words(),
+            hash,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes, and says something in a release build only"]
+async fn measure_100_000_points() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut generator = Generator::new();
+    build(temp.path(), &mut generator).await;
     let since = Stopwatch::start();
     let index = EdgeIndex::open(temp.path()).unwrap();
     index.active_collection().await.unwrap();
@@ -118,25 +110,49 @@ async fn measure_100_000_points() {
         since.elapsed(),
         memory()
     );
+    measure_searches(&index, &mut generator).await;
+    println!("at last: {}", memory());
+    measure_changes(&index, &mut generator).await;
+}
+
+/// Creates, fills, optimises and activates the index.
+async fn build(folder: &Path, generator: &mut Generator) {
+    let index = EdgeIndex::open(folder).unwrap();
+    index.create(NAME, Some(DIMENSIONS)).await.unwrap();
+    println!("at first: {}", memory());
+    let mut putting = Duration::ZERO;
+    for batch in 0..POINTS / 512 + 1 {
+        let points: Vec<Point> = (batch * 512..POINTS.min((batch + 1) * 512))
+            .map(|number| generator.point(number, number as u64))
+            .collect();
+        let since = Stopwatch::start();
+        index.put(NAME, points).await.unwrap();
+        putting += since.elapsed();
+    }
+    println!(
+        "putting took {putting:?}; {}, disk {} MiB",
+        memory(),
+        size(folder) >> 20
+    );
+    let since = Stopwatch::start();
+    index.optimise(NAME).await.unwrap();
+    println!(
+        "optimising took {:?}; {}, disk {} MiB",
+        since.elapsed(),
+        memory(),
+        size(folder) >> 20
+    );
+    index.activate(NAME).await.unwrap();
+}
+
+/// Measures searches by embedding, words and both, for grants of various sizes.
+async fn measure_searches(index: &EdgeIndex, generator: &mut Generator) {
+    let share = |percent: usize| only((0..POINTS).filter(move |number| number % 100 < percent));
     let grants = [
         ("all", Arc::new(VisibleAssets::All)),
         ("1%", only((0..POINTS).step_by(100))),
-        (
-            "8%",
-            only(
-                (0..POINTS)
-                    .filter(|number| number % 100 < 8)
-                    .collect::<Vec<_>>(),
-            ),
-        ),
-        (
-            "12%",
-            only(
-                (0..POINTS)
-                    .filter(|number| number % 100 < 12)
-                    .collect::<Vec<_>>(),
-            ),
-        ),
+        ("8%", share(8)),
+        ("12%", share(12)),
         ("25%", only((0..POINTS).step_by(4))),
         ("50%", only((0..POINTS).step_by(2))),
     ];
@@ -149,9 +165,9 @@ async fn measure_100_000_points() {
             let mut times = Vec::new();
             for _ in 0..60 {
                 let lookup = IndexQuery {
-                    embedding: with_meaning.then(|| near(&mut rng)),
+                    embedding: with_meaning.then(|| generator.embedding()),
                     words: match with_words {
-                        true => words(&mut rng),
+                        true => generator.words(),
                         false => sparse(&[]),
                     },
                     granted: Arc::clone(&granted),
@@ -169,21 +185,18 @@ async fn measure_100_000_points() {
             );
         }
     }
-    println!("at last: {}", memory());
-    // A few changes, each followed by a search: the cost of a change for the searches after it.
+}
+
+/// Makes a few changes, each followed by a search: the cost of a change for the searches after it.
+async fn measure_changes(index: &EdgeIndex, generator: &mut Generator) {
     let granted = only((0..POINTS).step_by(2));
     let mut times = Vec::new();
     for number in 0..20 {
-        let point = Point {
-            id: id(number),
-            embedding: Some(near(&mut rng)),
-            words: words(&mut rng),
-            hash: 0,
-        };
+        let point = generator.point(number, 0);
         index.put(NAME, vec![point]).await.unwrap();
         let lookup = IndexQuery {
-            embedding: Some(near(&mut rng)),
-            words: words(&mut rng),
+            embedding: Some(generator.embedding()),
+            words: generator.words(),
             granted: Arc::clone(&granted),
             limit: 100,
         };
@@ -195,5 +208,5 @@ async fn measure_100_000_points() {
     println!("50% after a change: p50 {:?}", times[10]);
     let since = Stopwatch::start();
     index.optimise(NAME).await.unwrap();
-    println!("settling again took {:?}", since.elapsed());
+    println!("optimising again took {:?}", since.elapsed());
 }

@@ -58,8 +58,8 @@ pub enum CheckError {
         /// The cause.
         source: RemoteError,
     },
-    /// The result stream broke off.
-    #[error("the result for {what} broke off")]
+    /// The result stream ended early.
+    #[error("the result for {what} ended early")]
     Broken {
         /// The object of the request.
         what: &'static str,

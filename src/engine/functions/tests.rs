@@ -197,6 +197,7 @@ async fn arrow_cast_to_a_type_nested_too_deep_is_refused() {
 }
 
 #[tokio::test]
+// style: one table of calls
 async fn calls_within_their_bounds_succeed() {
     for (call, expected) in [
         ("length(repeat('x', 10000))", "10000"),

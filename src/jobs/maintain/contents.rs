@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::error::{JobError, table_error};
 use super::super::ledger::Ledger;
 use super::super::report::DateSpan;
-use super::super::resample::{Job, JobError, table_error};
+use super::super::resample::Job;
 use super::maintenance_run::table_archive;
 use super::tables::partition_dates;
 use crate::lake::runs::Runs;

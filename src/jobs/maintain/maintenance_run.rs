@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tracing::info;
 
+use super::super::error::{JobError, table_error};
 use super::super::ledger::Ledger;
-use super::super::resample::{Job, JobError, table_error};
+use super::super::resample::Job;
 use crate::clock;
 use crate::lake::lease::Lease;
 use crate::lake::runs::{Intent, Publication, Runs, Versions};

@@ -15,7 +15,7 @@ use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
-use super::super::resample::{JobError, table_error};
+use super::super::error::{JobError, table_error};
 use crate::engine::batch_context;
 use crate::lake::failpoint;
 use crate::lake::table::{

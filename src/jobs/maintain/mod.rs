@@ -38,7 +38,8 @@ pub use self::restore::{
 };
 use self::sweep::Sweep;
 use self::tables::TablePlan;
-use super::resample::{Job, JobError};
+use super::error::JobError;
+use super::resample::Job;
 use crate::clock::{self, Stopwatch};
 use crate::lake::failpoint;
 use crate::lake::lease::{Holder, Lease};

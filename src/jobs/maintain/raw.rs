@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::super::error::JobError;
 use super::super::inputs::raw_archive;
 use super::super::ledger::{ArchivedFile, ExpiredRawFile};
 use super::super::plan::{Changes, compare};
 use super::super::report::DateSpan;
-use super::super::resample::JobError;
 use super::maintenance_run::MaintenanceRun;
 use super::report::{ExpiredData, ExpiryOutcome, MaintainReport};
 use super::retention::expired_raw_files;

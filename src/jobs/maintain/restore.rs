@@ -6,10 +6,11 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info_span};
 
+use super::super::error::JobError;
 use super::super::inputs::raw_archive;
 use super::super::ledger::{ArchivedFile, Hold, KnownFile};
 use super::super::report::DateSpan;
-use super::super::resample::{Job, JobError};
+use super::super::resample::Job;
 use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
 use super::merge::{MergeTarget, merge};
 use super::retention::{ArchiveChange, group_by_partition};

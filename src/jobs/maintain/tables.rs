@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::super::error::JobError;
 use super::super::report::DateSpan;
-use super::super::resample::JobError;
 use super::compact::{self, FileGroup};
 use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
 use super::merge::{MergeSource, MergeTarget, merge};

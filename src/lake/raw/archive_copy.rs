@@ -70,7 +70,7 @@ fn copy_error<'a>(
     }
 }
 
-/// Copies `file` in `from` to `name` in `to`, replacing what is there. Returns the copy as it is listed in `to`, and
+/// Copies `file` in `from` to `name` in `to`, replacing an existing file. Returns the copy as it is listed in `to`, and
 /// its SHA-256. When the function returns, the copy is on the disk. A transfer that fails leaves no file.
 ///
 /// # Errors

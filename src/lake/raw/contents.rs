@@ -279,7 +279,7 @@ mod tests {
     }
 
     /// Returns the contents of readings given as pairs of asset number and day.
-    fn of(readings: &[(Option<u32>, Option<Day>)]) -> Option<FileContents> {
+    fn collect_contents(readings: &[(Option<u32>, Option<Day>)]) -> Option<FileContents> {
         let ids = readings
             .iter()
             .map(|(id, _)| id.map(|id| asset(id).to_string()));
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn contents_have_the_dates_of_each_asset() {
-        let found = of(&[
+        let found = collect_contents(&[
             (Some(1), Some(10)),
             (Some(2), Some(10)),
             (Some(3), Some(12)),
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(&*found.groups[0].assets, &[asset(1), asset(2)]);
         assert!(!found.has_other_ids);
         assert_eq!(found.dates().ranges(), &[(10, 12)]);
-        assert!(of(&[(None, Some(1))]).unwrap().has_other_ids);
+        assert!(collect_contents(&[(None, Some(1))]).unwrap().has_other_ids);
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
         let rows: Vec<_> = (0..3_000_u16)
             .map(|day| (Some(u32::from(day % 4 / 2)), Some(Day::from(day))))
             .collect();
-        let found = of(&rows).unwrap();
+        let found = collect_contents(&rows).unwrap();
         assert_eq!(
             groups(&found),
             [(1, &[(0, 2_997)] as &[_], false), (1, &[(2, 2_999)], false)]
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn contents_with_too_many_groups_have_one_group() {
         let rows: Vec<_> = (0..100).map(|day| (Some(day), Some(day as Day))).collect();
-        let found = of(&rows).unwrap();
+        let found = collect_contents(&rows).unwrap();
         assert_eq!(groups(&found), [(100, &[(0, 99)] as &[_], false)]);
     }
 }

@@ -55,12 +55,13 @@ fn refused(folder: &Path, words: &[&str]) {
     let as_bi_encoder = BiEncoder::load(folder).map(drop);
     let as_cross_encoder = CrossEncoder::load(folder).map(drop);
     for loaded in [as_bi_encoder, as_cross_encoder] {
-        said(loaded, words);
+        assert_error_contains(loaded, words);
     }
 }
 
+/// Checks that loading failed with an error on one line that contains `words`.
 #[track_caller]
-fn said(loaded: Result<(), ModelError>, words: &[&str]) {
+fn assert_error_contains(loaded: Result<(), ModelError>, words: &[&str]) {
     let error = loaded.unwrap_err().to_string();
     for word in words {
         assert!(error.contains(word), "{word:?} is not in {error:?}");
@@ -304,7 +305,7 @@ fn load_names_missing_and_misshapen_tensors() {
     ] {
         let folder = copy();
         change_tensors(folder.path(), |tensors| drop(tensor(tensors, name)));
-        said(
+        assert_error_contains(
             CrossEncoder::load(folder.path()).map(drop),
             &[WEIGHTS, name],
         );
@@ -322,14 +323,14 @@ fn load_rejects_unsupported_models() {
             weight.repeat((3, 1)).unwrap(),
         );
     });
-    said(
+    assert_error_contains(
         CrossEncoder::load(folder.path()).map(drop),
         &["3 labels", "one output"],
     );
     let folder = copy();
     let labels = json!({"0": "no", "1": "yes"});
     change_json(folder.path(), CONFIG, |config| config["id2label"] = labels);
-    said(
+    assert_error_contains(
         CrossEncoder::load(folder.path()).map(drop),
         &[CONFIG, "2 labels"],
     );
@@ -347,7 +348,7 @@ fn load_rejects_unsupported_models() {
         r#"[{"type": "sentence_transformers.models.Dense"}]"#,
     )
     .unwrap();
-    said(
+    assert_error_contains(
         BiEncoder::load(folder.path()).map(drop),
         &["modules.json", "models.Dense"],
     );
@@ -356,7 +357,7 @@ fn load_rejects_unsupported_models() {
     change_json(folder.path(), "1_Pooling/config.json", |pooling| {
         pooling["pooling_mode_cls_token"] = json!(true)
     });
-    said(
+    assert_error_contains(
         BiEncoder::load(folder.path()).map(drop),
         &["1_Pooling/config.json", "mean of the tokens"],
     );
@@ -405,7 +406,7 @@ fn embed_truncates_texts_at_max_seq_length() {
     change_json(folder.path(), "sentence_bert_config.json", |config| {
         config["max_seq_length"] = json!(2)
     });
-    said(BiEncoder::load(folder.path()).map(drop), &["only 2 tokens"]);
+    assert_error_contains(BiEncoder::load(folder.path()).map(drop), &["only 2 tokens"]);
 }
 
 /// Returns a folder of models with a recorded cross-encoder.
@@ -452,7 +453,7 @@ fn models_reject_files_that_differ_from_the_record() {
         *other.last_mut().unwrap() = b' ';
         fs::write(&path, &other).unwrap();
         let refused = Models::new(settings.clone()).cross_encoder().map(drop);
-        said(
+        assert_error_contains(
             refused,
             &[
                 name,
@@ -474,7 +475,7 @@ fn models_reject_files_that_differ_from_the_record() {
     ));
     fs::remove_file(folder.join("sentence_bert_config.json")).unwrap();
     fs::write(folder.join(RECORD), "{}").unwrap();
-    said(
+    assert_error_contains(
         Models::new(settings).cross_encoder().map(drop),
         &[RECORD, "is not a record"],
     );
@@ -495,13 +496,13 @@ fn models_reject_unrecorded_files_and_wrong_pinned_weights() {
     ));
     fs::remove_file(folder.join(RECORD)).unwrap();
     let models = Models::new(settings.clone());
-    said(
+    assert_error_contains(
         models.cross_encoder().map(drop),
         &["never recorded", "plantlake models fetch"],
     );
     settings.bi_encoder = PINNED.0.to_owned();
     copy_to(&settings.model_folder(ModelUse::BiEncoder));
-    said(
+    assert_error_contains(
         Models::new(settings).bi_encoder().map(drop),
         &[WEIGHTS, PINNED.1],
     );

@@ -18,12 +18,12 @@ SELECT
     ) AS latest_ended,
     (
         SELECT r.ended_at FROM job_runs r
-        WHERE r.job = s.job AND r.status = 'ok'
+        WHERE r.job = s.job AND r.status = 'ok' AND r.scheduled_for <= $1
         ORDER BY r.scheduled_for DESC LIMIT 1
     ) AS succeeded_at,
     (
         SELECT r.started_at FROM job_runs r
-        WHERE r.job = s.job AND r.status = 'ok'
+        WHERE r.job = s.job AND r.status = 'ok' AND r.scheduled_for <= $1
         ORDER BY r.scheduled_for DESC LIMIT 1
     ) AS done_as_of
 FROM job_schedules s

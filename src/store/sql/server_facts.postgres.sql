@@ -1,4 +1,4 @@
--- What a server is, what time it is there, and whether tables can be made.
+-- The server's version and clock, and whether tables can be created.
 SELECT current_setting('server_version') AS version,
        current_setting('server_version_num')::bigint AS number,
        clock_timestamp() AS now,

@@ -1,4 +1,4 @@
--- The connection's time zone is UTC (sqlx says so to Postgres), so a time's text begins with its UTC month.
+-- The connection's time zone is UTC (sqlx sets it in Postgres), so a time's text begins with its UTC month.
 SELECT
     o.id AS organization_id, o.name AS organization, l.billing_month,
     substr(CAST(l.ended_at AS TEXT), 1, 7) AS from_month,

@@ -1,4 +1,4 @@
--- The connection's time zone is UTC (sqlx says so to Postgres), so a time's text begins with its UTC day.
+-- The connection's time zone is UTC (sqlx sets it in Postgres), so a time's text begins with its UTC day.
 SELECT
     o.id AS organization_id, o.name AS organization, l.billing_month,
     CASE WHEN $5 THEN l.user_id END AS user_id,

@@ -1,0 +1,91 @@
+//! The errors of batch jobs.
+
+use datafusion::common::DataFusionError;
+
+use super::resample::MAX_ATTEMPTS;
+use super::rollup_files::RollupFilesError;
+use crate::lake::lease::LeaseError;
+use crate::lake::raw::archive_copy::CopyError;
+use crate::lake::raw::{ListError, RawFileError};
+use crate::lake::runs::RunsError;
+use crate::lake::table::TableError;
+use crate::model::Resolution;
+
+/// The reasons why a run failed. Readers see nothing of what it wrote, and the next run replaces it.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Another run holds the lease, or took it over.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The raw folder cannot be listed.
+    #[error("cannot list the raw files")]
+    Raw(#[from] ListError),
+    /// The store of the raw files fails.
+    #[error("cannot read the raw files")]
+    RawStore(#[source] RawFileError),
+    /// A raw file cannot be archived or restored.
+    #[error("cannot archive or restore raw files")]
+    Archive(#[from] CopyError),
+    /// There is an archive that no known run created.
+    #[error(
+        "cannot create the archive: {folder} has tables with rows that no recorded run wrote; the records of runs were lost, \
+         or the tables belong to another lake. They were not changed. Move them elsewhere, where any reader of Delta tables \
+         can read them, and run again"
+    )]
+    UnknownArchive {
+        /// The folder of the archive.
+        folder: String,
+    },
+    /// A raw file is not deleted, because its copy is missing in the archive.
+    #[error(
+        "cannot delete the expired raw file {path}: its copy {file} is missing. Restore the copy; or touch the raw file, and \
+         the next `plantlake resample` treats it as restored"
+    )]
+    MissingArchiveCopy {
+        /// The missing copy.
+        file: String,
+        /// The path of the raw file.
+        path: String,
+    },
+    /// The archive of raw files is empty, although raw files were archived.
+    #[error(
+        "cannot read the archived raw files: {folder} is empty, but {files} raw files were archived there, and late readings \
+         are averaged with them. Check that it is mounted, or restore it, and run again"
+    )]
+    EmptyArchive {
+        /// The folder of the archive.
+        folder: String,
+        /// The number of raw files that were archived.
+        files: usize,
+    },
+    /// The records of runs cannot be read or written.
+    #[error("cannot use the records of runs")]
+    Runs(#[from] RunsError),
+    /// A table cannot be read or committed to.
+    #[error("cannot use table {table}")]
+    Table {
+        /// The name of the table.
+        table: &'static str,
+        /// The table's error.
+        source: Box<TableError>,
+    },
+    /// The rollups cannot be written.
+    #[error("cannot write the rollups")]
+    Files(#[from] RollupFilesError),
+    /// The computation failed.
+    #[error("cannot compute the rollups")]
+    Compute(#[from] DataFusionError),
+    /// Raw files change faster than they can be read.
+    #[error(
+        "raw files changed while they were read, {MAX_ATTEMPTS} times; write files under another name and rename them when they are complete"
+    )]
+    FilesChanging,
+}
+
+/// Returns a conversion of the errors of a table.
+pub(super) fn table_error(resolution: Resolution) -> impl Fn(TableError) -> JobError {
+    move |source| JobError::Table {
+        table: resolution.table(),
+        source: Box::new(source),
+    }
+}
