@@ -160,7 +160,7 @@ impl<'a> Topology<'a> {
     /// the asset itself. Nearer assets come first; those at the same distance are in the plant's order.
     pub fn neighbours(&self, asset: AssetId, hops: usize) -> Vec<ReachedAsset<'a>> {
         let start = self.visible_index(asset);
-        self.to_reached_assets(self.search(start.as_slice(), |_| true, hops, None))
+        self.collect_reached(self.search(start.as_slice(), |_| true, hops, None))
     }
 
     /// Returns the assets upstream or downstream of the asset, on paths of at most `most` edges, in the same order.
@@ -180,7 +180,7 @@ impl<'a> Topology<'a> {
         };
         let follow =
             |link: &Link| link.direction == way && self.has_relation(link, &Relation::FlowsTo);
-        self.to_reached_assets(self.search(&starts.unwrap_or_default(), follow, most, None))
+        self.collect_reached(self.search(&starts.unwrap_or_default(), follow, most, None))
     }
 
     /// Returns a shortest path between two assets, with both ends, along edges of this relation, or of any, in either
@@ -337,7 +337,7 @@ impl<'a> Topology<'a> {
         found
     }
 
-    fn to_reached_assets(&self, found: Vec<Visit>) -> Vec<ReachedAsset<'a>> {
+    fn collect_reached(&self, found: Vec<Visit>) -> Vec<ReachedAsset<'a>> {
         let reached = found.into_iter().filter_map(|it| {
             Some(ReachedAsset {
                 asset: self.asset(it.link.to)?,

@@ -25,7 +25,7 @@ pub enum JobError {
     RawStore(#[source] RawFileError),
     /// A raw file cannot be archived or restored.
     #[error("cannot archive or restore raw files")]
-    Archive(#[from] CopyError),
+    Archive(#[source] Box<CopyError>),
     /// There is an archive that no known run created.
     #[error(
         "cannot create the archive: {folder} has tables with rows that no recorded run wrote; the records of runs were lost, \
@@ -80,6 +80,12 @@ pub enum JobError {
         "raw files changed while they were read, {MAX_ATTEMPTS} times; write files under another name and rename them when they are complete"
     )]
     FilesChanging,
+}
+
+impl From<CopyError> for JobError {
+    fn from(error: CopyError) -> Self {
+        Self::Archive(Box::new(error))
+    }
 }
 
 /// Returns a conversion of the errors of a table.

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::database::{Executor, Row, values};
 use super::{OrganisationStore, StoreError};
@@ -145,7 +144,7 @@ impl ReportLine {
 
     /// Returns the sort key of a line. Databases differ in how they order texts; this order is the same for all.
     fn sort_key(&self) -> impl Ord + use<> {
-        let user = self.user_id.map(|id| id.0).unwrap_or(Uuid::nil());
+        let user = self.user_id.map(|id| id.0).unwrap_or_default();
         (
             (self.organisation.clone(), self.organisation_id, self.month),
             (self.user.clone(), user),

@@ -308,7 +308,7 @@ pub(super) fn convert_times(column: &ArrayRef, timezone: Tz) -> Result<ArrayRef,
         let mut local = LocalTimes::new(timezone);
         let (_, times, nulls) = micros.into_parts();
         TimestampMicrosecondArray::new(
-            times.iter().map(|&time| local.to_utc(time)).collect(),
+            times.iter().map(|&time| local.resolve(time)).collect(),
             nulls,
         )
     } else {

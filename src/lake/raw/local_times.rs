@@ -26,7 +26,7 @@ impl LocalTimes {
     /// Converts a local time to UTC, both in microseconds. An ambiguous time becomes the earlier instant. A time that
     /// is skipped when clocks go forward is moved forward by the length of the gap, as
     /// `java.time.ZonedDateTime.ofLocal` does.
-    pub fn to_utc(&mut self, local: i64) -> i64 {
+    pub fn resolve(&mut self, local: i64) -> i64 {
         let quarter = local.div_euclid(QUARTER_HOUR_MICROS);
         if quarter != self.quarter {
             self.quarter = quarter;
@@ -82,7 +82,7 @@ mod tests {
         let mut times = LocalTimes::new(chrono_tz::Europe::Berlin);
         let mut utc = |text: &str| {
             let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
-            DateTime::from_timestamp_micros(times.to_utc(local.and_utc().timestamp_micros()))
+            DateTime::from_timestamp_micros(times.resolve(local.and_utc().timestamp_micros()))
                 .unwrap()
                 .naive_utc()
                 .to_string()
