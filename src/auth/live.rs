@@ -46,7 +46,7 @@ impl std::fmt::Display for AccessEnded {
 
 impl std::error::Error for AccessEnded {}
 
-/// The access of a [`Principal`], until it [ends](Access::ended).
+/// The access of a [`Principal`], until it [ends](Access::wait_for_end).
 #[derive(Debug, Clone)]
 pub struct Access {
     principal: Arc<Principal>,

@@ -18,13 +18,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::cancellation;
 
 /// Registers DataFusion's rules with `builder`. Each rule checks before it visits the plan, or a node of it, whether
-/// the statement is cancelled. `analyzer_rule` comes after all other rules of the analyzer.
+/// the statement is cancelled. `extra_rules` come after DataFusion's rules of the analyzer.
 pub(super) fn register(
     builder: SessionStateBuilder,
-    analyzer_rule: Arc<dyn AnalyzerRule + Send + Sync>,
+    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 2],
 ) -> SessionStateBuilder {
     let mut analyzer_rules = Analyzer::new().rules;
-    analyzer_rules.push(analyzer_rule);
+    analyzer_rules.extend(extra_rules);
     let optimizer_rules = Optimizer::new().rules;
     let physical_rules = PhysicalOptimizer::new().rules;
     builder

@@ -40,6 +40,7 @@ mod search_table;
 mod sequential;
 mod session;
 mod session_cache;
+mod short_times;
 mod simple_statement;
 mod spec_functions;
 mod spec_json;

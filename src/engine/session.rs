@@ -38,6 +38,7 @@ use super::published::PublishedTables;
 use super::resource_limits::RuntimeEnvFactory;
 use super::rollup_table::store_url;
 use super::search_table;
+use super::short_times::ShortTimes;
 use super::sql::{Query, SessionOption, Statement};
 use super::tenant_filter_scan::rewrite_scans;
 use super::usage_tables::{self, UsageReportFunction};
@@ -445,7 +446,10 @@ pub(super) fn base_state(
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features();
-    let mut builder = cancellable_rules::register(builder, Arc::new(functions::BoundExpressions));
+    let mut builder = cancellable_rules::register(
+        builder,
+        [Arc::new(ShortTimes), Arc::new(functions::BoundExpressions)],
+    );
     functions::retain_supported(&mut builder);
     let mut state = builder.build();
     spec_functions::register(&mut state)?;
