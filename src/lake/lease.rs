@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -103,10 +103,33 @@ enum LeaseKind {
     Local { _locked: File },
     Remote {
         objects: Arc<dyn ObjectStore>,
-        lost: Arc<AtomicBool>,
+        state: Arc<RemoteState>,
         renewal: JoinHandle<()>,
         holder: Holder,
     },
+}
+
+/// The state of a remote lease, which the renewal updates.
+#[derive(Debug)]
+struct RemoteState {
+    is_lost: AtomicBool,
+    /// The time of the last renewal, in microseconds since 1970.
+    renewed_micros: AtomicI64,
+}
+
+impl RemoteState {
+    fn new(renewed_at: DateTime<Utc>) -> Arc<Self> {
+        Arc::new(Self {
+            is_lost: AtomicBool::new(false),
+            renewed_micros: AtomicI64::new(renewed_at.timestamp_micros()),
+        })
+    }
+
+    /// Whether another run may hold the lease: the renewal failed, or hangs, or the process was suspended.
+    fn is_lost(&self) -> bool {
+        let age = clock::now().timestamp_micros() - self.renewed_micros.load(Ordering::SeqCst);
+        self.is_lost.load(Ordering::SeqCst) || age >= LEASE_TIMEOUT.num_seconds() * 1_000_000
+    }
 }
 
 impl Lease {
@@ -127,7 +150,7 @@ impl Lease {
     pub fn check(&self) -> Result<(), LeaseError> {
         match &self.kind {
             LeaseKind::Local { .. } => Ok(()),
-            LeaseKind::Remote { lost, .. } if lost.load(Ordering::SeqCst) => Err(LeaseError::Lost),
+            LeaseKind::Remote { state, .. } if state.is_lost() => Err(LeaseError::Lost),
             LeaseKind::Remote { .. } => Ok(()),
         }
     }
@@ -136,14 +159,14 @@ impl Lease {
     pub async fn release(self) {
         if let LeaseKind::Remote {
             objects,
-            lost,
+            state,
             renewal,
             holder,
         } = &self.kind
         {
             renewal.abort();
             // Delete only this run's object: if the lease was lost, another run may hold it by now.
-            if !lost.load(Ordering::SeqCst)
+            if !state.is_lost()
                 && read(&**objects)
                     .await
                     .is_ok_and(|found| found.is_some_and(|(now, _)| is_same_run(&now, holder)))
@@ -270,16 +293,16 @@ async fn take_remote(
         }
         Err(error) => return Err(LeaseError::Store(error)),
     };
-    let lost = Arc::new(AtomicBool::new(false));
+    let state = RemoteState::new(holder.renewed_at);
     let renewal = tokio::spawn(renew(
         Arc::clone(&objects),
         holder.clone(),
         version,
-        Arc::clone(&lost),
+        Arc::clone(&state),
     ));
     Ok(LeaseKind::Remote {
         objects,
-        lost,
+        state,
         renewal,
         holder,
     })
@@ -290,7 +313,7 @@ async fn renew(
     objects: Arc<dyn ObjectStore>,
     mut holder: Holder,
     mut version: UpdateVersion,
-    lost: Arc<AtomicBool>,
+    state: Arc<RemoteState>,
 ) {
     loop {
         tokio::time::sleep(RENEWAL_INTERVAL).await;
@@ -299,7 +322,11 @@ async fn renew(
             ..holder.clone()
         };
         match put(&*objects, &renewed, PutMode::Update(version.clone())).await {
-            Ok(next) => (holder, version) = (renewed, next),
+            Ok(next) => {
+                (holder, version) = (renewed, next);
+                let renewed = holder.renewed_at.timestamp_micros();
+                state.renewed_micros.store(renewed, Ordering::SeqCst);
+            }
             Err(
                 object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. },
             ) => break,
@@ -309,7 +336,7 @@ async fn renew(
             Err(_) => break,
         }
     }
-    lost.store(true, Ordering::SeqCst);
+    state.is_lost.store(true, Ordering::SeqCst);
 }
 
 #[cfg(test)]
@@ -348,6 +375,13 @@ mod tests {
         .await;
         second_is_refused(&Store::open("memory://lease-test/lake", &StoreOptions::new()).unwrap())
             .await;
+    }
+
+    #[test]
+    fn lease_is_lost_if_its_renewal_hangs() {
+        let state = |seconds| RemoteState::new(clock::now() - TimeDelta::seconds(seconds));
+        assert!(!state(0).is_lost() && !state(50).is_lost());
+        assert!(state(60).is_lost());
     }
 
     #[tokio::test]
