@@ -233,6 +233,29 @@ def test_restored_data_stays_until_hold_ends(lake: Lake) -> None:
     assert lake.run("archive", "list", "--json", settings=model.clock(more=11)).expect(OK).json["held"] == []
 
 
+def test_restored_file_at_path_of_deleted_file_leaves_no_averages_of_it(lake: Lake) -> None:
+    model = model_with_old_files(lake)
+    model.maintain().expect(OK)
+    model.today += dt.timedelta(days=3)
+    model.maintain().expect(OK)
+    # The path of an archived file is used again, for readings of today.
+    path, today = "000.parquet", day_number(model.today)
+    lake.put(path, parquet_bytes(readings(np.random.default_rng(5), [model.today], ASSETS[:1])), 2 * FIRST_MTIME)
+    model.resample().expect(OK)
+    rows_of_today = lambda: filter_dates(lake.published_tables(), lambda _, day: day == today)
+    assert rows_of_today()["data_min"].size > 0
+    # It is deleted, and the archived file returns before a run has noticed that.
+    lake.remove(path)
+    assert model.restore("raw", "--to", str(FIRST_DATE)).expect(OK).json["files"] == 1
+    assert model.resample().expect(OK).json["dates"]["count"] == 1
+    left = {name: len(table) for name, table in rows_of_today().items() if len(table)}
+    # An hour or day partition contains other dates, but no row of this one.
+    assert not {name for name in left if name in ("data_min", "data_d")}, left
+    before = lake.published_tables()["data_d"]
+    model.resample("--full").expect(OK)
+    compare.all_same_bits({"data_d": lake.published_tables()["data_d"]}, {"data_d": before})
+
+
 def test_archive_commands_refuse_invalid_arguments(lake: Lake) -> None:
     for command in ("list", "restore data_d --to 2040-02-01"):
         done = lake.run("archive", *command.split(), "--json").expect(OK).json

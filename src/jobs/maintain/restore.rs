@@ -336,7 +336,10 @@ impl MaintenanceRun<'_> {
                 modified: back.modified,
                 ..archived.file
             };
-            self.ledger.files.insert(archived.path, known);
+            // A file at this path that was averaged, and deleted since the last run, is not seen as removed any more.
+            if let Some(removed) = self.ledger.files.insert(archived.path, known) {
+                self.ledger.due.extend(&removed.dates);
+            }
         }
         report.dates = DateSpan::from(&days);
         if report.files == 0 {
