@@ -348,10 +348,13 @@ impl OpenRequest {
         let (counted, by) = (self.last_amounts, self.ended_by);
         shared.quotas.end(&record, counted, self.is_query, by);
         let written = match shared.settings.when_full {
-            JournalFullAction::Continue => shared
-                .journal
-                .check_room()
-                .and_then(|()| shared.journal.record_end(*record)),
+            JournalFullAction::Continue => match shared.journal.check_room() {
+                Ok(()) => shared.journal.record_end(*record),
+                Err(full) => {
+                    shared.journal.abandon(record.request_id);
+                    Err(full)
+                }
+            },
             // The room for its end was checked when it was admitted.
             JournalFullAction::Refuse => shared.journal.record_end(*record),
         };

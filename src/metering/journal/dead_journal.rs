@@ -151,16 +151,24 @@ impl DeadJournalReader {
 
     /// Returns the requests that had not ended in the parts read so far, as aborted at the time of the last entry.
     pub fn into_aborted(self) -> Vec<UsageRecord> {
-        let mut aborted: Vec<_> = self.open.into_values().collect();
+        let last_entry_at = self.last_entry_at;
+        let aborted = self.open.into_values().map(|record| {
+            let ended_at = last_entry_at.unwrap_or(record.ended_at);
+            into_aborted(record, ended_at)
+        });
+        let mut aborted: Vec<_> = aborted.collect();
         aborted.sort_by_key(|record| record.request_id);
-        for record in &mut aborted {
-            record.status = ABORTED.into();
-            if let Some(heard) = self.last_entry_at {
-                record.ended_at = heard;
-            }
-            let took = record.ended_at - record.started_at;
-            record.duration_microseconds = took.num_microseconds().map_or(0, i64::unsigned_abs);
-        }
         aborted
+    }
+}
+
+/// Converts the record of a start to that of a request whose end is unknown.
+pub(super) fn into_aborted(record: UsageRecord, ended_at: DateTime<Utc>) -> UsageRecord {
+    let took = ended_at - record.started_at;
+    UsageRecord {
+        status: ABORTED.into(),
+        ended_at,
+        duration_microseconds: took.num_microseconds().map_or(0, i64::unsigned_abs),
+        ..record
     }
 }

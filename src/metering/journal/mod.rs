@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
+use self::dead_journal::into_aborted;
 use self::entry::Entry;
 use self::journal_file::JournalFile;
 use self::recent::RecentRecords;
@@ -34,7 +35,8 @@ use crate::store::for_owner_only;
 /// deleted as a whole.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 const MIN_FILES: u64 = 8;
-/// The room reserved for the end of a request in progress, in bytes, without the text of its statement.
+/// The room reserved for the end of a request, in bytes; for one in progress, in addition to the size of its start, which
+/// contains the same statement.
 const RESERVED_END_BYTES: u64 = 2 << 10;
 /// The lock file, locked while the server lives.
 const LOCK_FILE: &str = "lock";
@@ -101,13 +103,35 @@ struct State {
     older_bytes: u64,
     /// The number of records of ended requests so far.
     ended: u64,
-    /// Requests in progress: the last entry of each, and the number of its file.
-    open_requests: HashMap<Uuid, (Arc<[u8]>, u64)>,
+    /// Requests in progress.
+    open_requests: HashMap<Uuid, JournaledRequest>,
+    /// The room reserved for their ends, in bytes.
+    reserved_bytes: u64,
+    /// Requests of `open_requests` that ended, but whose records could not be written.
+    abandoned: Vec<Uuid>,
     /// Requests that have ended and are not in the ledger.
     recent: RecentRecords,
 }
 
+/// A request in progress whose start is in the journal.
+#[derive(Debug)]
+struct JournaledRequest {
+    /// Its last entry.
+    line: Arc<[u8]>,
+    /// The number of the file with that entry.
+    number: u64,
+    /// The room reserved for its end, in bytes.
+    reserved_bytes: u64,
+}
+
 impl State {
+    /// Removes a request from those in progress.
+    fn close(&mut self, id: Uuid) {
+        if let Some(request) = self.open_requests.remove(&id) {
+            self.reserved_bytes -= request.reserved_bytes;
+        }
+    }
+
     /// Returns the position of the end.
     fn end(&self) -> JournalPosition {
         JournalPosition {
@@ -160,6 +184,8 @@ impl Journal {
                     older_bytes: 0,
                     ended: 0,
                     open_requests: HashMap::new(),
+                    reserved_bytes: 0,
+                    abandoned: Vec::new(),
                     recent: RecentRecords::new(),
                 }),
                 syncing: JournalSync::default(),
@@ -210,9 +236,12 @@ impl Journal {
 
     /// Checks whether there is room for another request and for the ends of those in progress.
     pub fn check_room(&self) -> Result<(), JournalError> {
-        let state = self.lock();
-        let more = (state.open_requests.len() as u64 + 1) * RESERVED_END_BYTES;
-        let taken = state.older_bytes + state.file.size_with(more);
+        self.check_room_for(&self.lock(), RESERVED_END_BYTES)
+    }
+
+    /// Checks whether there is room for `bytes` and for the ends of the requests in progress.
+    fn check_room_for(&self, state: &State, bytes: u64) -> Result<(), JournalError> {
+        let taken = state.older_bytes + state.file.size_with(state.reserved_bytes + bytes);
         let limit = self.shared.limit;
         (taken <= limit)
             .then_some(())
@@ -220,27 +249,90 @@ impl Journal {
     }
 
     /// Records that a request is in progress. `if_lost` is its record if the server dies.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it and its end, or the file cannot be written.
     pub fn record_start(&self, if_lost: &UsageRecord) -> Result<(), JournalError> {
         let id = if_lost.request_id;
         let line: Arc<[u8]> = Entry::Begun(if_lost).to_line()?.into();
+        let line_bytes = line.len() as u64;
         let mut state = self.lock();
+        // Only the first of these entries is sure to contain the statement.
+        let known = state.open_requests.get(&id);
+        let known_bytes = known.map_or(0, |request| request.reserved_bytes);
+        let reserved_bytes = known_bytes.max(line_bytes + RESERVED_END_BYTES);
+        self.check_room_for(&state, line_bytes + (reserved_bytes - known_bytes))?;
         self.append(&mut state, &line)?;
-        let number = state.number;
-        state.open_requests.insert(id, (line, number));
+        state.close(id);
+        state.reserved_bytes += reserved_bytes;
+        let request = JournaledRequest {
+            line,
+            number: state.number,
+            reserved_bytes,
+        };
+        state.open_requests.insert(id, request);
         Ok(())
     }
 
     /// Records that a request has ended. Once this returns, the record survives the death of the process. Once it is
     /// [synced](Self::wait_until_synced), the record survives a power cut.
+    ///
+    /// If it fails, the request is [abandoned](Self::abandon).
     pub fn record_end(&self, record: UsageRecord) -> Result<(), JournalError> {
-        let line = Entry::Ended(&record).to_line()?;
+        let id = record.request_id;
         let mut state = self.lock();
-        self.append(&mut state, &line)?;
+        if let Err(error) = self.append_end(&mut state, record) {
+            drop(state);
+            self.abandon(id);
+            return Err(error);
+        }
+        self.end_abandoned(&mut state);
+        Ok(())
+    }
+
+    fn append_end(&self, state: &mut State, mut record: UsageRecord) -> Result<(), JournalError> {
+        let mut line = Entry::Ended(&record).to_line()?;
+        let has_room = state.open_requests.contains_key(&record.request_id)
+            || self.check_room_for(state, line.len() as u64).is_ok();
+        if !has_room && record.sql_text.take().is_some() {
+            line = Entry::Ended(&record).to_line()?;
+        }
+        self.append(state, &line)?;
         state.ended += 1;
-        state.open_requests.remove(&record.request_id);
+        state.close(record.request_id);
         let end = state.end();
         state.recent.push(record, line.len() as u64, end);
         Ok(())
+    }
+
+    /// Notes that a request ended without a record. If its start is in the journal, it ends as if the server had died
+    /// as soon as the journal can be written again.
+    pub fn abandon(&self, id: Uuid) {
+        let mut state = self.lock();
+        if state.open_requests.contains_key(&id) {
+            state.abandoned.push(id);
+        }
+    }
+
+    fn end_abandoned(&self, state: &mut State) {
+        while let Some(id) = state.abandoned.pop() {
+            let request = state.open_requests.get(&id);
+            let line = request.and_then(|request| request.line.strip_suffix(b"\n"));
+            let Some(Entry::Begun(record)) = line.and_then(Entry::parse) else {
+                state.close(id);
+                continue;
+            };
+            let ended_at = record.ended_at;
+            if self
+                .append_end(state, into_aborted(record, ended_at))
+                .is_err()
+            {
+                // The next end of a request is another attempt.
+                state.abandoned.push(id);
+                return;
+            }
+        }
     }
 
     fn append(&self, state: &mut State, line: &[u8]) -> Result<(), JournalError> {
@@ -269,13 +361,15 @@ impl Journal {
         let again: Vec<_> = state
             .open_requests
             .iter()
-            .filter(|(_, (_, file))| *file < number)
-            .map(|(id, (line, _))| (*id, Arc::clone(line)))
+            .filter(|(_, request)| request.number < number)
+            .map(|(id, request)| (*id, Arc::clone(&request.line)))
             .collect();
         for (id, line) in again {
             self.append(&mut state, &line)?;
             let now = state.number;
-            state.open_requests.insert(id, (line, now));
+            if let Some(request) = state.open_requests.get_mut(&id) {
+                request.number = now;
+            }
         }
         let mut freed = 0;
         for number in (1..number).rev() {
@@ -347,142 +441,4 @@ fn for_owner_only_folder() -> DirBuilder {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use chrono::{DateTime, Utc};
-
-    use super::dead_journal::DeadJournal;
-    use super::*;
-    use crate::model::{OrganisationId, UserId};
-
-    pub(super) fn record(seed: u8) -> UsageRecord {
-        let at = DateTime::<Utc>::from_timestamp_micros(1_700_000_000_000_000 + i64::from(seed))
-            .unwrap();
-        UsageRecord {
-            request_id: Uuid::from_bytes([seed; 16]),
-            organisation_id: OrganisationId(Uuid::from_bytes([1; 16])),
-            user_id: UserId(Uuid::from_bytes([2; 16])),
-            api_key_id: Some("key".into()),
-            session_id: None,
-            server_id: Uuid::from_bytes([3; 16]),
-            endpoint: "DoGet/StatementQuery".into(),
-            sql_fingerprint: None,
-            sql_text: Some("SELECT 'ü\n'".to_owned()),
-            started_at: at,
-            ended_at: at,
-            first_byte_microseconds: None,
-            duration_microseconds: 0,
-            rows: 0,
-            bytes_sent: 0,
-            bytes_scanned: 0,
-            status: "OK".into(),
-            cancelled: false,
-            client_address: "127.0.0.1".into(),
-            client_agent: "tests".into(),
-            billable: true,
-        }
-    }
-
-    pub(super) fn journal(limit: u64) -> (tempfile::TempDir, Journal) {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::create(folder.path(), Uuid::from_bytes([9; 16]), limit).unwrap();
-        (folder, journal)
-    }
-
-    #[test]
-    fn dead_journal_returns_ended_and_aborted_requests() {
-        let (folder, journal) = journal(1 << 20);
-        for seed in 0..3 {
-            journal.record_start(&record(seed)).unwrap();
-        }
-        journal.record_end(record(1)).unwrap();
-        journal.record_end(record(7)).unwrap();
-        assert!(
-            DeadJournal::find(folder.path()).unwrap().is_empty(),
-            "its server is alive"
-        );
-        // The last line is incomplete.
-        let path = file_path(journal.folder(), 1);
-        drop(journal);
-        let mut file = OpenOptions::new().append(true).open(path).unwrap();
-        file.write_all(&Entry::Ended(&record(2)).to_line().unwrap()[..50])
-            .unwrap();
-        let [dead] = DeadJournal::find(folder.path())
-            .unwrap()
-            .try_into()
-            .unwrap();
-        // The result does not depend on the number of bytes per read.
-        let mut reading = dead.open_reader().unwrap();
-        let (mut ended, mut damaged) = (Vec::new(), 0);
-        while let Some(left) = reading.next(100).unwrap() {
-            ended.extend(left.ended);
-            damaged += left.damaged;
-        }
-        assert_eq!((ended, damaged), (vec![record(1), record(7)], 0));
-        let found = reading.into_aborted();
-        let aborted: Vec<_> = found.iter().map(|record| record.request_id).collect();
-        assert_eq!(aborted, [record(0).request_id, record(2).request_id]);
-        for record in &found {
-            assert_eq!(
-                (record.status.as_str(), record.ended_at),
-                ("ABORTED", super::tests::record(7).ended_at)
-            );
-        }
-        dead.remove().unwrap();
-        assert!(DeadJournal::find(folder.path()).unwrap().is_empty());
-    }
-
-    #[test]
-    fn delete_before_deletes_files_and_keeps_open_requests() {
-        let (folder, journal) = journal(1 << 30);
-        let open = record(200);
-        journal.record_start(&open).unwrap();
-        let long = UsageRecord {
-            sql_text: Some("x".repeat(1 << 20)),
-            ..record(1)
-        };
-        for _ in 0..10 {
-            journal.record_end(long.clone()).unwrap();
-        }
-        let end = journal.end();
-        assert!(end.number >= 3, "{end:?}");
-        let before = journal.size();
-        journal.delete_before(end.number).unwrap();
-        assert!(
-            journal.size() < before - (4 << 20),
-            "{} of {before}",
-            journal.size()
-        );
-        assert!(!file_path(journal.folder(), 1).exists());
-        drop(journal);
-        let mut dead = DeadJournal::find(folder.path())
-            .unwrap()
-            .remove(0)
-            .open_reader()
-            .unwrap();
-        while dead.next(1 << 20).unwrap().is_some() {}
-        assert_eq!(dead.into_aborted()[0].request_id, open.request_id);
-    }
-
-    #[test]
-    fn journal_size_is_bounded_with_room_for_open_requests() {
-        let (_folder, journal) = journal(20 << 10);
-        let mut begun = 0;
-        while journal.check_room().is_ok() {
-            journal.record_start(&record(begun)).unwrap();
-            begun += 1;
-        }
-        assert!((4..20).contains(&begun), "{begun}");
-        for seed in 0..begun {
-            journal.record_end(record(seed)).unwrap();
-        }
-        assert!(journal.size() <= 20 << 10);
-        // Requests that ended need no reserved room.
-        assert!(journal.check_room().is_ok());
-        while journal.check_room().is_ok() {
-            journal.record_end(record(0)).unwrap();
-        }
-        assert!(journal.size() <= 20 << 10);
-    }
-}
+mod tests;
