@@ -33,6 +33,9 @@ pub enum AuthError {
     /// A new password does not meet the requirements.
     #[error("cannot use this password: {0}")]
     UnacceptablePassword(String),
+    /// A password cannot be hashed, for a reason other than the password.
+    #[error("cannot hash the password: {0}")]
+    Hashing(String),
     /// The text has the format of neither a key nor a token.
     #[error("the credential is neither an API key (pl_…) nor an access token")]
     MalformedCredential,
@@ -75,6 +78,7 @@ impl AuthError {
             Self::Store(_)
                 | Self::Keys(_)
                 | Self::NoRandomness
+                | Self::Hashing(_)
                 | Self::ShuttingDown
                 | Self::Busy { .. }
         )

@@ -129,7 +129,7 @@ fn hash(password: &str, relative: Option<&str>) -> Result<String, AuthError> {
         None => hasher.hash_password(password.as_bytes()),
     };
     hash.map(|hash| hash.to_string())
-        .map_err(|error| AuthError::UnacceptablePassword(error.to_string()))
+        .map_err(|error| AuthError::Hashing(error.to_string()))
 }
 
 /// Hashes a password with the salt and the parameters of `like`.

@@ -42,6 +42,16 @@ impl NewFolders {
         Self(missing.map(Path::to_owned).collect())
     }
 
+    /// Creates `folder` and its missing parent folders, and waits until they are on disk.
+    pub fn create(folder: &Path) -> std::io::Result<Self> {
+        let new = Self::find_missing(folder);
+        fs::create_dir_all(folder)?;
+        for folder in &new.0 {
+            sync_folder(parent_folder(folder))?;
+        }
+        Ok(new)
+    }
+
     /// Keeps the folders when this is dropped.
     pub fn persist(&mut self) {
         self.0.clear();

@@ -51,7 +51,7 @@ struct Mirror {
     status: Option<mirror::Status>,
     /// The reason for which the mirror cannot be queried.
     problem: Option<String>,
-    /// The run that the lake published last.
+    /// The run that computed averages last.
     published_run: Option<u64>,
     /// Whether the mirror has that run.
     is_up_to_date: bool,
@@ -63,7 +63,7 @@ impl Mirror {
         let published_run = status.runs.iter().find_map(|run| run.run);
         Some(match mirror::status(url).await {
             Ok(found) => Self {
-                is_up_to_date: found.run.is_some() && found.run == published_run,
+                is_up_to_date: is_up_to_date(found.run, published_run, status.published_run),
                 status: Some(found),
                 problem: None,
                 published_run,
@@ -111,6 +111,17 @@ impl Mirror {
             terminal.line(&format!("        {} from {}", table.table, table.from))?;
         }
         Ok(())
+    }
+}
+
+/// Whether a mirror with the run `mirrored` has what the run `computed` computed. The lake has published `last` since,
+/// which is later if it is a run of maintenance: the mirror need not have it, but may.
+fn is_up_to_date(mirrored: Option<u64>, computed: Option<u64>, last: Option<u64>) -> bool {
+    match (mirrored, computed) {
+        (Some(mirrored), Some(computed)) => {
+            (computed..=last.unwrap_or(computed)).contains(&mirrored)
+        }
+        _ => false,
     }
 }
 
@@ -225,5 +236,29 @@ impl RunCommand for StatusArgs {
             mirror.print(terminal)?;
         }
         Ok(Exit::Success)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_up_to_date;
+
+    #[test]
+    fn mirror_with_run_of_maintenance_is_up_to_date() {
+        for (mirrored, computed, last, expected) in [
+            (None, Some(1), Some(1), false),
+            (Some(1), None, None, false),
+            (Some(1), Some(1), Some(1), true),
+            (Some(1), Some(2), Some(2), false),
+            // Run 3 is one of maintenance.
+            (Some(1), Some(2), Some(3), false),
+            (Some(2), Some(2), Some(3), true),
+            (Some(3), Some(2), Some(3), true),
+            // The lake no longer has run 4.
+            (Some(4), Some(2), Some(3), false),
+        ] {
+            let found = is_up_to_date(mirrored, computed, last);
+            assert_eq!(found, expected, "{mirrored:?} {computed:?} {last:?}");
+        }
     }
 }

@@ -210,8 +210,7 @@ impl Publications {
             return Ok(None);
         };
         let tables = Arc::new(self.open_publication(&publication).await?);
-        self.insert(Arc::clone(&tables));
-        Ok(Some(tables))
+        Ok(Some(self.insert(tables)))
     }
 
     async fn open_publication(
@@ -237,16 +236,60 @@ impl Publications {
         Ok(())
     }
 
-    fn insert(&self, tables: Arc<PublishedTables>) {
+    /// Adds a publication, unless another caller has opened the same one meanwhile. Returns the one that is shared. If
+    /// too many are open, the oldest other one is closed.
+    fn insert(&self, tables: Arc<PublishedTables>) -> Arc<PublishedTables> {
         let mut open = self.locked();
         let at = open.partition_point(|known| known.run < tables.run);
-        open.insert(at, tables);
-        if open.len() > MAX_OPEN_PUBLICATIONS {
-            open.pop_front();
+        if let Some(known) = open.get(at).filter(|known| known.run == tables.run) {
+            return Arc::clone(known);
         }
+        open.insert(at, Arc::clone(&tables));
+        if open.len() > MAX_OPEN_PUBLICATIONS {
+            open.remove(usize::from(at == 0));
+        }
+        tables
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<PublishedTables>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::StoreOptions;
+
+    #[test]
+    fn insert_adds_each_run_once_and_closes_the_oldest_other_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = folder.path().to_str().unwrap();
+        let publications = Publications {
+            lake: Store::open(location, &StoreOptions::new()).unwrap(),
+            open: Mutex::default(),
+            newest_run: Arc::default(),
+        };
+        let insert = |run| {
+            publications.insert(Arc::new(PublishedTables {
+                run,
+                ..PublishedTables::default()
+            }))
+        };
+        let runs = || -> Vec<u64> {
+            let open = publications.locked();
+            open.iter().map(|known| known.run).collect()
+        };
+        let first = insert(11);
+        assert!(Arc::ptr_eq(&first, &insert(11)));
+        for run in 12..=18 {
+            insert(run);
+        }
+        assert_eq!(runs(), (11..=18).collect::<Vec<_>>());
+        // A query continues with an older publication than all that are open.
+        insert(10);
+        assert_eq!(runs(), [10, 12, 13, 14, 15, 16, 17, 18]);
+        insert(19);
+        assert_eq!(runs(), (12..=19).collect::<Vec<_>>());
     }
 }

@@ -79,8 +79,9 @@ struct Version {
     etag: String,
     /// `None` for an unreadable file, which the job quarantines and reports.
     facts: Option<Arc<FileFacts>>,
-    /// Whether the file was in a listing; a file that was just written was not.
-    was_listed: bool,
+    /// Whether a listing ended since the version became known. That listing may have begun before a file was written,
+    /// and lack it; later ones contain it.
+    has_had_listing: bool,
 }
 
 impl FileCache {
@@ -89,7 +90,7 @@ impl FileCache {
         version.filter(|version| version.etag == file.etag)
     }
 
-    fn insert(&mut self, file: &RawFile, facts: Option<FileFacts>, was_listed: bool) {
+    fn insert(&mut self, file: &RawFile, facts: Option<FileFacts>, has_had_listing: bool) {
         let facts = facts.map(|mut facts| {
             if let Some(contents) = &mut facts.contents
                 && !self.lists.intern(contents)
@@ -101,24 +102,25 @@ impl FileCache {
         let version = Version {
             etag: file.etag.clone(),
             facts,
-            was_listed,
+            has_had_listing,
         };
         self.versions.insert(file.path.clone(), version);
         self.readable = None;
     }
 
-    /// Stores a new listing and forgets files that are gone.
+    /// Stores a new listing and forgets files that are gone. Listings are made one after the other.
     fn set_listing(&mut self, files: Vec<RawFile>) -> Arc<[RawFile]> {
         let files: Arc<[RawFile]> = match &self.listed {
-            Some((_, former)) if **former == *files => Arc::clone(former),
+            // With more versions than files, some are gone or were just written.
+            Some((_, former)) if **former == *files && self.versions.len() <= files.len() => {
+                Arc::clone(former)
+            }
             _ => {
                 self.readable = None;
                 let there: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
                 self.versions.retain(|path, version| {
-                    let is_there = there.contains(path.as_str());
-                    let stays = is_there || !version.was_listed;
-                    version.was_listed |= is_there;
-                    stays
+                    let was_listed_before = std::mem::replace(&mut version.has_had_listing, true);
+                    there.contains(path.as_str()) || !was_listed_before
                 });
                 files.into()
             }
@@ -359,5 +361,25 @@ impl RawFiles {
 
     fn locked(&self) -> MutexGuard<'_, FileCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_listing_forgets_written_files_that_vanish_before_they_are_listed() {
+        let mut cache = FileCache::default();
+        let (kept, vanished) = (RawFile::immutable("a", 1), RawFile::immutable("b", 1));
+        cache.insert(&kept, None, false);
+        cache.set_listing(vec![kept.clone()]);
+        cache.insert(&vanished, None, false);
+        // This listing may have begun before the file was written.
+        cache.set_listing(vec![kept.clone()]);
+        assert!(cache.version(&vanished).is_some());
+        cache.set_listing(vec![kept.clone()]);
+        assert!(cache.version(&vanished).is_none());
+        assert!(cache.version(&kept).is_some());
     }
 }

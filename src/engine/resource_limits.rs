@@ -1,5 +1,6 @@
 //! The limits on memory and disk of queries, which protect the server from a single large query.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -146,14 +147,16 @@ impl SpillFolder {
     fn create(parent: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(parent)?;
         Self::remove_abandoned(parent)?;
-        let path = parent.join(clock::new_id().to_string());
-        // The file gets its final name only after it is locked: a process that starts now would treat an unlocked file
-        // as abandoned.
-        let unlocked = path.with_extension("new");
-        let lock = File::create(&unlocked)?;
-        lock.lock()?;
-        let lock_path = path.with_extension("lock");
-        std::fs::rename(&unlocked, &lock_path)?;
+        let (path, lock_path, lock) = loop {
+            let path = parent.join(clock::new_id().to_string());
+            let lock_path = path.with_extension("lock");
+            let lock = File::create(&lock_path)?;
+            lock.lock()?;
+            // Before the file was locked, another process that starts may have removed it as abandoned.
+            if lock_path.exists() {
+                break (path, lock_path, lock);
+            }
+        };
         std::fs::create_dir(&path)?;
         Ok(Self {
             path,
@@ -166,11 +169,14 @@ impl SpillFolder {
     fn remove_abandoned(parent: &Path) -> io::Result<()> {
         for entry in std::fs::read_dir(parent)? {
             let lock_path = entry?.path();
-            if lock_path.extension().is_none_or(|kind| kind != "lock") {
+            // Earlier versions locked the file under another name, which a process that was killed left behind.
+            let is_lock = |kind: &OsStr| kind == "lock" || kind == "new";
+            if !lock_path.extension().is_some_and(is_lock) {
                 continue;
             }
-            let is_abandoned = File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_ok());
-            if is_abandoned {
+            // It stays locked until it is removed.
+            let lock = File::open(&lock_path);
+            if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_ok()) {
                 // Another process that starts now may remove them first.
                 let _ = std::fs::remove_dir_all(lock_path.with_extension(""));
                 let _ = std::fs::remove_file(&lock_path);
@@ -291,6 +297,30 @@ mod tests {
             total: Arc::clone(total),
             memory: OnceLock::new(),
         })
+    }
+
+    #[test]
+    fn create_removes_what_killed_processes_left_only() {
+        let parent = tempfile::tempdir().unwrap();
+        let running = SpillFolder::create(parent.path()).unwrap();
+        for name in ["killed.lock", "early.new", "other"] {
+            File::create(parent.path().join(name)).unwrap();
+        }
+        let killed = parent.path().join("killed");
+        std::fs::create_dir(&killed).unwrap();
+        File::create(killed.join("spilled")).unwrap();
+        let started = SpillFolder::create(parent.path()).unwrap();
+        let entries = std::fs::read_dir(parent.path()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        let mut expected = vec![parent.path().join("other")];
+        for folder in [&running, &started] {
+            expected.extend([folder.path.clone(), folder.lock_path.clone()]);
+        }
+        left.sort();
+        expected.sort();
+        assert_eq!(left, expected);
+        drop((running, started));
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -248,6 +248,10 @@ impl<B> RequestBody<B> {
         let seconds = limit.as_secs();
         Poll::Ready(if self.waiting.is_some() {
             no_memory_status()
+        } else if is_idle {
+            Status::deadline_exceeded(format!(
+                "no message arrived for {seconds} s (serve.unread_timeout); send the messages without long pauses"
+            ))
         } else {
             Status::deadline_exceeded(format!(
                 "the message did not arrive within {seconds} s (serve.message_timeout); send it again, in smaller parts over a slow network"
@@ -407,14 +411,21 @@ mod tests {
         let began = Stopwatch::start();
         let status = next(&mut body).await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert!(status.message().contains("serve.message_timeout"));
         assert!(began.elapsed() < Duration::from_secs(5));
         // Between messages, the idle limit applies. Without an idle limit, the message limit applies throughout.
         for (idle, is_long) in [(Some(1_500), true), (None, false)] {
             let mut body = RequestBody::new(pieces(&[&message(100)], false), limits(idle), None);
             assert!(next(&mut body).await.unwrap().is_ok());
             let began = Stopwatch::start();
-            assert!(next(&mut body).await.unwrap().is_err());
+            let status = next(&mut body).await.unwrap().unwrap_err();
             assert_eq!(began.elapsed() >= Duration::from_millis(1_500), is_long);
+            let setting = if is_long {
+                "serve.unread_timeout"
+            } else {
+                "serve.message_timeout"
+            };
+            assert!(status.message().contains(setting), "{status}");
         }
     }
 

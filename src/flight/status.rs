@@ -85,7 +85,7 @@ pub(super) fn from_auth_error(error: &AuthError, request: Uuid) -> Status {
             Code::InvalidArgument
         }
         AuthError::Store(error) => return from_store_error(error, request),
-        AuthError::Keys(_) | AuthError::NoRandomness => {
+        AuthError::Keys(_) | AuthError::NoRandomness | AuthError::Hashing(_) => {
             return hidden_error(error, request, "cannot check credentials");
         }
         _ => Code::Unauthenticated,
@@ -366,6 +366,15 @@ pub(super) fn hidden_error(error: &dyn Error, request: Uuid, what: &str) -> Stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn from_auth_error_of_hashing_is_server_fault_and_hides_cause() {
+        let error = AuthError::Hashing("no random numbers".to_owned());
+        let status = from_auth_error(&error, Uuid::nil());
+        assert!(is_server_fault(&status), "{status}");
+        assert!(!status.message().contains("random"), "{status}");
+        assert!(!error.is_refusal());
+    }
 
     #[test]
     fn from_execution_error_of_condition_blames_caller_and_hides_value() {

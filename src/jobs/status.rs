@@ -15,6 +15,9 @@ use crate::model::Resolution;
 /// The status of a lake.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// The last published run, of the resample job or of maintenance.
+    #[serde(skip)]
+    pub published_run: Option<u64>,
     /// The raw files compared with the ledger of the last published run.
     pub raw: RawStatus,
     /// The published tables; empty before the first run.
@@ -96,6 +99,7 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
         }
     }
     Ok(Status {
+        published_run: published.map(|publication| publication.run),
         raw: RawStatus {
             known: ledger.files.len(),
             new: changes.new,

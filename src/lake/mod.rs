@@ -16,4 +16,4 @@ pub mod table;
 mod table_maintenance;
 
 pub use probe::ProbeError;
-pub use store::{Store, StoreError, StoreOptions};
+pub use store::{Store, StoreError, StoreOptions, local_folder};

@@ -276,14 +276,18 @@ impl std::fmt::Display for Store {
     }
 }
 
-/// Returns the path of a local folder that does not exist; `None` for existing folders and for other stores.
-fn missing_folder(location: &str) -> Option<PathBuf> {
-    let local = match Url::parse(location) {
+/// Returns the path of a location that is a folder on the local disk; `None` for other stores.
+pub fn local_folder(location: &str) -> Option<PathBuf> {
+    match Url::parse(location) {
         Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
         _ if !location.contains("://") => Some(PathBuf::from(location)),
         _ => None,
-    };
-    local.filter(|path| !path.is_dir())
+    }
+}
+
+/// Returns the path of a local folder that does not exist; `None` for existing folders and for other stores.
+fn missing_folder(location: &str) -> Option<PathBuf> {
+    local_folder(location).filter(|path| !path.is_dir())
 }
 
 /// Deletes an object. Succeeds if the object does not exist.
@@ -321,6 +325,22 @@ fn shared_memory(name: &str) -> Arc<dyn ObjectStore> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_folder_of_file_url_is_decoded() {
+        for (location, expected) in [
+            ("file:///srv/my%20lake", Some("/srv/my lake")),
+            ("/srv/my%20lake", Some("/srv/my%20lake")),
+            ("lake", Some("lake")),
+            ("s3://bucket/lake", None),
+        ] {
+            assert_eq!(
+                local_folder(location).as_deref(),
+                expected.map(FsPath::new),
+                "{location}"
+            );
+        }
+    }
 
     #[test]
     fn open_existing_of_missing_folder_fails_and_creates_nothing() {

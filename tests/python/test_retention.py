@@ -508,5 +508,7 @@ def test_mirror_keeps_hours_of_dates_without_minutes(new_lake: Callable[[], Lake
         model.maintain().expect(OK)
         mirror.mirror()
         mirror.assert_equals_lake()
+        shown = mirror.lake.run("status", "--json", settings=mirror.settings).expect(OK).json["mirror"]
+        assert shown["is_up_to_date"] and shown["run"] > shown["published_run"], "a run of maintenance computes no averages"
     finally:
         server.stop()

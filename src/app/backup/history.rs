@@ -32,11 +32,14 @@ impl HistoryTarget {
     /// Compares the history of the lake with the backup.
     pub async fn compare(settings: &Settings, wanted: &Digests) -> Result<Self, BackupFailure> {
         let options = settings.storage.options();
-        let lake = match Store::open_existing(&settings.lake, options) {
-            Err(LakeError::Missing { .. }) => None,
-            lake => Some(lake?),
+        let (lake, folder) = match Store::open_existing(&settings.lake, options) {
+            Err(LakeError::Missing { path }) => (None, Some(path)),
+            lake => {
+                let lake = lake?;
+                let folder = lake.local_path().map(Path::to_owned);
+                (Some(lake), folder)
+            }
         };
-        let local = || Path::new(&*settings.lake).to_owned();
         let mut place = Self {
             lake: settings.lake.to_string(),
             runs: lake.as_ref().map(Runs::open),
@@ -45,10 +48,7 @@ impl HistoryTarget {
             conflicts: Vec::new(),
             expected_files: wanted.len(),
             added: Vec::new(),
-            folder: match &lake {
-                Some(lake) => lake.local_path().map(Path::to_owned),
-                None => Some(local()),
-            },
+            folder,
             new: NewFolders::default(),
         };
         if let Some(folder) = &place.folder {

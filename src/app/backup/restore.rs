@@ -13,7 +13,9 @@ use serde::Serialize;
 use super::database::DatabaseTarget;
 use super::history::HistoryTarget;
 use super::{BackupFailure, journal_folder, part_folder};
-use crate::backup::{Archive, BackupHeader, Member, Part, RestoreFolder, VerifiedBackup};
+use crate::backup::{
+    Archive, BackupHeader, Member, NewFolders, Part, RestoreFolder, VerifiedBackup,
+};
 use crate::config::Settings;
 use crate::lake::failpoint::reach;
 use crate::metering::journals;
@@ -52,7 +54,7 @@ pub async fn restore(
 ) -> Result<RestoreReport, BackupFailure> {
     let checked = Archive::open(from)?.verify()?;
     let parts = requested_parts(checked.header(), only)?;
-    let _alone = lock_state_folder(settings)?;
+    let _alone = lock_state_folder(&settings.state, &journal_folder(settings))?;
     let mut places = RestoreTargets::compare(settings, &checked, &parts).await?;
     let prepared = match places.refuse_to_overwrite() {
         Ok(()) => places.prepare(settings, &checked, on_progress).await,
@@ -93,24 +95,30 @@ fn requested_parts(
     }
 }
 
-/// Locks the state folder against other restores, and checks that no server is using it.
-fn lock_state_folder(settings: &Settings) -> Result<Option<File>, BackupFailure> {
-    let state = &settings.state;
+/// Locks the state folder against other restores, and checks that no server is using it. Creates the folder if it does
+/// not exist; dropping the returned values in their order removes it if it is still empty, and then ends the lock.
+fn lock_state_folder(
+    state: &Path,
+    journal: &Path,
+) -> Result<(NewFolders, Option<File>), BackupFailure> {
+    // A state folder that cannot be created is not in use.
+    let mut new = NewFolders::create(state).unwrap_or_default();
     let lock = match File::open(state) {
         Ok(folder) => match folder.try_lock() {
             Ok(()) => Some(folder),
             Err(TryLockError::WouldBlock) => {
-                return Err(BackupFailure::Restoring(state.clone()));
+                // Both restores may have created the folder, and the other one holds a lock on it.
+                new.persist();
+                return Err(BackupFailure::Restoring(state.to_owned()));
             }
             // The file system does not support locks on folders.
             Err(TryLockError::Error(_)) => None,
         },
-        // A state folder that does not exist is not in use.
         Err(_) => None,
     };
-    match journals::is_in_use(&journal_folder(settings))? {
-        true => Err(BackupFailure::Serving(state.clone())),
-        false => Ok(lock),
+    match journals::is_in_use(journal)? {
+        true => Err(BackupFailure::Serving(state.to_owned())),
+        false => Ok((new, lock)),
     }
 }
 
@@ -275,4 +283,26 @@ fn stage_member(
     checked.check_digest(&name, &digest)?;
     staged.finish()?;
     Ok(digest.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_of_missing_state_folder_excludes_other_restores() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("lake/.state");
+        let lock = || lock_state_folder(&state, &state.join("journal"));
+        let first = lock().unwrap();
+        assert!(matches!(lock(), Err(BackupFailure::Restoring(_))));
+        drop(first);
+        let left = std::fs::read_dir(folder.path()).unwrap();
+        assert_eq!(left.count(), 0, "the empty folders are left");
+        // A folder with files stays.
+        let again = lock().unwrap();
+        std::fs::write(state.join("file"), "").unwrap();
+        drop(again);
+        assert!(state.join("file").exists());
+    }
 }

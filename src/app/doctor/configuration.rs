@@ -1,6 +1,7 @@
 //! Checks combinations of settings, the declared jobs, the ports, and TLS. Each setting by itself was validated when
 //! the settings were read.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,15 +51,10 @@ fn check_origins(in_force: &[EffectiveSetting]) -> Finding {
         .iter()
         .filter(|setting| setting.origin != Origin::Default)
         .collect();
-    let mut files: Vec<String> = set
-        .iter()
-        .filter_map(|setting| file_of(&setting.origin))
-        .map(|path| path.display().to_string())
-        .collect();
-    files.dedup();
+    let files = list_files(set.iter().filter_map(|setting| file_of(&setting.origin)));
     let from = match files.is_empty() {
         true => "without a file".to_owned(),
-        false => format!("in {}", files.join(", ")),
+        false => format!("in {files}"),
     };
     let changed = match set.len() {
         0 => "No settings changed".to_owned(),
@@ -76,20 +72,25 @@ fn file_of(origin: &Origin) -> Option<&Path> {
     }
 }
 
+/// Returns the paths separated by commas, each once.
+fn list_files<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
+    let paths: BTreeSet<String> = paths.map(|path| path.display().to_string()).collect();
+    let paths: Vec<String> = paths.into_iter().collect();
+    paths.join(", ")
+}
+
 /// Reports files with secrets that every user of this machine can read.
 fn check_secret_files(in_force: &[EffectiveSetting]) -> Option<Finding> {
-    let mut exposed: Vec<String> = in_force
+    let exposed = in_force
         .iter()
         .filter(|setting| setting.secret || setting.value.contains(MASK))
         .filter_map(|setting| {
             let path = file_of(&setting.origin)?;
             excess_permissions(path, OTHERS_MASK)?;
-            Some(path.display().to_string())
-        })
-        .collect();
-    exposed.dedup();
-    let files = exposed.join(", ");
-    (!exposed.is_empty()).then(|| {
+            Some(path)
+        });
+    let files = list_files(exposed);
+    (!files.is_empty()).then(|| {
         Finding::note(
             "settings",
             format!("{files} contains secrets, and every user of this machine can read it"),
@@ -246,5 +247,26 @@ fn check_validity(certificate: &Path, validity: Option<Validity>) -> Finding {
     match until - now < RENEWAL_PERIOD {
         true => Finding::note(what, found, RENEW),
         false => Finding::right(what, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_several_settings_is_listed_once() {
+        let settings = ["a.toml", ".env", "a.toml"].map(|path| EffectiveSetting {
+            key: "lake".to_owned(),
+            value: "lake".to_owned(),
+            origin: Origin::File {
+                path: path.into(),
+                line: 1,
+            },
+            secret: false,
+        });
+        let finding = check_origins(&settings);
+        let expected = "3 of 3 settings changed, in .env, a.toml;";
+        assert!(finding.found.starts_with(expected), "{}", finding.found);
     }
 }

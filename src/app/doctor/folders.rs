@@ -6,6 +6,7 @@ use super::Finding;
 use crate::app::disk_space::{check_writable, free_space};
 use crate::auth::{AuthError, KeyRing};
 use crate::config::{DatabaseKind, Settings};
+use crate::lake::local_folder;
 
 /// The permission bits of everybody except the owner.
 const GROUP_AND_OTHERS_MASK: u32 = 0o077;
@@ -137,14 +138,5 @@ fn check_disk(settings: &Settings) -> Finding {
         )
     } else {
         Finding::right(what, found)
-    }
-}
-
-/// Returns the folder of a lake that is on this machine.
-fn local_folder(lake: &str) -> Option<PathBuf> {
-    match lake.strip_prefix("file://") {
-        Some(path) => Some(PathBuf::from(path)),
-        None if !lake.contains("://") => Some(PathBuf::from(lake)),
-        None => None,
     }
 }

@@ -70,6 +70,19 @@ fn copy_error<'a>(
     }
 }
 
+/// Converts an error of the folder that is written to, whatever its kind: the file that is read may be unchanged.
+fn write_error<'a>(
+    folder: &'a Store,
+    path: &'a str,
+) -> impl Fn(object_store::Error) -> CopyError + Copy + 'a {
+    move |source| CopyError::Store {
+        path: path.to_owned(),
+        folder: folder.to_string(),
+        action: "write",
+        source,
+    }
+}
+
 /// Copies `file` in `from` to `name` in `to`, replacing an existing file. Returns the copy as it is listed in `to`, and
 /// its SHA-256. When the function returns, the copy is on the disk. A transfer that fails leaves no file.
 ///
@@ -84,20 +97,23 @@ pub async fn copy(
     expected: Option<&str>,
 ) -> Result<(RawFile, String), CopyError> {
     let failed = copy_error(from, &file.path, "copy");
+    let not_written = write_error(to, name);
     let target = to_store_path(name);
     let objects = from.objects();
     let got = objects
         .get_opts(&to_store_path(&file.path), version_options(file))
         .await;
     let mut bytes = got.map_err(failed)?.into_stream();
-    let upload = to.objects().put_multipart(&target).await.map_err(failed)?;
+    let upload = to.objects().put_multipart(&target).await;
+    let upload = upload.map_err(not_written)?;
     let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
     let (mut hash, mut size) = (Context::new(&SHA256), 0);
-    let copied: Result<(), object_store::Error> = async {
-        while let Some(part) = bytes.try_next().await? {
+    let copied: Result<(), CopyError> = async {
+        while let Some(part) = bytes.try_next().await.map_err(failed)? {
             hash.update(&part);
             size += part.len() as u64;
-            upload.wait_for_capacity(2).await?;
+            let ready = upload.wait_for_capacity(2).await;
+            ready.map_err(not_written)?;
             upload.put(part);
         }
         Ok(())
@@ -108,13 +124,13 @@ pub async fn copy(
     if copied.is_err() || !is_it {
         // Report the first error, not that of the abort.
         let _ = upload.abort().await;
-        copied.map_err(failed)?;
+        copied?;
         return Err(CopyError::Changed {
             path: file.path.clone(),
         });
     }
-    upload.finish().await.map_err(failed)?;
-    to.sync(&target).await.map_err(failed)?;
+    upload.finish().await.map_err(not_written)?;
+    to.sync(&target).await.map_err(not_written)?;
     let stored = find_file(to, name).await?;
     let stored = stored.ok_or_else(|| CopyError::Changed {
         path: name.to_owned(),
@@ -192,6 +208,20 @@ mod tests {
         let path = to_store_path(name);
         folder.objects().put(&path, bytes.into()).await.unwrap();
         find_file(folder, name).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn copy_to_unusable_folder_names_that_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("archive");
+        let to = Store::open(path.to_str().unwrap(), &StoreOptions::new()).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, "not a folder").unwrap();
+        let from = folder("from-readable");
+        let file = put(&from, "a.parquet", b"bytes").await;
+        let error = copy(&from, &file, &to, "x/1", None).await.unwrap_err();
+        let said = error.to_string();
+        assert_eq!(said, format!("cannot write the raw file x/1 in {to}"));
     }
 
     #[tokio::test]
