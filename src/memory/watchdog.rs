@@ -116,10 +116,11 @@ pub(super) fn sample_after(bytes: usize) {
 /// the limit to the level at which a query is stopped.
 fn is_above(held: usize, idle: usize, limit: usize, quarters: usize) -> bool {
     let slack = (limit / 8).max(MIN_SLACK_BYTES.min(limit / 16 * 3));
-    // If the idle process is small compared with the limit, it counts: the total then stays below five fourths of the limit.
+    // If the idle process is small compared with the limit, it counts: with the program's own pages, which are not counted here,
+    // the total then stays below five fourths of the limit.
     let is_small = idle <= limit / 6;
     held.saturating_sub(idle) > limit.saturating_add(slack / 4 * quarters)
-        || is_small && held > limit.saturating_add(limit / 64 * 3 * quarters)
+        || is_small && held > limit.saturating_add(limit / 32 * quarters)
 }
 
 fn has_watched_queries() -> bool {
@@ -198,10 +199,12 @@ mod tests {
             (128 << 20, 24 << 20),
             (1 << 30, 128 << 20),
         ] {
-            assert!(!is_above(idle + limit + slack, idle, limit, 4));
-            assert!(is_above(idle + limit + slack + 1, idle, limit, 4));
+            // It counts only if it is small compared with the limit.
+            let level = limit + slack + if idle <= limit / 6 { 0 } else { idle };
+            assert!(!is_above(level, idle, limit, 4));
+            assert!(is_above(level + 1, idle, limit, 4));
             assert!(!is_above(idle + limit, idle, limit, 3));
-            assert!(is_above(idle + limit + slack, idle, limit, 3));
+            assert!(is_above(level, idle, limit, 3));
         }
     }
 
