@@ -132,6 +132,13 @@ impl State {
         }
     }
 
+    /// See [`Journal::abandon`].
+    fn abandon(&mut self, id: Uuid) {
+        if self.open_requests.contains_key(&id) {
+            self.abandoned.push(id);
+        }
+    }
+
     /// Returns the position of the end.
     fn end(&self) -> JournalPosition {
         JournalPosition {
@@ -283,8 +290,7 @@ impl Journal {
         let id = record.request_id;
         let mut state = self.lock();
         if let Err(error) = self.append_end(&mut state, record) {
-            drop(state);
-            self.abandon(id);
+            state.abandon(id);
             return Err(error);
         }
         self.end_abandoned(&mut state);
@@ -309,10 +315,7 @@ impl Journal {
     /// Notes that a request ended without a record. If its start is in the journal, it ends as if the server had died
     /// as soon as the journal can be written again.
     pub fn abandon(&self, id: Uuid) {
-        let mut state = self.lock();
-        if state.open_requests.contains_key(&id) {
-            state.abandoned.push(id);
-        }
+        self.lock().abandon(id);
     }
 
     fn end_abandoned(&self, state: &mut State) {
