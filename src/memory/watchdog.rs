@@ -69,10 +69,10 @@ fn run_watchdog() {
         } else {
             CHECK_INTERVAL
         });
-        let Some(held) = resident_bytes() else {
-            return;
+        // It was readable at the start: at a failure, such as at the limit of open files, the next check tries again.
+        let Some(mut held) = held_bytes() else {
+            continue;
         };
-        let held = held.saturating_sub(other_bytes());
         // Only before the first query: later, an idle process may still hold what a query left behind.
         has_begun |= has_watched_queries();
         if !has_begun {
@@ -84,8 +84,9 @@ fn run_watchdog() {
         if is_near {
             // Pages that were freed less than the purge delay ago count as resident, too.
             super::collect_now();
+            held = held_bytes().unwrap_or(held);
         }
-        set_under_pressure(is_above(held, idle, limit, 3));
+        update_pressure(held);
         let has_grace = last_stop.as_ref().is_some_and(|(since, level)| {
             since.elapsed() < GRACE && held < level.saturating_add(limit / 64)
         });
@@ -102,14 +103,22 @@ pub(super) fn sample_after(bytes: usize) {
         return;
     }
     ALLOCATED_SINCE_SAMPLE.store(0, Ordering::Relaxed);
-    let limit = total_limit();
-    if limit < usize::MAX
-        && let Some(held) = resident_bytes()
+    if total_limit() < usize::MAX
+        && let Some(held) = held_bytes()
     {
-        let held = held.saturating_sub(other_bytes());
-        let idle = IDLE_BYTES.load(Ordering::Relaxed);
-        set_under_pressure(is_above(held, idle, limit, 3));
+        update_pressure(held);
     }
+}
+
+/// Updates whether memory is refused, for a process that holds `held` bytes.
+fn update_pressure(held: usize) {
+    let idle = IDLE_BYTES.load(Ordering::Relaxed);
+    set_under_pressure(is_above(held, idle, total_limit(), 3));
+}
+
+/// The resident memory of the process in bytes, without mapped files and without large allocations outside queries.
+fn held_bytes() -> Option<usize> {
+    Some(resident_bytes()?.saturating_sub(other_bytes()))
 }
 
 /// Whether the process, which holds `held` bytes and held `idle` before its first query, is above `quarters` of the way from
@@ -135,9 +144,9 @@ fn stop_largest_query() -> bool {
     let running: Vec<_> = queries.filter(|query| !query.is_stopped()).collect();
     drop(watched);
     // Small allocations are an upper bound; they decide only if no query holds much in large ones.
-    let greediest = largest_query(&running, QueryMemory::held_bytes)
+    let largest = largest_query(&running, QueryMemory::held_bytes)
         .or_else(|| largest_query(&running, QueryMemory::small_bytes));
-    let Some((held, query)) = greediest else {
+    let Some((held, query)) = largest else {
         return false;
     };
     tracing::warn!(
