@@ -1,6 +1,6 @@
 //! Numbers of bytes, with or without a unit.
 
-use super::check_not_empty;
+use super::names::check_not_empty;
 
 /// The minimum memory of resampling, in bytes.
 const MIN_MEMORY_BYTES: u64 = 64 << 20;

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
-use super::check_not_empty;
-use crate::config::raw;
+use super::names::check_not_empty;
+use crate::config::spelling;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
 /// The maximum lifetime of an access token.
@@ -36,7 +36,7 @@ pub fn timezone(text: &str) -> Result<Tz, String> {
     check_not_empty(text)?;
     text.trim().parse().map_err(|_| {
         let names = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned());
-        match raw::nearest(text, '/', names) {
+        match spelling::nearest(text, '/', names) {
             Some(nearest) => format!("is not a known zone (the nearest is {nearest})"),
             None => "is not a known zone".to_owned(),
         }
