@@ -8,7 +8,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
-use super::{FetchEvent, FetchObserver};
+use super::observer::{FetchEvent, FetchObserver};
 use crate::model::with_causes;
 use crate::search::models::files::{CONFIG, MAX_SMALL_FILE_BYTES, OPTIONAL, TOKENIZER, WEIGHTS};
 
