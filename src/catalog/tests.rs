@@ -1,11 +1,13 @@
 //! Tests of the catalog's files: a written catalog is read back, and every mistake is reported with its place.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::json_lines::{list, object};
 use super::*;
 use crate::model::AssetId;
 
