@@ -128,7 +128,8 @@ pub(in crate::config) fn history_time(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::days(1)..=TimeDelta::days(3_650))
 }
 
-/// Parses `30s`, `15min`, `12h`, `7d`; the error describes the problem.
+/// Parses `30s`, `15min`, `12h`, `7d`; the error describes the problem. The crate `humantime` would also accept `1M` as a month,
+/// `1.5h` and `1d12h`.
 pub fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
     let text = text.trim();
     let digits = text
