@@ -5,7 +5,7 @@
 //! are breadth first, so a distance is the minimum number of edges. The graph may have cycles; each asset is reached
 //! once. Of several shortest paths, the first in the plant's order is returned.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::adjacency::{AdjacencyList, Direction, Link};
 use super::asset::Asset;

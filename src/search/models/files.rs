@@ -42,7 +42,7 @@ pub(super) const OPTIONAL: [&str; 4] = [SENTENCE_CONFIG, TOKENIZER_CONFIG, MODUL
 pub(super) const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
 
 /// The pinned bi-encoder and the SHA-256 of its weights.
-const PINNED: (&str, &str) = (
+pub(super) const PINNED: (&str, &str) = (
     "sentence-transformers/all-MiniLM-L6-v2",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 );
