@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::member_names::{DIGESTS_FILE, HEADER_FILE, check_name};
+use super::member_names::{DIGESTS_FILE, HEADER_FILE};
 use super::*;
 
 fn head() -> BackupHeader {
