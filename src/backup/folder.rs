@@ -1,11 +1,12 @@
-//! Lists the files of a folder that are backed up: all files at any depth, except hidden files and hidden folders.
+//! Folders: the files in one that are backed up, which are all files at any depth, except hidden files and hidden folders;
+//! and making the entries of one durable.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::BackupError;
+use super::error::BackupError;
 
 /// The maximum depth of nested folders. A symbolic link to one of its own parent folders exceeds it.
 const MAX_DEPTH: usize = 16;
@@ -81,4 +82,23 @@ impl Stamps {
             .iter()
             .map(|(file, (size, _))| (file.as_str(), *size))
     }
+}
+
+/// Returns the folder that contains `path`; `.` if the path names none.
+pub(super) fn parent_folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Waits until the entries of a folder are on disk.
+#[cfg(unix)]
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }

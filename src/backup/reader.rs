@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::digest::{Digest, DigestHasher, Digests};
-use super::{BackupError, BackupHeader, DIGESTS_FILE, FORMAT, HEADER_FILE, Part, check_name};
+use super::error::BackupError;
+use super::header::{BackupHeader, FORMAT, Part};
+use super::member_names::{DIGESTS_FILE, HEADER_FILE, check_name};
 
 /// The size of the read buffer in bytes.
 const BUFFER_BYTES: usize = 1 << 18;

@@ -10,7 +10,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, DigestHasher, Digests};
-use super::{BackupError, files_below, parent_folder, sync_folder};
+use super::error::BackupError;
+use super::folder::{files_below, parent_folder, sync_folder};
 use crate::clock::new_id;
 
 /// The prefix of the hidden folder's name.

@@ -1,5 +1,8 @@
 //! Tests of backups that are truncated, damaged or forged.
 
+use std::path::{Path, PathBuf};
+
+use super::member_names::{DIGESTS_FILE, HEADER_FILE};
 use super::*;
 
 fn head() -> BackupHeader {

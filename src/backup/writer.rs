@@ -5,10 +5,11 @@ use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 
 use super::digest::{DigestHasher, Digests};
+use super::error::BackupError;
+use super::folder::{parent_folder, sync_folder};
+use super::header::BackupHeader;
+use super::member_names::{DIGESTS_FILE, HEADER_FILE, check_name};
 use super::reader::Archive;
-use super::{
-    BackupError, BackupHeader, DIGESTS_FILE, HEADER_FILE, check_name, parent_folder, sync_folder,
-};
 use crate::clock::new_id;
 
 /// The name of a temporary file is that of the destination, this infix and an id.

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogError, asset::id_text, list};
+use super::asset::id_text;
+use super::error::CatalogError;
+use super::json_lines::list;
 use crate::model::AssetId;
 
 /// `graph.json`: `{"nodes": [{id, kind, name}], "edges": [{source, target, relation}]}`.

@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{ASSETS_FILE, CatalogError, GRAPH_FILE, ID_TO_ASSETS_FILE, Snapshot};
+use super::content::{ASSETS_FILE, GRAPH_FILE, ID_TO_ASSETS_FILE};
+use super::error::CatalogError;
+use super::snapshot::Snapshot;
 use crate::metrics::METRICS;
 
 /// The polling interval. A change takes effect after two to three intervals.

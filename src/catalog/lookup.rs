@@ -1,6 +1,9 @@
 //! Finds an asset by its id, its tag or its name, among the visible assets only.
 
-use super::{Asset, Snapshot, VisibleAssets};
+use super::asset::Asset;
+use super::names::{name, tag};
+use super::snapshot::Snapshot;
+use super::visible::VisibleAssets;
 use crate::model::AssetId;
 
 /// The maximum number of candidates that an error lists.
@@ -51,38 +54,6 @@ fn list_candidates(candidates: &[String], more: usize) -> String {
         0 => told,
         more => format!("{told}, and {more} more"),
     }
-}
-
-/// The indices of the assets in the list, sorted by tag and by name.
-#[derive(Debug)]
-pub(super) struct NameIndex {
-    by_tag: Vec<usize>,
-    by_name: Vec<usize>,
-}
-
-impl NameIndex {
-    pub fn new(assets: &[Asset]) -> Self {
-        let sorted = |text: fn(&Asset) -> Option<&str>| {
-            let with_text = assets.iter().enumerate();
-            let mut with_text: Vec<_> = with_text
-                .filter_map(|(at, asset)| Some((text(asset)?, at)))
-                .collect();
-            with_text.sort_unstable();
-            with_text.into_iter().map(|(_, at)| at).collect()
-        };
-        Self {
-            by_tag: sorted(tag),
-            by_name: sorted(name),
-        }
-    }
-}
-
-fn tag(asset: &Asset) -> Option<&str> {
-    asset.specifications.tag.as_deref()
-}
-
-fn name(asset: &Asset) -> Option<&str> {
-    Some(&asset.name)
 }
 
 impl Snapshot {

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::asset::Asset;
 use super::entries::{JsonSlice, json_type};
+use super::entry_list::{EntryList, FileText};
 use super::error::{EntryKind, Problem, Problems};
-use super::read::{Assets, EntryList, FileText};
-use super::{Asset, Edge, Graph, Node, Relation};
+use super::graph::{Edge, Graph, Node, Relation};
+use super::read_assets::Assets;
 use crate::model::AssetId;
 
 /// Returns the graph, as far as it can be read. Mistakes are added to `problems`.

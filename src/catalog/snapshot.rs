@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::lookup::NameIndex;
-use super::topology::AdjacencyList;
-use super::{Asset, Catalog, CatalogError, Topology, VisibleAssets, read};
+use super::adjacency::AdjacencyList;
+use super::asset::Asset;
+use super::content::Catalog;
+use super::error::CatalogError;
+use super::names::NameIndex;
+use super::read;
 use crate::model::AssetId;
 
 /// A catalog that was read and found to be valid.
@@ -70,13 +73,11 @@ impl Snapshot {
         self.index.get(&id).copied()
     }
 
-    /// Returns the graph, restricted to the assets in `visible`.
-    pub fn topology<'a>(&'a self, visible: &'a VisibleAssets) -> Topology<'a> {
-        Topology::new(self, visible)
-    }
-
     pub(super) fn links(&self) -> &AdjacencyList {
-        self.links.get_or_init(|| AdjacencyList::new(self))
+        self.links.get_or_init(|| {
+            let edges = &self.catalog.graph.edges;
+            AdjacencyList::new(edges, &self.index, self.catalog.assets.len())
+        })
     }
 
     pub(super) fn names(&self) -> &NameIndex {

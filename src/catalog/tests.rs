@@ -1,11 +1,13 @@
 //! Tests of the catalog's files: a written catalog is read back, and every mistake is reported with its place.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::json_lines::list;
 use super::*;
 use crate::model::AssetId;
 

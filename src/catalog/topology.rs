@@ -7,27 +7,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Asset, Relation, Snapshot, VisibleAssets};
+use super::adjacency::{AdjacencyList, Direction, Link};
+use super::asset::Asset;
+use super::graph::Relation;
+use super::snapshot::Snapshot;
+use super::visible::VisibleAssets;
 use crate::model::AssetId;
-
-/// The direction in which an edge was followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// From its source to its target.
-    Out,
-    /// From its target to its source.
-    In,
-}
-
-impl Direction {
-    /// Returns the direction as one word.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Out => "out",
-            Self::In => "in",
-        }
-    }
-}
 
 /// The direction of a search along the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,75 +47,6 @@ pub struct PathStep<'a> {
     pub by: Option<(&'a Relation, Direction)>,
 }
 
-/// An edge as seen from one of its ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Link {
-    to: usize,
-    direction: Direction,
-    /// The index in [`AdjacencyList::relations`], which is sorted.
-    relation: usize,
-}
-
-/// The edges of a catalog, grouped by asset. Assets are numbered by their index in the list.
-#[derive(Debug)]
-pub(super) struct AdjacencyList {
-    /// The index of each asset's first link, and the number of all links.
-    starts: Vec<usize>,
-    /// The links, sorted for each asset.
-    links: Vec<Link>,
-    relations: Vec<Relation>,
-}
-
-impl AdjacencyList {
-    pub fn new(snapshot: &Snapshot) -> Self {
-        let edges = &snapshot.catalog().graph.edges;
-        let texts: BTreeMap<&str, &Relation> = edges
-            .iter()
-            .map(|edge| (edge.relation.text(), &edge.relation))
-            .collect();
-        let numbers: HashMap<&str, usize> = texts.keys().copied().zip(0..).collect();
-        let mut links = Vec::with_capacity(edges.len() * 2);
-        for edge in edges {
-            let ends = snapshot
-                .position(edge.source)
-                .zip(snapshot.position(edge.target));
-            let relation = numbers.get(edge.relation.text());
-            // The checks of the catalog ensure that all three exist.
-            let (Some((source, target)), Some(&relation)) = (ends, relation) else {
-                continue;
-            };
-            for (from, direction, to) in [
-                (source, Direction::Out, target),
-                (target, Direction::In, source),
-            ] {
-                links.push((
-                    from,
-                    Link {
-                        to,
-                        direction,
-                        relation,
-                    },
-                ));
-            }
-        }
-        links.sort_unstable();
-        let assets = 0..=snapshot.catalog().assets.len();
-        Self {
-            starts: assets
-                .map(|asset| links.partition_point(|(from, _)| *from < asset))
-                .collect(),
-            links: links.into_iter().map(|(_, link)| link).collect(),
-            relations: texts.into_values().cloned().collect(),
-        }
-    }
-
-    fn links_of(&self, asset: usize) -> &[Link] {
-        let range = self.starts.get(asset).zip(self.starts.get(asset + 1));
-        let links = range.and_then(|(start, end)| self.links.get(*start..*end));
-        links.unwrap_or_default()
-    }
-}
-
 /// The visible part of the graph.
 #[derive(Debug, Clone, Copy)]
 pub struct Topology<'a> {
@@ -147,15 +63,18 @@ struct Visit {
     link: Link,
 }
 
-impl<'a> Topology<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, visible: &'a VisibleAssets) -> Self {
-        Self {
-            snapshot,
-            links: snapshot.links(),
+impl Snapshot {
+    /// Returns the graph, restricted to the assets in `visible`.
+    pub fn topology<'a>(&'a self, visible: &'a VisibleAssets) -> Topology<'a> {
+        Topology {
+            snapshot: self,
+            links: self.links(),
             visible,
         }
     }
+}
 
+impl<'a> Topology<'a> {
     /// Returns the assets that are at most `hops` edges away, along edges of any relation in either direction, without
     /// the asset itself. Nearer assets come first; those at the same distance are in the plant's order.
     pub fn neighbours(&self, asset: AssetId, hops: usize) -> Vec<ReachedAsset<'a>> {
@@ -248,7 +167,7 @@ impl<'a> Topology<'a> {
     }
 
     fn relation(&self, link: &Link) -> Option<&'a Relation> {
-        self.links.relations.get(link.relation)
+        self.links.relation(link)
     }
 
     fn has_relation(&self, link: &Link, relation: &Relation) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Asset;
+use super::asset::Asset;
 use crate::model::{AssetId, Grant};
 
 /// The visible assets.

@@ -1,25 +1,10 @@
 //! Defaults that depend on other settings, or on the machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use url::Url;
-
-use super::raw::RawSettings;
-use super::table;
+use super::spec::RawSettings;
+use super::table::roots::{LAKE, STATE};
 use super::value::MAX_THREADS;
-
-/// Returns the folder of a lake on the local disk; `None` for other lakes.
-fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
-    let lake = settings.effective_value(&table::LAKE.spec).text;
-    if !lake.contains("://") {
-        return Some(PathBuf::from(lake));
-    }
-    Url::parse(&lake)
-        .ok()
-        .filter(|url| url.scheme() == "file")?
-        .to_file_path()
-        .ok()
-}
 
 pub(super) fn organisation_url(settings: &RawSettings) -> String {
     format!("sqlite:{}", state_path(settings, "organisation.db"))
@@ -35,7 +20,7 @@ pub(super) fn models(settings: &RawSettings) -> String {
 
 /// Returns a path in the state folder.
 fn state_path(settings: &RawSettings, name: &str) -> String {
-    let state = settings.effective_value(&table::STATE.spec).text;
+    let state = settings.effective_value(&STATE.spec).text;
     Path::new(&state).join(name).display().to_string()
 }
 
@@ -43,15 +28,8 @@ pub(super) fn none(_: &RawSettings) -> String {
     String::new()
 }
 
-pub(super) fn state(settings: &RawSettings) -> String {
-    match local_lake(settings) {
-        Some(lake) => lake.join(".state").display().to_string(),
-        None => "state".to_owned(),
-    }
-}
-
 pub(super) fn raw(settings: &RawSettings) -> String {
-    let mut lake = settings.effective_value(&table::LAKE.spec).text;
+    let mut lake = settings.effective_value(&LAKE.spec).text;
     if lake.contains("://") {
         // The parameters of a URL are not part of the path.
         lake.truncate(lake.find(['?', '#']).unwrap_or(lake.len()));

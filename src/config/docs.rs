@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::secret::{is_secret, may_be_secret};
+use super::spec::{DefaultValue, environment_name};
 use super::storage;
-use super::table::{DefaultValue, SETTINGS, environment_name};
+use super::table::SETTINGS;
 
 const HEAD: &str = "\
 <!-- Generated. To regenerate it: cargo run -- config --docs > docs/settings.md -->

@@ -7,11 +7,11 @@
 
 use std::io::ErrorKind;
 
+use super::environment;
 use super::error::{ConfigError, Origin};
 use super::legacy_variables::{self, LegacyVariables};
-use super::raw::RawSettings;
-use super::table::ENVIRONMENT_PREFIX;
-use super::{Inputs, environment};
+use super::sources::Inputs;
+use super::spec::{ENVIRONMENT_PREFIX, RawSettings};
 
 /// Reads `.env` if it exists.
 pub(super) fn read(

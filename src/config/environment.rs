@@ -1,12 +1,13 @@
 //! The environment: `PLANTLAKE_RESAMPLE_MEMORY` is `resample.memory`; `PLANTLAKE_QDRANT_API_KEY_FILE` names the file that
 //! contains `qdrant_api_key`.
 
-use super::Inputs;
 use super::error::{ConfigError, Origin};
+use super::keys::{find_key, nearest_variable};
 use super::legacy_variables::{self, LegacyVariables};
-use super::raw::{self, RawSettings, find_key};
 use super::secret::{self, FILE_SUFFIX};
-use super::table::{ENVIRONMENT_PREFIX, SETTINGS};
+use super::sources::Inputs;
+use super::spec::{ENVIRONMENT_PREFIX, RawSettings};
+use super::table::SETTINGS;
 
 /// The prefix of the variables that make debug builds fail on purpose. They are not settings.
 const FAILPOINT_PREFIX: &str = "PLANTLAKE_FAILPOINT";
@@ -63,7 +64,7 @@ pub(super) fn put(
         None => Err(ConfigError::Unknown {
             origin,
             name: name.to_owned(),
-            nearest: raw::nearest_variable(name),
+            nearest: nearest_variable(name),
         }),
     }
 }

@@ -7,9 +7,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, InvalidValue, Origin};
-use super::raw::{KnownKey, RawSettings, find_key};
-use super::table::Type;
-use super::{Inputs, SETTINGS_FILE, redact, secret, storage};
+use super::keys::{KnownKey, find_key};
+use super::sources::{Inputs, SETTINGS_FILE};
+use super::spec::{RawSettings, Type};
+use super::table::SETTINGS;
+use super::{redact, secret, storage};
 
 const STORAGE_EXPECTED: &str = "text, a whole number, or true or false";
 
@@ -97,10 +99,7 @@ fn flatten(
 /// Whether `key` is the name of a table that contains settings.
 fn is_group(key: &str) -> bool {
     let prefix = format!("{key}.");
-    prefix == storage::PREFIX
-        || super::SETTINGS
-            .iter()
-            .any(|about| about.key.starts_with(&prefix))
+    prefix == storage::PREFIX || SETTINGS.iter().any(|about| about.key.starts_with(&prefix))
 }
 
 fn typed_text(value: &Spanned<DeValue<'_>>, types: &[Type]) -> Option<String> {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::error::{ConfigError, Origin};
-use super::raw::RawSettings;
 use super::secret::{self, FILE_SUFFIX};
+use super::spec::RawSettings;
 
 /// The variables that make up one URL. Unset ones have the defaults of the original system.
 struct VariableNames {

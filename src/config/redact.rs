@@ -8,11 +8,6 @@ use std::sync::{PoisonError, RwLock};
 
 use url::form_urlencoded;
 
-use super::raw::RawSettings;
-use super::secret::is_secret;
-use super::storage;
-use super::table::SETTINGS;
-
 /// Replaces a credential. It does not reveal the length.
 pub(super) const MASK: &str = "******";
 /// The minimum length of a secret that is masked anywhere in a text. Shorter ones are masked only as a part of a URL or as the
@@ -182,17 +177,11 @@ fn redact_query(after: &str) -> String {
     format!("{path}?{}{fragment}", shown.join("&"))
 }
 
-/// Registers the secrets of `settings`, which [`redact`] masks from then on.
-pub(super) fn register_secrets(settings: &RawSettings) {
-    let table = SETTINGS.iter().map(|about| {
-        let secret = is_secret(about.key);
-        (settings.effective_value(about).text, secret)
-    });
-    let storage = settings
-        .storage()
-        .map(|(name, value)| (value.text.clone(), storage::is_secret(name)));
+/// Registers the secrets in the `values` of settings, which [`redact`] masks from then on: the whole values for which the flag
+/// is true, and the credentials of URLs in the others.
+pub(super) fn register_secrets(values: impl Iterator<Item = (String, bool)>) {
     let (mut secrets, mut open) = (BTreeSet::new(), Vec::new());
-    for (text, secret) in table.chain(storage) {
+    for (text, secret) in values {
         match secret {
             true => {
                 secrets.insert(text);

@@ -1,9 +1,9 @@
 //! The settings in force with their origins, with secrets masked.
 
 use super::error::Origin;
-use super::raw::RawSettings;
 use super::redact::mask_value;
 use super::secret::is_secret;
+use super::spec::RawSettings;
 use super::storage;
 use super::table::SETTINGS;
 

@@ -4,12 +4,12 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
 use super::error::{ConfigError, InvalidValue};
-use super::raw::RawSettings;
 use super::settings::{
     AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MeteringSettings,
     MetricsSettings, MirrorSettings, QdrantSettings, ResampleSettings, Retention,
     RetentionSettings, ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFETIME,
 };
+use super::spec::RawSettings;
 use super::storage::StorageSettings;
 use super::table;
 use super::value::TimeBound;

@@ -1,13 +1,12 @@
 //! Fingerprints that are equal for statements that differ in their literals only.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use aws_lc_rs::digest::{SHA256, digest};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use ecow::EcoString;
 use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::sql::MAX_SQL_BYTES;
 use crate::model::hex;
@@ -21,39 +20,40 @@ fn fingerprint(sql: &str) -> String {
     hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
-/// The maximum number of statements whose fingerprints are cached, and the maximum length in bytes of each.
+/// The approximate number of statements whose fingerprints are cached, and the maximum length in bytes of each.
 const MAX_CACHED: usize = 1_024;
 const MAX_CACHED_SQL_BYTES: usize = 4 << 10;
 
 /// A cache of fingerprints of recent statements. Every call for a statement asks for its fingerprint.
-#[derive(Debug, Default)]
-pub struct FingerprintCache {
-    cached: Mutex<CachedFingerprints>,
-}
+#[derive(Debug)]
+pub struct FingerprintCache(Cache<String, EcoString, UnitWeighter, RandomState>);
 
-type CachedFingerprints = HashMap<String, EcoString, RandomState>;
+impl Default for FingerprintCache {
+    fn default() -> Self {
+        let (hashes, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
+        Self(Cache::with(
+            MAX_CACHED,
+            MAX_CACHED as u64,
+            UnitWeighter,
+            hashes,
+            lifecycle,
+        ))
+    }
+}
 
 impl FingerprintCache {
     /// Returns the SHA-256, in hexadecimal, of the normalised statement: without literals, comments and layout,
     /// unquoted names in lower case, a `?` for each literal, parameter or list of them. For text that is not SQL, or
     /// too long to be planned, it is the hash of the text itself.
     pub fn get(&self, sql: &str) -> EcoString {
-        if let Some(known) = self.locked().get(sql) {
-            return known.clone();
+        if let Some(known) = self.0.get(sql) {
+            return known;
         }
         let found: EcoString = fingerprint(sql).into();
         if sql.len() <= MAX_CACHED_SQL_BYTES {
-            let mut known = self.locked();
-            if known.len() >= MAX_CACHED {
-                known.clear();
-            }
-            known.insert(sql.to_owned(), found.clone());
+            self.0.insert(sql.to_owned(), found.clone());
         }
         found
-    }
-
-    fn locked(&self) -> MutexGuard<'_, CachedFingerprints> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

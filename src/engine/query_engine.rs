@@ -139,6 +139,7 @@ impl QueryEngine {
                 Err(_) => {}
             }
             self.refresh_views().await;
+            self.sessions.remove_idle();
         }
     }
 

@@ -1,24 +1,26 @@
 //! A cache of recent sessions. Opening a session takes longer than planning a small query, and cached plans share one
 //! session instead of holding one each.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::QueryError;
 use super::account_tables::Account;
+use super::idle_cache::{IdleCache, IdleCacheLimits};
 use super::published::PublishedTables;
 use super::session::QuerySession;
 use super::sql::SessionOption;
 use super::views::Views;
 use crate::catalog::{Snapshot, VisibleAssets};
-use crate::clock::Stopwatch;
 
 /// The maximum number of cached sessions.
 const MAX_SESSIONS: usize = 32;
 /// The time after which an unused session is dropped: it holds tables and a catalog that may have been replaced.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The inputs of a session, which are the key of the cache.
+/// The inputs of a session, which are the key of the cache. Tables, catalog, views and visible assets are the same if they
+/// are at the same address, which stays unique because the key keeps them alive.
 pub(super) struct SessionKey {
     pub published: Arc<PublishedTables>,
     pub catalog: Arc<Snapshot>,
@@ -28,8 +30,8 @@ pub(super) struct SessionKey {
     pub options: Vec<SessionOption>,
 }
 
-impl SessionKey {
-    fn is_same(&self, other: &Self) -> bool {
+impl PartialEq for SessionKey {
+    fn eq(&self, other: &Self) -> bool {
         let (one, two) = (&self.account, &other.account);
         Arc::ptr_eq(&self.published, &other.published)
             && Arc::ptr_eq(&self.catalog, &other.catalog)
@@ -41,10 +43,31 @@ impl SessionKey {
     }
 }
 
+impl Eq for SessionKey {}
+
+impl Hash for SessionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.published).hash(state);
+        Arc::as_ptr(&self.catalog).hash(state);
+        Arc::as_ptr(&self.views).hash(state);
+        Arc::as_ptr(&self.visible).hash(state);
+        let account = &self.account;
+        (account.organisation, account.user, account.is_admin).hash(state);
+        self.options.hash(state);
+    }
+}
+
 /// The sessions of one engine, which has a single organisation database.
-#[derive(Default)]
-pub(super) struct SessionCache {
-    entries: Mutex<Vec<(SessionKey, QuerySession, Stopwatch)>>,
+pub(super) struct SessionCache(IdleCache<SessionKey, QuerySession>);
+
+impl Default for SessionCache {
+    fn default() -> Self {
+        Self(IdleCache::new(IdleCacheLimits {
+            entries: MAX_SESSIONS,
+            weight: MAX_SESSIONS as u64,
+            idle_timeout: IDLE_TIMEOUT,
+        }))
+    }
 }
 
 impl SessionCache {
@@ -54,25 +77,17 @@ impl SessionCache {
         key: SessionKey,
         open: impl FnOnce(&SessionKey) -> Result<QuerySession, QueryError>,
     ) -> Result<QuerySession, QueryError> {
-        {
-            let mut kept = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.retain(|(_, _, used)| used.elapsed() < IDLE_TIMEOUT);
-            let mut known = kept.iter_mut();
-            if let Some((_, session, used)) = known.find(|(known, _, _)| known.is_same(&key)) {
-                *used = Stopwatch::start();
-                return Ok(session.clone());
-            }
+        if let Some(session) = self.0.get(&key, |_| true) {
+            return Ok(session);
         }
+        // Without the lock: at worst, two threads open the same session.
         let session = open(&key)?;
-        let mut kept = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MAX_SESSIONS {
-            let idlest = kept.iter().enumerate();
-            let idlest = idlest.max_by_key(|(_, (_, _, used))| used.elapsed());
-            if let Some(at) = idlest.map(|(at, _)| at) {
-                kept.swap_remove(at);
-            }
-        }
-        kept.push((key, session.clone(), Stopwatch::start()));
+        self.0.insert(key, session.clone(), 1);
         Ok(session)
+    }
+
+    /// Removes idle sessions.
+    pub fn remove_idle(&self) {
+        self.0.remove_idle();
     }
 }

@@ -51,7 +51,7 @@ pub struct Explain {
 }
 
 /// An option of a session that SQL may set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SessionOption {
     /// The time zone of timestamps without one: `SET TIME ZONE`.
     TimeZone(String),

@@ -1,26 +1,27 @@
 //! A cache of recent plans: for the calls that make, announce and run a plan, and for clients that send the same statement
 //! again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::planning::Description;
 use crate::catalog::VisibleAssets;
-use crate::clock::Stopwatch;
-use crate::engine::{OptimisedQuery, QuerySession};
+use crate::engine::{IdleCache, IdleCacheLimits, OptimisedQuery, QuerySession};
 use crate::model::OrganisationId;
 
 /// The maximum number of cached plans.
 const MAX_PLANS: usize = 256;
 /// The maximum size of the texts, parameters and constants of all cached plans, in bytes. The memory of a plan grows with
-/// them. A constant may be far larger than its SQL text, for example with `repeat`.
-const MAX_BYTES: usize = 4 << 20;
+/// them. A constant may be far larger than its SQL text, for example with `repeat`. One plan may have half of it.
+const MAX_BYTES: u64 = 4 << 20;
 /// The time after which an unused plan is removed: it holds the tables that it was made for.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval at which idle plans are removed.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A planned statement.
 #[derive(Clone)]
@@ -64,63 +65,51 @@ fn cached_bytes(key: &PlanKey, planned: &CachedPlan) -> usize {
 }
 
 /// The cached plans.
-#[derive(Default)]
-pub(super) struct PlanCache {
-    entries: Mutex<HashMap<PlanKey, (CachedPlan, Stopwatch)>>,
+pub(super) struct PlanCache(IdleCache<PlanKey, CachedPlan>);
+
+impl Default for PlanCache {
+    fn default() -> Self {
+        Self(IdleCache::new(IdleCacheLimits {
+            entries: MAX_PLANS,
+            weight: MAX_BYTES,
+            idle_timeout: IDLE_TIMEOUT,
+        }))
+    }
 }
 
 impl PlanCache {
-    /// Caches a plan for the query, and for others if it is repeatable.
+    /// Caches a plan for the query, and for others if it is repeatable. A statement whose plan is too large for the cache is
+    /// planned again when it is run.
     pub fn insert(&self, mut key: PlanKey, planned: &CachedPlan) {
         if planned.is_repeatable {
             key.query = None;
         }
-        let own = cached_bytes(&key, planned);
-        if own > MAX_BYTES {
-            // The statement is planned again when it is run.
-            return;
-        }
-        let mut kept = self.lock();
-        kept.retain(|_, (_, used)| used.elapsed() < IDLE_TIMEOUT);
-        let all = kept
-            .iter()
-            .map(|(key, (planned, _))| cached_bytes(key, planned));
-        let mut bytes = all.fold(own, usize::saturating_add);
-        while kept.len() >= MAX_PLANS || bytes > MAX_BYTES {
-            let idlest = kept.iter().max_by_key(|(_, (_, used))| used.elapsed());
-            let Some(idlest) = idlest.map(|(key, _)| key.clone()) else {
-                return;
-            };
-            if let Some((planned, _)) = kept.remove(&idlest) {
-                bytes = bytes.saturating_sub(cached_bytes(&idlest, &planned));
-            }
-        }
-        kept.insert(key, (planned.clone(), Stopwatch::start()));
+        let bytes = cached_bytes(&key, planned) as u64;
+        self.0.insert(key, planned.clone(), bytes);
     }
 
     /// Returns the plan for `key`, if it was made for the same `visible` assets. A plan for a single query is removed.
     pub fn get(&self, key: &PlanKey, visible: &Arc<VisibleAssets>) -> Option<CachedPlan> {
-        let mut kept = self.lock();
         let is_current = |planned: &CachedPlan| Arc::ptr_eq(&planned.visible, visible);
         if key.query.is_some()
-            && let Some((planned, used)) = kept.remove(key)
+            && let Some(planned) = self.0.take(key)
         {
-            return (used.elapsed() < IDLE_TIMEOUT && is_current(&planned)).then_some(planned);
+            return is_current(&planned).then_some(planned);
         }
         let shared = PlanKey {
             query: None,
             ..key.clone()
         };
-        let (planned, used) = kept.get_mut(&shared)?;
-        if !is_current(planned) {
-            kept.remove(&shared);
-            return None;
-        }
-        *used = Stopwatch::start();
-        Some(planned.clone())
+        self.0.get(&shared, is_current)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PlanKey, (CachedPlan, Stopwatch)>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Removes plans that are idle, for as long as the future is polled.
+    pub async fn remove_idle_plans(&self) {
+        let mut ticks = tokio::time::interval(IDLE_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.0.remove_idle();
+        }
     }
 }

@@ -10,7 +10,8 @@ use uuid::Uuid;
 /// counting as a new request.
 const MAX_QUERIES: usize = 16_384;
 
-/// The queries whose results were fetched.
+/// The queries whose results were fetched, oldest first. They are no cache: a recent one must never leave before an older one,
+/// or its result could be fetched again without counting. `quick_cache` evicts new entries first once it is full.
 #[derive(Debug, Default)]
 pub(super) struct RedeemedTickets {
     known: Mutex<(HashSet<Uuid>, VecDeque<Uuid>)>,

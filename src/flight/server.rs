@@ -100,13 +100,14 @@ impl Server {
         }
     }
 
-    /// Applies changes of access, tables and views, and moves usage records into the ledger, for as long as the future is
-    /// polled.
+    /// Applies changes of access, tables and views, moves usage records into the ledger, and removes idle plans, for as long
+    /// as the future is polled.
     pub async fn run_background_tasks(&self) {
         tokio::join!(
             self.auth.run_background_tasks(),
             self.engine.watch(),
-            self.meter.run_background_tasks()
+            self.meter.run_background_tasks(),
+            self.plan_cache.remove_idle_plans()
         );
     }
 

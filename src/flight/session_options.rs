@@ -42,10 +42,21 @@ impl SessionOptions {
 /// The options of an organisation's sessions by credential, and when they were last used.
 type OrganisationSessions = HashMap<String, (SessionOptions, Stopwatch)>;
 
-/// The options of all sessions.
-#[derive(Debug, Default)]
+/// The options of all sessions. They are no cache, since a client relies on the options that it has set: only idle ones may
+/// leave, and none because of another organisation. `quick_cache` promises neither.
+#[derive(Debug)]
 pub(super) struct Sessions {
     known: Mutex<HashMap<OrganisationId, OrganisationSessions>>,
+    idle_timeout: Duration,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            idle_timeout: IDLE_TIMEOUT,
+        }
+    }
 }
 
 impl Sessions {
@@ -54,7 +65,7 @@ impl Sessions {
         let mut all = self.lock();
         let known = all.get_mut(&principal.organisation_id);
         match known.and_then(|known| known.get_mut(&session_key(principal))) {
-            Some((options, used)) if used.elapsed() < IDLE_TIMEOUT => {
+            Some((options, used)) if used.elapsed() < self.idle_timeout => {
                 *used = Stopwatch::start();
                 options.clone()
             }
@@ -68,7 +79,7 @@ impl Sessions {
         let known = all.entry(principal.organisation_id).or_default();
         let key = session_key(principal);
         if known.len() >= MAX_PER_ORGANISATION && !known.contains_key(&key) {
-            known.retain(|_, (_, used)| used.elapsed() < IDLE_TIMEOUT);
+            known.retain(|_, (_, used)| used.elapsed() < self.idle_timeout);
             let idlest = known.iter().max_by_key(|(_, (_, used))| used.elapsed());
             if let Some(idlest) = idlest.map(|(key, _)| key.clone())
                 && known.len() >= MAX_PER_ORGANISATION
@@ -76,11 +87,12 @@ impl Sessions {
                 known.remove(&idlest);
             }
         }
-        let entry = known
-            .entry(key)
-            .or_insert_with(|| (SessionOptions::default(), Stopwatch::start()));
-        change(&mut entry.0);
-        entry.1 = Stopwatch::start();
+        let (mut options, _) = known
+            .remove(&key)
+            .filter(|(_, used)| used.elapsed() < self.idle_timeout)
+            .unwrap_or_else(|| (SessionOptions::default(), Stopwatch::start()));
+        change(&mut options);
+        known.insert(key, (options, Stopwatch::start()));
     }
 
     /// Removes the options of the session.
@@ -103,5 +115,55 @@ fn session_key(principal: &Principal) -> String {
     match &principal.proof {
         Proof::Session { id, .. } => format!("session {id}"),
         Proof::Key { id, .. } => format!("key {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{Role, UserId};
+
+    fn principal() -> Principal {
+        Principal {
+            organisation_id: OrganisationId(Uuid::nil()),
+            organisation: "one".to_owned(),
+            user_id: UserId(Uuid::nil()),
+            user: "user@one.example".to_owned(),
+            role: Role::Analyst,
+            may_ingest: false,
+            proof: Proof::Key {
+                id: "key".into(),
+                expires_at: None,
+            },
+            grants: Vec::new(),
+            write_grants: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn set_after_the_idle_time_forgets_former_options() {
+        for (idle_timeout, expected) in [
+            (IDLE_TIMEOUT, Some("Europe/Berlin".to_owned())),
+            // Every session is idle at once.
+            (Duration::ZERO, None),
+        ] {
+            let sessions = Sessions {
+                idle_timeout,
+                ..Sessions::default()
+            };
+            let one = principal();
+            sessions.set(&one, |options| {
+                options.set(SessionOption::TimeZone("Europe/Berlin".to_owned()));
+            });
+            sessions.set(&one, |options| {
+                options.set(SessionOption::Schema("archive".to_owned()));
+            });
+            let known = sessions.lock();
+            let (options, _) = &known[&one.organisation_id][&session_key(&one)];
+            assert_eq!(options.time_zone, expected);
+            assert_eq!(options.schema.as_deref(), Some("archive"));
+        }
     }
 }

@@ -14,7 +14,9 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 
-use super::watchdog::sample_after;
+use super::pressure::{
+    IS_UNDER_PRESSURE, OTHER_BYTES, QUERIES_BYTES, TOTAL_LIMIT, sample_after, total_limit,
+};
 
 /// The minimum size in bytes of an allocation that is charged: more than a column of numbers of a batch of 8,192 rows. A
 /// smaller one costs the allocator one comparison.
@@ -27,17 +29,10 @@ const EXEMPT_BYTES: usize = 16 << 20;
 /// The beginning of the text of every failure for lack of memory.
 const OUT_OF_MEMORY: &str = "the query exceeded its memory limit";
 
-/// Bytes of large allocations of all queries.
-static QUERIES_BYTES: AtomicUsize = AtomicUsize::new(0);
-/// Bytes of large allocations outside queries.
-static OTHER_BYTES: AtomicUsize = AtomicUsize::new(0);
-/// The limit of one query and that of all.
+/// The limit of one query in bytes.
 static QUERY_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Whether a refused allocation unwinds; if it would abort the process, none is refused.
 static IS_ENFORCED: AtomicBool = AtomicBool::new(false);
-/// Whether the resident memory of the process is close to the level at which the watchdog stops a query.
-static IS_UNDER_PRESSURE: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The query that the thread works for; null for none. It outlives the scope that has set it.
@@ -243,7 +238,7 @@ impl QueryMemory {
         sample_after(bytes);
         let is_past = own > QUERY_LIMIT.load(Ordering::Relaxed)
             || (own > EXEMPT_BYTES
-                && (all.saturating_add(bytes) > TOTAL_LIMIT.load(Ordering::Relaxed)
+                && (all.saturating_add(bytes) > total_limit()
                     || IS_UNDER_PRESSURE.load(Ordering::Relaxed)))
             || self.is_stopped();
         // Destructors that run while a thread unwinds must not fail: the process would abort.
@@ -317,26 +312,6 @@ impl Owner {
             Arc::decrement_strong_count(self.0);
         }
     }
-}
-
-/// Bytes of large allocations of all queries.
-pub(super) fn queries_bytes() -> usize {
-    QUERIES_BYTES.load(Ordering::Relaxed)
-}
-
-/// Bytes of large allocations outside queries.
-pub(super) fn other_bytes() -> usize {
-    OTHER_BYTES.load(Ordering::Relaxed)
-}
-
-/// Sets whether large allocations of queries that hold more than [`EXEMPT_BYTES`] are refused.
-pub(super) fn set_under_pressure(is_under_pressure: bool) {
-    IS_UNDER_PRESSURE.store(is_under_pressure, Ordering::Relaxed);
-}
-
-/// The maximum number of bytes of all queries together.
-pub(super) fn total_limit() -> usize {
-    TOTAL_LIMIT.load(Ordering::Relaxed)
 }
 
 /// A future or a stream that is polled on behalf of a query.

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::LazyGauge;
+use super::lazy_gauge::LazyGauge;
 
 /// The reason for which the server closed a connection, or did not accept it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{GaugeGuard, LATENCIES, LazyGauge};
+use super::buckets::LATENCIES;
+use super::gauge_guard::GaugeGuard;
+use super::lazy_gauge::LazyGauge;
 
 /// The threads that a query runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use super::LazyGauge;
+use super::lazy_gauge::LazyGauge;
 use crate::clock::Stopwatch;
 
 /// The maximum time since the last response of the organisation database for the process to be ready.

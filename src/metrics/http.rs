@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
-use super::METRICS;
+use super::registry::METRICS;
 
 /// The maximum number of open connections: a few Prometheus servers, load balancers and people. At the limit, the oldest
 /// idle connection is closed for a new one.

@@ -11,7 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{DURATIONS, GaugeGuard, ResultLabel};
+use super::buckets::DURATIONS;
+use super::gauge_guard::GaugeGuard;
+use super::result_label::ResultLabel;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabel {

@@ -11,7 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{LazyGauge, ResultLabel};
+use super::lazy_gauge::LazyGauge;
+use super::result_label::ResultLabel;
 use crate::clock;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,6 +1,5 @@
 //! Errors of searches and of the index.
 
-use super::handover::HandoverError;
 use super::index::IndexError;
 use super::models::ModelError;
 
@@ -38,4 +37,12 @@ pub enum SearchError {
     /// A thread ended before its work did.
     #[error("the search was interrupted before it completed")]
     Ended,
+}
+
+/// The error for a request that the other process rejected or did not complete.
+#[derive(Debug, thiserror::Error)]
+#[error("the process that owns the search index ({folder}) failed: {problem}")]
+pub struct HandoverError {
+    pub(super) folder: String,
+    pub(super) problem: String,
 }

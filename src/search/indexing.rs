@@ -16,7 +16,6 @@ use super::error::SearchError;
 use super::index::{Point, StoredPoint, VectorIndex};
 use super::model_runner::ModelRunner;
 use super::models::{BiEncoder, ModelError};
-use super::searcher::ReadyCollection;
 use crate::catalog::Snapshot;
 use crate::model::AssetId;
 
@@ -60,6 +59,14 @@ pub struct IndexReport {
     pub removed: usize,
     /// Whether the index has embeddings, rather than words only.
     pub has_meanings: bool,
+}
+
+/// A collection that can be searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReadyCollection {
+    pub collection: String,
+    /// The model of the collection's embeddings, if they are complete.
+    pub model: Option<String>,
 }
 
 /// Returns the name of a collection, which consists of the versions of its descriptions and words and the hash of its

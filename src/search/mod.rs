@@ -8,7 +8,7 @@
 //! | `model_runner` | the execution of models, off the serving threads |
 //! | `indexing` | updates of the index from the catalog |
 //! | `fusion` | the fusion of two rankings |
-//! | `handover` | requests from other processes on this machine |
+//! | `handover`, `handover_server` | requests from other processes on this machine, and the answers to them |
 //! | `describe` | the description of an asset |
 //! | `bm25` | the tokens of a text, weighted for BM25 |
 //! | `models/` | the models: their files, download and execution |
@@ -21,6 +21,7 @@ mod describe;
 mod error;
 mod fusion;
 pub mod handover;
+mod handover_server;
 pub mod index;
 mod indexing;
 mod model_runner;

@@ -16,6 +16,7 @@ use super::error::SearchError;
 use super::fusion::fuse;
 use super::handover::{Outcome, Request, send_request};
 use super::index::{Hits, IndexError, IndexQuery, VectorIndex, WordVector};
+use super::indexing::ReadyCollection;
 use super::model_runner::ModelRunner;
 use super::models::{BiEncoder, CrossEncoder, Models};
 use super::request::{RankingMethod, SearchRequest, SearchResult, check_request};
@@ -28,14 +29,6 @@ const MIN_CANDIDATES: usize = 100;
 const RERANKED_RESULTS: usize = 20;
 /// The number of cached query embeddings.
 const CACHED_QUERY_EMBEDDINGS: usize = 1_000;
-
-/// A collection that can be searched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ReadyCollection {
-    pub collection: String,
-    /// The model of the collection's embeddings, if they are complete.
-    pub model: Option<String>,
-}
 
 /// The state of the index.
 #[derive(Debug, Clone)]

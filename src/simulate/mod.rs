@@ -14,6 +14,7 @@
 //! as well, without readings: a search for "high-temperature reactor vessel" finds the reactor, and in the graph its sensors.
 
 mod equipment;
+mod error;
 mod faults;
 mod ownership;
 mod plan;
@@ -26,17 +27,17 @@ mod units;
 mod upload;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
-pub use ownership::OwnershipError;
+pub use error::{OwnershipError, SimulateError};
 pub use plan::{Plan, PlanError, Schedule, Shape, parse_interval};
 
-use crate::catalog::{CatalogError, CatalogFile};
+use crate::catalog::CatalogFile;
 use crate::clock::Stopwatch;
 use crate::lake::Store;
 use faults::{Ticks, late_file, main_file};
@@ -46,80 +47,6 @@ use upload::Upload;
 
 /// The number of files that are generated in parallel beyond one per processor, since some wait for the disk.
 const EXTRA_PARALLEL_FILES: usize = 2;
-
-/// The reason for which a simulation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SimulateError {
-    /// The plan is invalid.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// Existing files are in the way.
-    #[error(transparent)]
-    Ownership(#[from] OwnershipError),
-    /// The catalog cannot be written.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// An object of the lake cannot be read.
-    #[error("cannot read {file} in the lake; check that the lake exists, and its permissions")]
-    Read {
-        /// The path, relative to the lake.
-        file: String,
-        /// The error of the store.
-        source: object_store::Error,
-    },
-    /// An object of the lake cannot be written.
-    #[error(
-        "cannot write {file} in the lake; check the free disk space and the permissions, and simulate again, which \
-         replaces the files written so far"
-    )]
-    Write {
-        /// The path, relative to the lake.
-        file: String,
-        /// The error of the store.
-        source: std::io::Error,
-    },
-    /// A file of an earlier simulation cannot be removed.
-    #[error(
-        "cannot remove {file} of an earlier simulation; check the permissions, and simulate again"
-    )]
-    Remove {
-        /// The file.
-        file: String,
-        /// The error of the store.
-        source: std::io::Error,
-    },
-    /// A file of the catalog cannot be read.
-    #[error("cannot read {file}; check its permissions")]
-    ReadLocal {
-        /// The file.
-        file: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// Readings cannot be encoded, which is a bug of plantlake.
-    #[error(
-        "cannot encode the readings of {file} as Parquet; this is a bug in plantlake, please report it"
-    )]
-    Encode {
-        /// The file.
-        file: String,
-        /// The error of the encoder.
-        source: parquet::errors::ParquetError,
-    },
-    /// A manifest or the ground truth cannot be encoded, which is a bug of plantlake.
-    #[error("cannot encode {file} as JSON; this is a bug in plantlake, please report it")]
-    Manifest {
-        /// The file.
-        file: &'static str,
-        /// The error of serde.
-        source: serde_json::Error,
-    },
-    /// A worker was cancelled or panicked.
-    #[error(
-        "a worker of the simulation stopped; simulate again, which replaces the files written so far"
-    )]
-    Worker(#[source] tokio::task::JoinError),
-}
 
 /// The progress of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-use super::SimulateError;
+use super::error::{OwnershipError, SimulateError};
 use super::plan::Schedule;
 use super::random::fingerprint;
 use crate::catalog::CatalogFile;
@@ -26,47 +26,6 @@ pub(super) const GROUND_TRUTH_FILE: &str = "ground_truth.json";
 const RAW: &str = "raw";
 /// The format version of both manifests.
 const FORMAT: u32 = 1;
-
-/// The reason for which the simulator refuses to write.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnershipError {
-    /// A file exists that no simulation wrote.
-    #[error(
-        "cannot simulate: {file} was not written by `plantlake simulate`, which never overwrites or mixes with \
-         other data; move it away, or use another folder ({option} DIR)"
-    )]
-    Foreign {
-        /// The file.
-        file: String,
-        /// The option that sets its folder.
-        option: &'static str,
-    },
-    /// A file of a simulation was changed afterwards.
-    #[error(
-        "cannot simulate: {file} was changed after `plantlake simulate` wrote it; move it away, delete it, or use \
-         another folder ({option} DIR)"
-    )]
-    Changed {
-        /// The file.
-        file: String,
-        /// The option that sets its folder.
-        option: &'static str,
-    },
-    /// The manifest is invalid, so that the owner of the files is unknown.
-    #[error(
-        "cannot simulate: {file} is not a manifest of this version of plantlake, so the files of the simulation \
-         are unknown; use another folder ({option} DIR), or, if nothing here is worth keeping, delete the folder's \
-         simulated files and {file}"
-    )]
-    Manifest {
-        /// The manifest.
-        file: String,
-        /// The option that sets its folder.
-        option: &'static str,
-        /// The JSON error, if it is not valid JSON.
-        source: Option<serde_json::Error>,
-    },
-}
 
 /// The manifest of the lake.
 #[derive(Debug, Clone, Serialize, Deserialize)]

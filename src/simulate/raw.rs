@@ -20,7 +20,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::SimulateError;
+use super::error::SimulateError;
 use super::faults::{self, Fault, Ticks, late_file, main_file};
 use super::plan::Schedule;
 use super::plant::Sensor;

@@ -9,7 +9,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use tokio::io::AsyncWrite;
 
-use super::SimulateError;
+use super::error::SimulateError;
 
 /// The part size in bytes. Smaller objects are uploaded in one request (S3 requires at least 5 MiB per part).
 const PART_BYTES: usize = 6 << 20;

@@ -3,12 +3,16 @@
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 
-use super::{DefaultValue, RETENTION_TIME, Setting, SettingSpec, Type};
 use crate::config::derived;
+use crate::config::spec::{DefaultValue, Setting, SettingSpec, Type, settings};
 use crate::config::value::{self, ExpiryAction, TimeBound};
 
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
+
+/// The accepted retention times.
+pub(super) const RETENTION_TIME: &str =
+    "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
 
 settings! {
     AVERAGES;

@@ -1,18 +1,18 @@
-//! Settings of an installation: folders, databases, the index of search, and authentication.
+//! Settings of an installation: further folders, databases, the index of search, and authentication.
 
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use url::Url;
 
-use super::{DefaultValue, Setting, SettingSpec, Type};
+use super::roots::LOCATION;
 use crate::config::database_url::DatabaseUrl;
 use crate::config::derived;
 use crate::config::location::Location;
 use crate::config::secret::Secret;
+use crate::config::spec::{DefaultValue, Setting, SettingSpec, Type, settings};
 use crate::config::value;
 
-const LOCATION: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
 const COUNT_LIMIT: &str = "a whole number from 1 to 1000000";
 const DATABASE: &str =
     "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
@@ -21,20 +21,6 @@ const WINDOW: &str = "a duration from 1h to 36500d, such as 36h or 90d";
 settings! {
     INSTALLATION;
 
-    LAKE: Location, Location::parse {
-        key: "lake", types: &[Type::Text], expected: LOCATION,
-        default: DefaultValue::Fixed("lake"), example: "\"s3://plant/lake\"", flag: Some("--lake"),
-        doc: "The root of the lake: raw files, the Delta tables and the record of runs.",
-    }
-    STATE: PathBuf, value::folder {
-        key: "state", types: &[Type::Text], expected: "a folder on this machine",
-        default: DefaultValue::Derived {
-            description: "`<lake>/.state` for a lake on the local disk, else `state`",
-            rule: derived::state,
-        },
-        example: "\"/var/lib/plantlake\"", flag: Some("--state"),
-        doc: "The folder of data that belongs to this machine: embedded databases, keys, journal, vectors.",
-    }
     CATALOG: PathBuf, value::folder {
         key: "catalog", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Fixed("catalog"), example: "\"plant/catalog\"", flag: Some("--catalog"),

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use super::{DefaultValue, Setting, SettingSpec, Type};
 use crate::config::derived;
 use crate::config::money;
+use crate::config::spec::{DefaultValue, Setting, SettingSpec, Type, settings};
 use crate::config::value::{self, LogFormat, WebhookUrl};
 use crate::model::Currency;
 

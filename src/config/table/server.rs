@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 
-use super::{DefaultValue, RETENTION_TIME, Setting, SettingSpec, Type};
+use super::averages::RETENTION_TIME;
 use crate::config::derived;
 use crate::config::networks::Networks;
+use crate::config::spec::{DefaultValue, Setting, SettingSpec, Type, settings};
 use crate::config::value::{self, JournalFullAction};
 
 const CONNECTIONS: &str = "a whole number from 8 to 1000000";

@@ -1,6 +1,6 @@
 //! Numbers of bytes, with or without a unit.
 
-use super::check_not_empty;
+use super::names::check_not_empty;
 
 /// The minimum memory of resampling, in bytes.
 const MIN_MEMORY_BYTES: u64 = 64 << 20;
@@ -38,7 +38,8 @@ pub fn size(text: &str) -> Result<u64, String> {
     bytes(text)
 }
 
-/// Parses `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused, because it is ambiguous.
+/// Parses `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused, because it is ambiguous. The crate
+/// `bytesize` would accept it, refuse `1_000`, and round what is too large down to the maximum.
 fn bytes(text: &str) -> Result<u64, String> {
     check_not_empty(text)?;
     let text = text.trim();

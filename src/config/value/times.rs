@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
-use super::check_not_empty;
-use crate::config::raw;
+use super::names::check_not_empty;
+use crate::config::spelling;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
 /// The maximum lifetime of an access token.
@@ -36,7 +36,7 @@ pub fn timezone(text: &str) -> Result<Tz, String> {
     check_not_empty(text)?;
     text.trim().parse().map_err(|_| {
         let names = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned());
-        match raw::nearest(text, '/', names) {
+        match spelling::nearest(text, '/', names) {
             Some(nearest) => format!("is not a known zone (the nearest is {nearest})"),
             None => "is not a known zone".to_owned(),
         }
@@ -128,7 +128,8 @@ pub(in crate::config) fn history_time(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::days(1)..=TimeDelta::days(3_650))
 }
 
-/// Parses `30s`, `15min`, `12h`, `7d`; the error describes the problem.
+/// Parses `30s`, `15min`, `12h`, `7d`; the error describes the problem. The crate `humantime` would also accept `1M` as a month,
+/// `1.5h` and `1d12h`.
 pub fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
     let text = text.trim();
     let digits = text

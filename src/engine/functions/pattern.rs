@@ -1,8 +1,8 @@
 //! Estimates how long a search for a regular expression takes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
+use quick_cache::unsync::Cache;
 use regex::RegexBuilder;
 
 /// The maximum length of a pattern in bytes: parsing one takes a thousand times its size in memory.
@@ -18,16 +18,13 @@ const MAX_CACHED_PATTERNS: usize = 64;
 /// byte of text. Returns 1 for a pattern that cannot be compiled, because no search follows.
 pub(super) fn states(pattern: &str) -> u64 {
     thread_local! {
-        static KNOWN: RefCell<HashMap<String, u64>> = RefCell::default();
+        static KNOWN: RefCell<Cache<String, u64>> = RefCell::new(Cache::new(MAX_CACHED_PATTERNS));
     }
     KNOWN.with_borrow_mut(|known| {
         if let Some(states) = known.get(pattern) {
             return *states;
         }
         let states = measure(pattern);
-        if known.len() >= MAX_CACHED_PATTERNS {
-            known.clear();
-        }
         known.insert(pattern.to_owned(), states);
         states
     })

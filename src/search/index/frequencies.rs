@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::WordVector;
+use super::vector_index::WordVector;
 use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
 

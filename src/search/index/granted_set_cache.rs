@@ -11,6 +11,9 @@ const MIN_CACHED_IDS: usize = 256;
 
 /// A cache of one value per granted set. The key is the set's address, which stays unique because the cache keeps the
 /// set alive.
+///
+/// The set that was not used for longest leaves. `quick_cache` would hold sets of a former catalog for as long as they were
+/// popular.
 #[derive(Debug)]
 pub(super) struct GrantedSetCache<T> {
     /// Ordered by last use; the last entry was used most recently.

@@ -8,14 +8,22 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::ModelError;
 use super::device::device;
-use super::tokenizer::TokenisedText;
+use super::error::ModelError;
 
 /// The maximum number of tokens on all cores together. A layer needs about 20 KiB of memory per token.
 const MAX_TOKENS_IN_FLIGHT: usize = 16_384;
 /// The maximum number of tokens of a batch. A larger one gains nothing and takes longer to cancel.
 const MAX_BATCH_TOKENS: usize = 2_048;
+
+/// The tokens of a text or of a pair.
+#[derive(Debug)]
+pub(super) struct TokenisedText {
+    /// The ids in the vocabulary.
+    pub ids: Vec<u32>,
+    /// For each token, the index of its text in the pair.
+    pub types: Vec<u32>,
+}
 
 /// Texts concatenated without padding.
 #[derive(Debug, Default)]

@@ -18,9 +18,9 @@ use candle_nn::VarBuilder;
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::ModelError;
 use super::batches::Batch;
 use super::device::device;
+use super::error::ModelError;
 use super::files::{CONFIG, Files, WEIGHTS};
 use super::operations::{BiasedLayerNorm, add_bias, add_bias_gelu, softmax};
 use crate::search::CancellationFlag;

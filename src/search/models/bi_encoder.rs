@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Result, Tensor};
 use serde::Deserialize;
 
-use super::ModelError;
 use super::batches::{self, Batch};
 use super::bert::{Bert, Config, Tensors, first_line};
 use super::device::device;
+use super::error::ModelError;
 use super::files::{Files, MODULES, POOLING, SENTENCE_CONFIG};
 use super::tokenizer::ModelTokenizer;
 use crate::search::CancellationFlag;

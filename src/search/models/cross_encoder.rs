@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use candle_core::Result;
 use serde::Deserialize;
 
-use super::ModelError;
 use super::batches::{self, Batch};
 use super::bert::{Bert, Config, Dense, Tensors, first_line};
 use super::device::device;
+use super::error::ModelError;
 use super::files::{CONFIG, Files, TOKENIZER_CONFIG, WEIGHTS};
 use super::tokenizer::ModelTokenizer;
 use crate::search::CancellationFlag;

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelError, pinned};
+use super::error::ModelError;
 
 /// The configuration: the kind of model and its sizes.
 pub(super) const CONFIG: &str = "config.json";
@@ -40,6 +40,12 @@ pub(super) const OPTIONAL: [&str; 4] = [SENTENCE_CONFIG, TOKENIZER_CONFIG, MODUL
 
 /// The maximum size of every file except the weights, in bytes.
 pub(super) const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
+
+/// The pinned bi-encoder and the SHA-256 of its weights.
+pub(super) const PINNED: (&str, &str) = (
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+);
 
 /// The size and hash of a file when it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +160,11 @@ pub(super) fn hashes(folder: &Path) -> Result<BTreeMap<String, FileHash>, ModelE
         }
     }
     Ok(hashes)
+}
+
+/// Returns the required SHA-256 of the model's weights, if the model with this name is pinned.
+pub(super) fn pinned(name: &str) -> Option<&'static str> {
+    (name == PINNED.0).then_some(PINNED.1)
 }
 
 /// Checks the hash of the weights, if the model with this name is pinned.

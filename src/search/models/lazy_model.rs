@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::ModelError;
+use super::error::ModelError;
 use super::files::{RECORD, REQUIRED};
 
 /// A loaded model, or the error of a failed load until the files change.

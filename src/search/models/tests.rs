@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::files::{CONFIG, FileHash, RECORD, TOKENIZER, WEIGHTS, hashes};
+use super::files::{CONFIG, FileHash, PINNED, RECORD, TOKENIZER, WEIGHTS, hashes};
 use super::*;
 use crate::search::CancellationFlag;
 

@@ -6,8 +6,9 @@ use tokenizers::{
     Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
 };
 
-use super::ModelError;
+use super::batches::TokenisedText;
 use super::bert::Config;
+use super::error::ModelError;
 use super::files::{CONFIG, Files, TOKENIZER};
 
 /// The maximum number of bytes of a text that are tokenised. No model reads that many, unless nearly all of them are
@@ -22,15 +23,6 @@ pub(super) struct ModelTokenizer {
     tokenizer: Tokenizer,
     /// The maximum number of tokens of a text or a pair, including special tokens.
     max_tokens: usize,
-}
-
-/// The tokens of a text or of a pair.
-#[derive(Debug)]
-pub(super) struct TokenisedText {
-    /// The ids in the vocabulary.
-    pub ids: Vec<u32>,
-    /// For each token, the index of its text in the pair.
-    pub types: Vec<u32>,
 }
 
 impl ModelTokenizer {

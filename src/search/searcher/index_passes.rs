@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{ReadyCollection, Search, State};
+use super::{Search, State};
 use crate::catalog::{LiveState, Snapshot};
 use crate::search::error::SearchError;
-use crate::search::handover::serve_requests;
-use crate::search::indexing::{IndexPass, IndexProgress, IndexReport, PassModel};
+use crate::search::handover_server::serve_requests;
+use crate::search::indexing::{IndexPass, IndexProgress, IndexReport, PassModel, ReadyCollection};
 
 /// The interval of checks for new models and of retries after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);

@@ -10,10 +10,11 @@ use super::index_folder::{self, IndexFolder, Lock};
 use super::shard::{self, Problem, Shard};
 use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
+use crate::search::index::error::IndexError;
 use crate::search::index::frequencies::{DocumentFrequencies, GrantedSlots};
 use crate::search::index::granted_set_cache::GrantedSetCache;
 use crate::search::index::ranking::{Ranking, RequestLimits, round_to_five_digits};
-use crate::search::index::{Hits, IndexError, IndexQuery, Point, StoredPoint, WordVector};
+use crate::search::index::vector_index::{Hits, IndexQuery, Point, StoredPoint, WordVector};
 
 /// The minimum number of candidates (`ef`) of a search in the HNSW graph. A larger one is more exact and slower.
 const MIN_EF: usize = 128;

@@ -13,7 +13,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::search::index::IndexError;
+use crate::search::index::error::IndexError;
 
 const LOCK: &str = "lock";
 const CURRENT: &str = "current";

@@ -22,7 +22,8 @@ use async_trait::async_trait;
 
 use self::collection::{Collection, OpenError};
 use self::index_folder::IndexFolder;
-use super::{Hits, IndexError, IndexQuery, Point, StoredPoint, VectorIndex};
+use super::error::IndexError;
+use super::vector_index::{Hits, IndexQuery, Point, StoredPoint, VectorIndex};
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
 

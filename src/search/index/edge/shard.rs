@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::index_folder;
 use crate::model::AssetId;
-use crate::search::index::{Point, StoredPoint, WordVector};
+use crate::search::index::vector_index::{Point, StoredPoint, WordVector};
 
 /// The vector with the embedding.
 const MEANING: &str = "meaning";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use qdrant_client::{Qdrant, QdrantError};
 use url::{Host, Url};
 
-use crate::search::index::IndexError;
+use crate::search::index::error::IndexError;
 
 /// The oldest supported server version, the first that counts document frequencies over a subset of the points. Older
 /// servers ignore the subset and count all points.

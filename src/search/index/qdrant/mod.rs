@@ -23,9 +23,10 @@ use qdrant_client::qdrant::{
 };
 
 use self::connection::{Connection, TimeoutClass};
+use super::error::IndexError;
 use super::granted_set_cache::GrantedSetCache;
 use super::ranking::{Ranking, RequestLimits, round_to_five_digits};
-use super::{Hits, IndexError, IndexQuery, Point, StoredPoint, VectorIndex};
+use super::vector_index::{Hits, IndexQuery, Point, StoredPoint, VectorIndex};
 use crate::catalog::VisibleAssets;
 use crate::clock::Stopwatch;
 use crate::model::AssetId;

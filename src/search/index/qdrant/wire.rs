@@ -14,7 +14,7 @@ use qdrant_client::qdrant::{
 
 use crate::catalog::VisibleAssets;
 use crate::model::AssetId;
-use crate::search::index::{Point, StoredPoint, WordVector};
+use crate::search::index::vector_index::{Point, StoredPoint, WordVector};
 
 const MEANING: &str = "meaning";
 const WORDS: &str = "words";

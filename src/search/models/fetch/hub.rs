@@ -1,4 +1,7 @@
 //! Downloads from Hugging Face's hub, or from a compatible one (`HF_ENDPOINT`).
+//!
+//! The crate `hf-hub` bounds no sizes and does not know `HF_HUB_OFFLINE`; 0.5 reserves what the server declares, and 1.0 brings 60
+//! crates and begins an interrupted file again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
-use super::{FetchEvent, FetchObserver};
+use super::observer::{FetchEvent, FetchObserver};
 use crate::model::with_causes;
 use crate::search::models::files::{CONFIG, MAX_SMALL_FILE_BYTES, OPTIONAL, TOKENIZER, WEIGHTS};
 

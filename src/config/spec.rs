@@ -1,0 +1,170 @@
+//! A setting: its declaration, and the text that the sources gave to it.
+
+use std::collections::BTreeMap;
+
+use super::error::{ConfigError, InvalidValue, Origin};
+use super::redact;
+use super::secret;
+use super::storage;
+
+/// The prefix of the environment variables.
+pub(super) const ENVIRONMENT_PREFIX: &str = "PLANTLAKE_";
+
+/// A value's type in the settings file. In the environment and in flags everything is text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A string.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A date or a date with time, which TOML can write without quotes.
+    Date,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// The default of a setting.
+#[derive(Clone, Copy)]
+pub enum DefaultValue {
+    /// A constant.
+    Fixed(&'static str),
+    /// A value that depends on other settings or on the machine.
+    Derived {
+        /// The description of the rule.
+        description: &'static str,
+        /// The rule.
+        rule: fn(&RawSettings) -> String,
+    },
+}
+
+/// The description of a setting, without its Rust type.
+#[derive(Clone, Copy)]
+pub struct SettingSpec {
+    /// The name in the settings file; a dot separates a table from its key.
+    pub key: &'static str,
+    /// The types that it may have in the settings file.
+    pub types: &'static [Type],
+    /// The accepted values, as a phrase.
+    pub expected: &'static str,
+    /// The default.
+    pub default: DefaultValue,
+    /// An example, as written in the settings file.
+    pub example: &'static str,
+    /// The flag that sets it, if there is one.
+    pub flag: Option<&'static str>,
+    /// The description.
+    pub doc: &'static str,
+}
+
+impl SettingSpec {
+    /// Returns the environment variable that sets it: `resample.memory` is `PLANTLAKE_RESAMPLE_MEMORY`.
+    pub fn environment_name(&self) -> String {
+        environment_name(self.key)
+    }
+}
+
+/// Returns the environment variable for the setting `key`.
+pub(super) fn environment_name(key: &str) -> String {
+    format!(
+        "{ENVIRONMENT_PREFIX}{}",
+        key.replace('.', "_").to_uppercase()
+    )
+}
+
+/// A setting together with its Rust type.
+pub(super) struct Setting<T> {
+    pub(super) spec: SettingSpec,
+    /// Parses the text, or returns the problem with it ("is below the minimum of 64MiB").
+    pub(super) parse: fn(&str) -> Result<T, String>,
+}
+
+/// Declares the settings of a group and the list of their descriptions together, which is a part of the table of all settings:
+/// a setting that is not listed cannot be read anywhere.
+macro_rules! settings {
+    ($group:ident; $($name:ident: $type:ty, $parse:path { $($field:ident: $value:expr),* $(,)? })*) => {
+        $(pub(in crate::config) const $name: Setting<$type> =
+            Setting { spec: SettingSpec { $($field: $value),* }, parse: $parse };)*
+
+        /// The settings of this group, in the order in which they are shown.
+        pub(super) const $group: &[SettingSpec] = &[$($name.spec),*];
+    };
+}
+
+pub(super) use settings;
+
+/// A value with its origin.
+#[derive(Debug, Clone)]
+pub(super) struct RawValue {
+    /// The setting, as its source spells it (`storage.*` has synonyms).
+    pub(super) key: String,
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+/// The merged values of all sources.
+#[derive(Debug, Clone, Default)]
+pub struct RawSettings {
+    /// The values by canonical key.
+    values: BTreeMap<String, RawValue>,
+}
+
+impl RawSettings {
+    /// Adds the value of the setting with the key `canonical`; it replaces one of a source with lower precedence.
+    pub(super) fn insert(&mut self, canonical: String, value: RawValue) -> Result<(), ConfigError> {
+        if let Some(first) = self.values.get(&canonical)
+            && first.origin.is_same_source(&value.origin)
+        {
+            return Err(ConfigError::Duplicate {
+                first: first.origin.clone(),
+                origin: value.origin,
+                name: value.key,
+            });
+        }
+        self.values.insert(canonical, value);
+        Ok(())
+    }
+
+    /// Returns the origin of the value of `key`, if it is set.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).map(|value| &value.origin)
+    }
+
+    /// Returns the value in force; the default if it is not set.
+    pub(super) fn effective_value(&self, about: &SettingSpec) -> RawValue {
+        self.values
+            .get(about.key)
+            .cloned()
+            .unwrap_or_else(|| RawValue {
+                key: about.key.to_owned(),
+                text: match about.default {
+                    DefaultValue::Fixed(text) => text.to_owned(),
+                    DefaultValue::Derived { rule, .. } => rule(self),
+                },
+                origin: Origin::Default,
+            })
+    }
+
+    /// Returns the value in force, validated.
+    pub(super) fn get<T>(&self, setting: &Setting<T>) -> Result<T, ConfigError> {
+        let value = self.effective_value(&setting.spec);
+        (setting.parse)(&value.text).map_err(|problem| {
+            ConfigError::from(InvalidValue {
+                origin: value.origin,
+                key: value.key,
+                found: format!(
+                    "{:?}",
+                    redact::mask_value(&value.text, secret::is_secret(setting.spec.key))
+                ),
+                problem,
+                expected: setting.spec.expected,
+            })
+        })
+    }
+
+    /// Returns all of `storage.*`: the canonical name without the prefix, and the value.
+    pub(super) fn storage(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.values
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(storage::PREFIX)?, value)))
+    }
+}
