@@ -10,6 +10,11 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "layers/circles.rs"]
+mod circles;
+#[path = "layers/imports.rs"]
+mod imports;
+
 /// Top-level modules and their layers.
 const LAYERS: &[(&str, u8)] = &[
     ("model", 0),

@@ -8,7 +8,9 @@ use std::fmt;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use chrono::{DateTime, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
 
-use super::{AuthError, digest, random};
+use super::digest::digest;
+use super::error::AuthError;
+use super::random::random;
 use crate::model::hex;
 
 const PREFIX: &str = "pl_";

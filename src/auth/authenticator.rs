@@ -8,13 +8,14 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::task::JoinSet;
 
 use super::api_key::PresentedKey;
+use super::digest::digest;
 use super::failures::SignInFailures;
 use super::key_ring::KeyRing;
 use super::live::{Access, LiveAccess, REVISION_INTERVAL};
 use super::password::Passwords;
 use super::throttle::{Attempt, Throttle};
 use super::token::TokenIssuer;
-use super::{AuthError, Principal, Proof, Requester, digest};
+use super::{AuthError, Principal, Proof, Requester};
 use crate::clock;
 use crate::config::AuthSettings;
 use crate::metrics::{Cache, METRICS};

@@ -2,24 +2,14 @@
 //! (AES-256-GCM-SIV, RFC 8452), so that no one else can read, alter or forge them. Any server that shares the keys
 //! decrypts them.
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 
+use super::error::AuthError;
 use super::key_ring::KeyRing;
-use super::{AuthError, random};
+use super::random::random;
 
 /// The version of the layout: version, length of the key's id, the id, the nonce, the ciphertext with its tag.
 const VERSION: u8 = 1;
-
-/// An encryption key. `Debug` does not show it.
-pub(super) struct EncryptionKey(LessSafeKey);
-
-impl EncryptionKey {
-    /// Creates a key from 32 bytes; returns `None` for any other length.
-    pub fn new(key: &[u8]) -> Option<Self> {
-        let key = UnboundKey::new(&AES_256_GCM_SIV, key).ok()?;
-        Some(Self(LessSafeKey::new(key)))
-    }
-}
 
 impl KeyRing {
     /// Encrypts `content`. The same `purpose` is required to decrypt it.

@@ -1,8 +1,9 @@
 //! Errors of authentication.
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::key_ring::KeyRingError;
 use crate::store::StoreError;
 
 /// The reason for which a caller is refused. The texts may be sent to the caller: they contain no secret, and do not
@@ -83,4 +84,45 @@ impl AuthError {
                 | Self::Busy { .. }
         )
     }
+}
+
+/// The reason for which the keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRingError {
+    /// The operating system reported an error.
+    #[error("cannot {action} the key folder or file {}; check `keys_dir` and its owner", path.display())]
+    Io {
+        /// `read`, `write`, ….
+        action: &'static str,
+        /// The folder or file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The permissions allow others than the owner to use the keys.
+    #[error(
+        "{} is accessible to users other than its owner (mode {mode:03o}), who could forge tokens; \
+         run `chmod go-rwx` on it, and rotate the keys if others may have read them",
+        path.display()
+    )]
+    Exposed {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A file does not hold a valid key.
+    #[error("the key file {} is damaged ({problem}); remove it, or restore it from a backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The problem.
+        problem: String,
+    },
+    /// No key has this id.
+    #[error("there is no signing key {id:?}; `plantlake token keys list` shows all")]
+    Unknown {
+        /// The requested id.
+        id: String,
+    },
 }

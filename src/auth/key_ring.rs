@@ -19,8 +19,9 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 
-use super::encryption::EncryptionKey;
-use super::{AuthError, random};
+use super::encryption_key::EncryptionKey;
+use super::error::{AuthError, KeyRingError};
+use super::random::random;
 use crate::clock::{self, Stopwatch};
 use crate::config::MAX_TOKEN_LIFETIME;
 use crate::store::for_owner_only;
@@ -29,47 +30,6 @@ use crate::store::for_owner_only;
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// The extension of key files.
 const EXTENSION: &str = "key";
-
-/// The reason for which the keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyRingError {
-    /// The operating system reported an error.
-    #[error("cannot {action} the key folder or file {}; check `keys_dir` and its owner", path.display())]
-    Io {
-        /// `read`, `write`, ….
-        action: &'static str,
-        /// The folder or file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The permissions allow others than the owner to use the keys.
-    #[error(
-        "{} is accessible to users other than its owner (mode {mode:03o}), who could forge tokens; \
-         run `chmod go-rwx` on it, and rotate the keys if others may have read them",
-        path.display()
-    )]
-    Exposed {
-        /// The folder or file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// A file does not hold a valid key.
-    #[error("the key file {} is damaged ({problem}); remove it, or restore it from a backup", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The problem.
-        problem: String,
-    },
-    /// No key has this id.
-    #[error("there is no signing key {id:?}; `plantlake token keys list` shows all")]
-    Unknown {
-        /// The requested id.
-        id: String,
-    },
-}
 
 /// The content of a key file.
 #[derive(Serialize, Deserialize)]

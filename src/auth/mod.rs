@@ -11,7 +11,7 @@
 //! | `api_key` | the format of API keys |
 //! | `token` | the format of access tokens: JWT with EdDSA |
 //! | `key_ring` | the keys that sign tokens, in a folder that servers share |
-//! | `encryption` | encryption of tickets and handles that clients hold |
+//! | `encryption`, `encryption_key` | encryption of tickets and handles that clients hold |
 //! | `command` | commands on users and keys, and the limits of their texts |
 //! | `administration` | execution of these commands, within the caller's permissions |
 //! | `live` | access that ends within seconds of its revocation |
@@ -20,7 +20,9 @@ mod administration;
 mod api_key;
 mod authenticator;
 mod command;
+mod digest;
 mod encryption;
+mod encryption_key;
 mod error;
 mod failures;
 mod hash_queue;
@@ -28,6 +30,7 @@ mod key_ring;
 mod live;
 mod password;
 mod principal;
+mod random;
 mod throttle;
 mod token;
 
@@ -35,24 +38,9 @@ pub use administration::{Administrator, change_own_password};
 pub use api_key::{FreshKey, parse_expiry};
 pub use authenticator::{Authenticator, SignedIn};
 pub use command::{AdminCommand, AdminOutcome};
-pub use error::AuthError;
+pub use error::{AuthError, KeyRingError};
 pub use hash_queue::Requester;
-pub use key_ring::{KeyInfo, KeyRing, KeyRingError};
+pub use key_ring::{KeyInfo, KeyRing};
 pub use live::{Access, AccessEnded};
 pub use password::{MIN_PASSWORD_CHARS, Passwords, check_new as check_new_password};
 pub use principal::{Principal, Proof};
-
-/// Returns random bytes from the operating system's generator.
-fn random<const N: usize>() -> Result<[u8; N], AuthError> {
-    let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthError::NoRandomness)?;
-    Ok(bytes)
-}
-
-/// SHA-256.
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    let mut out = [0; 32];
-    out.copy_from_slice(digest.as_ref());
-    out
-}

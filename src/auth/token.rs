@@ -9,8 +9,9 @@ use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::AuthError;
+use super::error::AuthError;
 use super::key_ring::KeyRing;
+use super::random::random;
 use crate::model::{OrganisationId, Role, SessionId, UserId};
 
 /// The `typ` header of RFC 9068, section 2.1. It distinguishes access tokens from other kinds of JWT.
@@ -66,7 +67,7 @@ impl TokenIssuer {
             org,
             role,
             sid: session,
-            jti: Uuid::from_bytes(super::random()?),
+            jti: Uuid::from_bytes(random()?),
             iat: issued_at.timestamp(),
             exp: expires_at.timestamp(),
         };

@@ -3,7 +3,6 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::clap_command;
 use super::output::{OutputError, Terminal};
 use super::{Context, Exit, RunCommand};
 
@@ -28,17 +27,17 @@ pub struct CompletionsArgs {
 }
 
 impl CompletionsArgs {
-    /// Prints the script.
-    pub(super) fn print(&self) -> Result<(), OutputError> {
+    /// Prints the script for this command line.
+    pub(super) fn print(&self, mut command_line: clap::Command) -> Result<(), OutputError> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut clap_command(), "plantlake", &mut script);
+        clap_complete::generate(self.shell, &mut command_line, "plantlake", &mut script);
         Terminal::new(true).print(&String::from_utf8_lossy(&script))
     }
 }
 
 impl RunCommand for CompletionsArgs {
-    async fn run(self, _: Context) -> anyhow::Result<Exit> {
-        self.print()?;
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        self.print((context.command_line)())?;
         Ok(Exit::Success)
     }
 }

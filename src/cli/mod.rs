@@ -10,6 +10,7 @@ mod audit;
 mod backup;
 mod catalog;
 mod chains;
+mod command;
 mod completions;
 mod config;
 mod demo;
@@ -27,6 +28,7 @@ mod migrate;
 mod mirror;
 mod models;
 mod org;
+mod org_command;
 mod org_grants;
 mod org_limit;
 pub mod output;
@@ -43,16 +45,18 @@ mod simulate;
 mod status;
 mod token;
 mod usage;
+mod usage_command;
 mod usage_invoice;
+mod usage_months;
 mod usage_report;
 mod user;
 
-use std::future::Future;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{EffectiveSetting, Inputs, Override, Settings, load};
+use crate::config::{Inputs, Override, load};
+pub use command::{Context, RunCommand};
 pub use exit::{Exit, WithExit, report};
 pub use interrupt::Interrupt;
 use output::{OutputError, Terminal};
@@ -219,39 +223,6 @@ impl GlobalFlags {
     }
 }
 
-/// A command, implemented by its clap arguments.
-pub trait RunCommand {
-    /// Whether the command stops in order by itself when [`Context::interrupt`] asks it to, and then returns
-    /// [`Exit::Interrupted`]. Otherwise its future is dropped.
-    const HANDLES_INTERRUPT: bool = false;
-
-    /// Returns the settings that the command's own flags set.
-    fn overrides(&self) -> Vec<Override> {
-        Vec::new()
-    }
-
-    /// Whether standard output is for a program, so that progress and notes are suppressed.
-    fn is_machine_output(&self) -> bool {
-        false
-    }
-
-    /// Runs the command.
-    fn run(self, context: Context) -> impl Future<Output = anyhow::Result<Exit>>;
-}
-
-/// The context that every command receives.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The settings.
-    pub settings: Settings,
-    /// The settings in force, each with its origin.
-    pub effective_settings: Vec<EffectiveSetting>,
-    /// Standard output and standard error.
-    pub terminal: Terminal,
-    /// Reports whether the user or the system asked to stop.
-    pub interrupt: Interrupt,
-}
-
 /// Loads the settings, starts logging and runs one command until it ends or is interrupted.
 async fn dispatch<C: RunCommand>(command: C, global: GlobalFlags) -> anyhow::Result<Exit> {
     let overrides = global.overrides().chain(command.overrides()).collect();
@@ -264,6 +235,7 @@ async fn dispatch<C: RunCommand>(command: C, global: GlobalFlags) -> anyhow::Res
         effective_settings: loaded.effective,
         terminal: terminal.clone(),
         interrupt: interrupt.clone(),
+        command_line: clap_command,
     };
     let run = command.run(context);
     let outcome = if C::HANDLES_INTERRUPT {
@@ -319,7 +291,7 @@ impl Invocation {
     fn print_without_settings(&self) -> Option<Result<(), OutputError>> {
         match &self.command {
             Command::Config(args) if args.docs => Some(config::print_docs()),
-            Command::Completions(args) => Some(args.print()),
+            Command::Completions(args) => Some(args.print(clap_command())),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::administration::{
     format_instant, format_minute, open, open_existing, operator, yes_or_blank,
 };
+use super::org_command::OrgCommand;
 use super::org_grants::{GrantArgs, RevokeArgs, count, summary};
 use super::org_limit::{self, LimitArgs};
 use super::output::{Table, human};
@@ -141,13 +142,6 @@ impl RunCommand for OrgArgs {
         }
         Ok(Exit::Success)
     }
-}
-
-/// Runs the actions on the database of the settings.
-pub(super) struct OrgCommand {
-    pub context: Context,
-    pub store: OrganisationStore,
-    pub json: bool,
 }
 
 impl OrgCommand {
@@ -297,14 +291,6 @@ impl OrgCommand {
         }
         let before = if changed { "" } else { " already" };
         self.print_line(&format!("{} is {state}{before}", organisation.name))
-    }
-
-    pub(super) fn print_json(&self, value: &serde_json::Value) -> anyhow::Result<()> {
-        Ok(self.context.terminal.line(&value.to_string())?)
-    }
-
-    pub(super) fn print_line(&self, text: &str) -> anyhow::Result<()> {
-        Ok(self.context.terminal.line(text)?)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Exit;
 use super::administration::operator;
-use super::org::OrgCommand;
+use super::org_command::OrgCommand;
 use super::output::human;
 use crate::app::SharedWriting;
 use crate::catalog::{Asset, Catalog, VisibleAssets};

@@ -1,24 +1,19 @@
 //! `plantlake usage`: reports usage, and closes and verifies months.
 
-use std::fmt;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
-
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::administration::{format_instant, open_existing, operator};
 use super::chains::{self, HeadArgs};
 use super::org::find_organisation;
 use super::output::{Table, human};
+use super::usage_command::{Format, UsageCommand};
 use super::usage_invoice::{self, InvoiceArgs};
+use super::usage_months::adjustments_filter;
 use super::usage_report::{self, ReportArgs};
 use super::{Context, Exit, RunCommand};
-use crate::model::{MalformedMonth, Month};
-use crate::store::{
-    Adjustment, ChainKind, Closing, OrganisationStore, ReportBy, ReportFilter, UsageStatement,
-    Verification,
-};
+use crate::model::Month;
+use crate::store::{Adjustment, ChainKind, Closing, UsageStatement, Verification};
 
 const EXAMPLES: &str = "\
 A request belongs to the UTC month in which it ended. Running a statement is billable, and so is an ingest; the calls around
@@ -85,52 +80,6 @@ struct VerifyArgs {
     head: HeadArgs,
 }
 
-/// The format of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// For people
-    Table,
-    /// For spreadsheets; all columns, exact numbers
-    Csv,
-    /// For programs
-    Json,
-}
-
-/// A month, or a range of months.
-#[derive(Debug, Clone)]
-pub(super) struct Months(pub RangeInclusive<Month>);
-
-/// The error that a text is neither a month nor a range of months.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MalformedMonths {
-    #[error(transparent)]
-    Month(#[from] MalformedMonth),
-    #[error("{0} ends before it begins; expected a range such as 2026-09..2026-11")]
-    Reversed(String),
-}
-
-impl FromStr for Months {
-    type Err = MalformedMonths;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (first, last) = text.split_once("..").unwrap_or((text, text));
-        let (first, last): (Month, Month) = (first.parse()?, last.parse()?);
-        if last < first {
-            return Err(MalformedMonths::Reversed(text.to_owned()));
-        }
-        Ok(Self(first..=last))
-    }
-}
-
-impl fmt::Display for Months {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.start(), self.0.end()) {
-            (first, last) if first == last => first.fmt(f),
-            (first, last) => write!(f, "{first}..{last}"),
-        }
-    }
-}
-
 impl RunCommand for UsageArgs {
     fn is_machine_output(&self) -> bool {
         let format = match &self.action {
@@ -157,14 +106,6 @@ impl RunCommand for UsageArgs {
         }
         Ok(Exit::Success)
     }
-}
-
-/// The context that the subcommands share.
-pub(super) struct UsageCommand {
-    pub context: Context,
-    pub store: OrganisationStore,
-    /// Whether `--json` was given.
-    pub json: bool,
 }
 
 impl UsageCommand {
@@ -269,39 +210,6 @@ impl UsageCommand {
         self.show_adjustments(late)
     }
 
-    /// Prints the usage that is billed in a later month than that in which it occurred.
-    pub fn show_adjustments(&self, late: &[Adjustment]) -> anyhow::Result<()> {
-        if late.is_empty() {
-            return Ok(());
-        }
-        self.print_line("")?;
-        self.print_line(
-            "Adjustments: records that arrived after their month was closed; included in the sums above.",
-        )?;
-        let head = [
-            "organisation",
-            "billed in",
-            "from",
-            "requests",
-            "rows",
-            "sent",
-            "scanned",
-        ];
-        let mut table = Table::new(head).numbers([3, 4, 5, 6]);
-        for late in late {
-            table.row([
-                late.organisation.clone(),
-                late.month.to_string(),
-                late.from_month.to_string(),
-                human::count(late.requests),
-                human::count(late.rows),
-                human::decimal_bytes(late.bytes_sent),
-                human::decimal_bytes(late.bytes_scanned),
-            ]);
-        }
-        Ok(self.context.terminal.table(&table)?)
-    }
-
     async fn verify(&self, args: &VerifyArgs) -> anyhow::Result<Exit> {
         let organisation = find_organisation(&self.store, args.org.as_deref()).await?;
         let organisation = organisation.map(|organisation| organisation.id);
@@ -391,26 +299,5 @@ impl UsageCommand {
             }
         }
         Ok(())
-    }
-
-    pub fn print_json(&self, value: &serde_json::Value) -> anyhow::Result<()> {
-        Ok(self.context.terminal.line(&value.to_string())?)
-    }
-
-    pub fn print_line(&self, text: &str) -> anyhow::Result<()> {
-        Ok(self.context.terminal.line(text)?)
-    }
-}
-
-/// Returns a filter for the usage of these months, without a split by user, endpoint or day.
-pub(super) fn adjustments_filter(
-    months: RangeInclusive<Month>,
-    organisation: Option<crate::model::OrganisationId>,
-) -> ReportFilter {
-    ReportFilter {
-        organisation,
-        user: None,
-        months,
-        by: ReportBy::default(),
     }
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::administration::format_instant;
 use super::org::find_organisation;
 use super::output::{Table, csv};
-use super::usage::{Format, UsageCommand, adjustments_filter};
+use super::usage_command::{Format, UsageCommand};
+use super::usage_months::adjustments_filter;
 use crate::model::{Invoice, InvoiceLine, Month, OrganisationId};
 use crate::store::{Adjustment, UsageTotals};
 

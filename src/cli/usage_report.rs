@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::org::find_organisation;
 use super::output::{Table, csv, human};
-use super::usage::{Format, Months, UsageCommand};
+use super::usage_command::{Format, UsageCommand};
+use super::usage_months::Months;
 use crate::clock;
 use crate::model::Month;
 use crate::store::{ReportBy, ReportFilter, ReportLine, UsageSums};

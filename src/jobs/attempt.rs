@@ -6,13 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tracing::{Instrument, info_span};
 
-use super::compute::estimate_readings;
 use super::error::{JobError, table_error};
-use super::inputs::raw_archive;
+use super::inputs::{Input, raw_archive};
+use super::job::{Job, Options};
 use super::ledger::Ledger;
 use super::plan::{Changes, Scope, compare, plan};
 use super::report::{FileCounts, Outcome, Report};
-use super::resample::{Job, Options};
 use crate::clock::Stopwatch;
 use crate::lake::lease::Lease;
 use crate::lake::raw::archive_copy::has_files;
@@ -95,7 +94,7 @@ impl Job {
             report.outcome = Outcome::DryRun;
             report.would_read =
                 Report::paths_to_read(&attempt.inputs_on(&plan.ledger, &plan.dirty));
-            report.estimated_readings = Some(estimate_readings(&plan.ledger, &plan.dirty));
+            report.estimated_readings = Some(plan.ledger.estimate_readings(&plan.dirty));
         } else if !plan.dirty.is_empty()
             || published.is_none()
             || plan.ledger != ledger.without_deleted(&changes.deleted_expired)
@@ -175,6 +174,45 @@ impl Attempt<'_> {
                 .collect();
         }
         Ok(scope)
+    }
+
+    /// Returns the files that can be read, in order of precedence; later files win.
+    pub(super) fn inputs(&self, ledger: &Ledger) -> Vec<Input> {
+        let mut ranked = Vec::new();
+        for file in &self.listed {
+            let known = ledger.files.get(&file.path);
+            if let Some(known) = known.filter(|known| known.quarantined.is_none()) {
+                let input = Input {
+                    key: file.path.clone(),
+                    folder: self.job.raw.clone(),
+                    file: file.clone(),
+                };
+                ranked.push(((known.precedence(), file.path.clone()), input));
+            }
+        }
+        let archive = raw_archive(&self.job.lake);
+        for (name, archived) in &ledger.archived {
+            if archived.file.quarantined.is_none() {
+                let input = Input {
+                    key: Ledger::archive_key(name),
+                    folder: archive.clone(),
+                    file: archived.to_raw_file(name),
+                };
+                ranked.push(((archived.file.precedence(), archived.path.clone()), input));
+            }
+        }
+        ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
+        ranked.into_iter().map(|(_, input)| input).collect()
+    }
+
+    /// Returns the inputs that have readings on `dates`.
+    pub(super) fn inputs_on(&self, ledger: &Ledger, dates: &DateSet) -> Vec<Input> {
+        let mut inputs = self.inputs(ledger);
+        inputs.retain(|input| {
+            let known = ledger.file(&input.key);
+            known.is_some_and(|known| known.dates.intersects(dates))
+        });
+        inputs
     }
 
     /// Counts the raw files for the report, except those in quarantine.

@@ -91,7 +91,7 @@ impl<'a> Computation<'a> {
     /// Computes all cells. Returns false if the run must start over.
     async fn run(&mut self) -> Result<bool, JobError> {
         let mut cells = self.cells();
-        let estimate = estimate_readings(&self.plan.ledger, &self.plan.dirty);
+        let estimate = self.plan.ledger.estimate_readings(&self.plan.dirty);
         self.attempt.job.progress.expect(estimate);
         let mut unwritten = [
             self.files.dirty_partitions(Resolution::Hour),
@@ -421,17 +421,4 @@ fn as_file_error(error: &DataFusionError) -> Option<&RawFileError> {
         DataFusionError::External(inner) => inner.downcast_ref(),
         _ => None,
     }
-}
-
-/// Estimates the number of readings that are read to compute `dates`.
-pub(super) fn estimate_readings(ledger: &Ledger, dates: &DateSet) -> u64 {
-    let share = |file: &KnownFile| {
-        file.rows as f64 * file.dates.intersection(dates).len() as f64
-            / file.dates.len().max(1) as f64
-    };
-    ledger
-        .all_files()
-        .filter(|file| file.quarantined.is_none())
-        .map(share)
-        .sum::<f64>() as u64
 }

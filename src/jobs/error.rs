@@ -2,14 +2,16 @@
 
 use datafusion::common::DataFusionError;
 
-use super::resample::MAX_ATTEMPTS;
-use super::rollup_files::RollupFilesError;
 use crate::lake::lease::LeaseError;
 use crate::lake::raw::archive_copy::CopyError;
 use crate::lake::raw::{ListError, RawFileError};
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
 use crate::model::Resolution;
+
+/// The maximum number of attempts of a run. A run starts over if raw files change while it reads them, or turn out to
+/// be damaged.
+pub(super) const MAX_ATTEMPTS: usize = 20;
 
 /// The reasons why a run failed. Readers see nothing of what it wrote, and the next run replaces it.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,25 @@ pub enum JobError {
         "raw files changed while they were read, {MAX_ATTEMPTS} times; write files under another name and rename them when they are complete"
     )]
     FilesChanging,
+}
+
+/// The reasons why the files of a run cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum RollupFilesError {
+    /// A table's file cannot be written or read.
+    #[error("cannot write a data file of {table}")]
+    Table {
+        /// The name of the table.
+        table: &'static str,
+        /// The table's error.
+        source: Box<TableError>,
+    },
+    /// The task of a writer panicked or was cancelled.
+    #[error("the task of a writer failed")]
+    Task(#[source] tokio::task::JoinError),
+    /// Rows cannot be merged.
+    #[error("cannot sort rollup rows")]
+    Arrow(#[from] arrow::error::ArrowError),
 }
 
 impl From<CopyError> for JobError {

@@ -217,6 +217,18 @@ impl Ledger {
             .chain(archived)
     }
 
+    /// Estimates the number of readings that are read to compute `dates`.
+    pub fn estimate_readings(&self, dates: &DateSet) -> u64 {
+        let share = |file: &KnownFile| {
+            file.rows as f64 * file.dates.intersection(dates).len() as f64
+                / file.dates.len().max(1) as f64
+        };
+        self.all_files()
+            .filter(|file| file.quarantined.is_none())
+            .map(share)
+            .sum::<f64>() as u64
+    }
+
     /// Returns the dates of `what` that are on hold at `now`.
     pub fn held_dates(&self, what: &str, now: DateTime<Utc>) -> DateSet {
         let mut held = DateSet::default();

@@ -5,19 +5,21 @@ mod cells;
 mod compute;
 mod error;
 mod inputs;
+mod job;
 mod lag;
 mod ledger;
 mod maintain;
 pub mod plan;
 mod publish;
 mod report;
-mod resample;
 mod rollup_files;
+mod run;
 pub mod spec;
 mod status;
 mod survey;
 
 pub use error::JobError;
+pub use job::{Job, Options, Progress};
 pub use lag::LagMonitor;
 pub use maintain::{
     ArchiveContents, ArchivedData, CompactionReport, ExpiredData, ExpiryOutcome, HeldDates,
@@ -27,5 +29,4 @@ pub use maintain::{
 pub use report::{
     DateSpan, FileCounts, LeftOutOfFile, Outcome, QuarantinedFile, ReadingCounts, Report,
 };
-pub use resample::{Job, Options, Progress};
 pub use status::{RawStatus, Status, TableStatus, status};

@@ -13,6 +13,7 @@ use chrono::Datelike;
 use futures::TryStreamExt;
 use tokio::task::JoinSet;
 
+use super::error::RollupFilesError;
 use crate::lake::failpoint;
 use crate::lake::table::{DataFile, FileWriter, Partition, Table, TableError, WrittenFile};
 use crate::model::{DateSet, Day, Resolution, day_of, day_to_date};
@@ -20,25 +21,6 @@ use crate::model::{DateSet, Day, Resolution, day_of, day_to_date};
 /// The maximum number of rows of a partition whose files are merged into one. Files of a larger partition are kept, or
 /// copied without the dates that were computed again.
 const MAX_MERGED_ROWS: u64 = 2_000_000;
-
-/// The reasons why the files cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum RollupFilesError {
-    /// A table's file cannot be written or read.
-    #[error("cannot write a data file of {table}")]
-    Table {
-        /// The name of the table.
-        table: &'static str,
-        /// The table's error.
-        source: Box<TableError>,
-    },
-    /// The task of a writer panicked or was cancelled.
-    #[error("the task of a writer failed")]
-    Task(#[source] tokio::task::JoinError),
-    /// Rows cannot be merged.
-    #[error("cannot sort rollup rows")]
-    Arrow(#[from] arrow::error::ArrowError),
-}
 
 /// The files that a commit adds to one table and removes from it.
 #[derive(Debug, Default)]

@@ -1,68 +1,25 @@
 //! The job specifications in `jobs/<name>.toml`. They are checked when they are read, and every error names its line.
 
+mod columns;
+mod error;
 mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+pub use self::columns::Columns;
+pub use self::error::SpecError;
 use self::source::{ParsedSpec, SpecSource};
 use crate::model::{JobKind, JobSpec};
 
 /// The maximum length of a job's name in characters. The name is a metric label.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The reasons why a job specification cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SpecError {
-    /// The file cannot be read.
-    #[error("cannot read the job spec {path}")]
-    Unreadable {
-        /// The path of the file or folder.
-        path: PathBuf,
-        /// The operating system's error.
-        source: std::io::Error,
-    },
-    /// The file has an invalid value.
-    #[error("invalid job spec {path}, line {line}: {problem}")]
-    Invalid {
-        /// The path of the file.
-        path: PathBuf,
-        /// The line, starting with 1.
-        line: usize,
-        /// The description of the error.
-        problem: String,
-    },
-}
-
 /// The part of `resample.toml` that configures how raw files are read, by jobs and by queries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResampleSpec {
     /// The names of the columns in the raw files.
     pub columns: Columns,
-}
-
-/// The names of the columns in the raw files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Columns {
-    /// The column with the asset's UUID.
-    pub id: String,
-    /// The column with the reading's time.
-    pub timestamp: String,
-    /// The column with the reading's value.
-    pub value: String,
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self {
-            id: "id".to_owned(),
-            timestamp: "timestamp".to_owned(),
-            value: "value".to_owned(),
-        }
-    }
 }
 
 impl ResampleSpec {

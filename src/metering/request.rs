@@ -2,6 +2,7 @@
 //! was cancelled.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,8 +10,12 @@ use ecow::EcoString;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+use super::journal::JournalError;
+use super::limit_exceeded::LimitExceeded;
+use super::meter_state::MeterState;
 use super::quotas::RequestAmounts;
-use super::{IS_DISABLED, JournalError, LimitExceeded, Meter};
+use super::response_end::{EndedBy, ResponseEnd};
+use super::settings::IS_DISABLED;
 use crate::clock::{self, Stopwatch};
 use crate::config::JournalFullAction;
 use crate::lake::scanned_bytes::ScannedBytes;
@@ -46,37 +51,6 @@ pub struct Caller {
     pub agent: EcoString,
 }
 
-/// The end of a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResponseEnd {
-    /// The status as gRPC names it: `OK`, `INVALID_ARGUMENT`, …
-    pub status: &'static str,
-    /// The party that ended it.
-    pub by: EndedBy,
-}
-
-/// The party that ended a response. It decides whether a response of which nothing was sent is billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndedBy {
-    /// The client, the organisation's admins or the statement: it is billed.
-    Caller,
-    /// The server: it is billed if rows were sent until then.
-    Server,
-    /// A quota of the organisation: it is billed if anything was sent until then.
-    Quota,
-}
-
-impl EndedBy {
-    /// Whether a request that ran is billed.
-    fn is_billable(self, record: &UsageRecord) -> bool {
-        match self {
-            Self::Caller => true,
-            Self::Server => record.rows > 0,
-            Self::Quota => record.bytes_sent > 0,
-        }
-    }
-}
-
 /// The remaining work after the end of a response.
 pub enum EndOutcome {
     /// Nothing: the client may be notified.
@@ -88,7 +62,7 @@ pub enum EndOutcome {
 /// A request in progress, with its record.
 #[derive(Debug)]
 pub struct OpenRequest {
-    meter: Meter,
+    meter: Arc<MeterState>,
     /// `None` once it is in the journal.
     record: Option<Box<UsageRecord>>,
     since: Stopwatch,
@@ -117,7 +91,7 @@ pub enum StatementRefused {
 }
 
 impl OpenRequest {
-    pub(super) fn new(meter: Meter, id: Uuid, caller: Caller) -> Self {
+    pub(super) fn new(meter: Arc<MeterState>, id: Uuid, caller: Caller) -> Self {
         let now = clock::now();
         let record = UsageRecord {
             request_id: id,
@@ -125,7 +99,7 @@ impl OpenRequest {
             user_id: caller.user_id,
             api_key_id: caller.api_key_id,
             session_id: caller.session_id,
-            server_id: meter.shared.server,
+            server_id: meter.server,
             endpoint: EcoString::new(),
             sql_fingerprint: None,
             sql_text: None,
@@ -142,7 +116,7 @@ impl OpenRequest {
             client_agent: caller.agent,
             billable: false,
         };
-        meter.shared.open.fetch_add(1, Ordering::Relaxed);
+        meter.open.fetch_add(1, Ordering::Relaxed);
         Self {
             meter,
             record: Some(Box::new(record)),
@@ -170,7 +144,7 @@ impl OpenRequest {
 
     /// Sets the statement. `fingerprint` is shared by all statements that differ only in literals.
     pub fn set_statement(&mut self, sql: &str, fingerprint: EcoString) {
-        let keeps = self.meter.shared.settings.sql;
+        let keeps = self.meter.settings.sql;
         if let Some(record) = &mut self.record {
             record.sql_fingerprint = Some(fingerprint);
             record.sql_text = keeps.then(|| sql.chars().take(MAX_SQL_CHARS).collect());
@@ -191,12 +165,12 @@ impl OpenRequest {
         if IS_DISABLED {
             return Ok(None);
         }
-        let begun = self.meter.shared.quotas.admit_query(record.organisation_id);
+        let begun = self.meter.quotas.admit_query(record.organisation_id);
         let warning = begun.inspect_err(LimitExceeded::count)?;
         self.is_query = true;
         record.billable = true;
-        match self.meter.shared.journal.check_room() {
-            Err(full) if self.meter.shared.settings.when_full == JournalFullAction::Refuse => {
+        match self.meter.journal.check_room() {
+            Err(full) if self.meter.settings.when_full == JournalFullAction::Refuse => {
                 record.billable = false;
                 Err(full.into())
             }
@@ -217,7 +191,7 @@ impl OpenRequest {
         let kept = self.persist_progress();
         match (kept, &mut self.record) {
             (Err(error), Some(record))
-                if self.meter.shared.settings.when_full == JournalFullAction::Refuse =>
+                if self.meter.settings.when_full == JournalFullAction::Refuse =>
             {
                 record.billable = false;
                 Err(error)
@@ -244,7 +218,7 @@ impl OpenRequest {
             sql_text: text.filter(|_| is_short).cloned(),
             ..UsageRecord::clone(record)
         };
-        self.meter.shared.journal.record_start(&if_lost)?;
+        self.meter.journal.record_start(&if_lost)?;
         self.journaled_bytes = Some(record.bytes_sent);
         Ok(())
     }
@@ -265,7 +239,7 @@ impl OpenRequest {
             bytes_sent: record.bytes_sent,
             bytes_scanned: self.scanned.bytes(),
         };
-        let quotas = &self.meter.shared.quotas;
+        let quotas = &self.meter.quotas;
         let checked = quotas.advance(record.organisation_id, self.last_amounts, so_far);
         self.last_amounts = so_far;
         checked.inspect_err(LimitExceeded::count)
@@ -274,7 +248,7 @@ impl OpenRequest {
     /// Returns the interval at which the quotas must be checked while nothing is sent; `None` if reading cannot use up any.
     pub fn quota_check_interval(&self) -> Option<Duration> {
         let record = self.record.as_ref().filter(|_| self.is_query)?;
-        let quotas = &self.meter.shared.quotas;
+        let quotas = &self.meter.quotas;
         quotas
             .has_scan_quota(record.organisation_id)
             .then_some(QUOTA_CHECK_INTERVAL)
@@ -292,7 +266,7 @@ impl OpenRequest {
                 .journaled_bytes
                 .is_some_and(|told| record.bytes_sent - told >= PROGRESS_BYTES);
             // The starts and ends of requests have priority over progress in the remaining room of the journal.
-            if is_behind && self.meter.shared.journal.check_room().is_ok() {
+            if is_behind && self.meter.journal.check_room().is_ok() {
                 // The next message is another attempt.
                 let _ = self.persist_progress();
             }
@@ -343,7 +317,7 @@ impl OpenRequest {
         if IS_DISABLED {
             return Ok(EndOutcome::Recorded);
         }
-        let shared = &self.meter.shared;
+        let shared = &self.meter;
         record.ended_at = clock::now().max(record.started_at);
         let (counted, by) = (self.last_amounts, self.ended_by);
         shared.quotas.end(&record, counted, self.is_query, by);
@@ -399,7 +373,7 @@ fn request_kind(endpoint: &str, runs: bool) -> RequestKind {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let is_ending = self.meter.shared.is_shutting_down.load(Ordering::Acquire);
+        let is_ending = self.meter.is_shutting_down.load(Ordering::Acquire);
         if let Some(record) = self.record.as_mut().filter(|_| is_ending) {
             // The client did not leave. The server cut it off, as if it had died.
             self.status = ABORTED;
@@ -410,7 +384,7 @@ impl Drop for OpenRequest {
         if let Err(error) = self.write() {
             tracing::error!("cannot record a cancelled request: {error}");
         }
-        self.meter.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.meter.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,9 @@ mod assets;
 mod copy_format;
 mod error;
 mod fill;
+mod options;
 mod plan;
+mod progress;
 mod prune;
 mod reader;
 mod report;
@@ -19,27 +21,8 @@ mod schema;
 mod session;
 mod state;
 
-use std::time::Duration;
-
 pub use error::MirrorError;
+pub use options::Options;
+pub use progress::Progress;
 pub use report::{AssetReport, Outcome, Report, Status, TableReport, TableWindow};
 pub use run::{Mirror, examine, status};
-
-/// Options of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Whether to compare everything in the window, regardless of the stored hashes.
-    pub full: bool,
-    /// Whether only to report what would be done.
-    pub dry_run: bool,
-}
-
-/// Receives the progress of a run.
-pub trait Progress: Send + Sync {
-    /// About `rows` rows will be sent.
-    fn expect(&self, rows: u64);
-    /// Another `rows` rows were sent.
-    fn sent(&self, rows: u64);
-    /// An attempt failed; everything starts over after the wait.
-    fn retrying(&self, problem: &MirrorError, wait: Duration);
-}

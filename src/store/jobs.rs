@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::database::{Executor, Row, values};
-use super::{OrganisationStore, StoreError, new_id};
+use super::{OrganisationStore, StoreError};
+use crate::clock::new_id;
 use crate::config::redact;
 
 /// The status of a run.

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
-use super::{Actor, OrganisationStore, StoreError, UserAddresses, new_id};
+use super::{Actor, OrganisationStore, StoreError, UserAddresses};
+use crate::clock::new_id;
 use crate::model::{OrganisationId, TextKind};
 
 /// The maximum user limit of an organisation.

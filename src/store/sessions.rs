@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
-use super::{Actor, OrganisationStore, StoreError, new_id, users};
+use super::{Actor, OrganisationStore, StoreError, users};
+use crate::clock::new_id;
 use crate::model::{SessionId, UserId};
 
 /// A stored session. It may have expired or been revoked.
@@ -68,6 +69,26 @@ impl OrganisationStore {
         change.commit().await?;
         self.trim_sessions(user).await?;
         Ok(id)
+    }
+
+    /// Deletes the sessions of a user that are beyond the maximum: revoked ones first, then the oldest.
+    async fn trim_sessions(&self, user: UserId) -> Result<(), StoreError> {
+        let count = include_str!("sql/sessions_count.sql");
+        let row = (&self.database).row(count, values![user]).await?;
+        let count = row.map_or(Ok(0), |row| row.count("n"))?;
+        if count <= self.account_limits.sessions_per_user {
+            return Ok(());
+        }
+        let mut change = self.database.begin().await?;
+        // The new revision makes servers end the requests that run in the deleted sessions.
+        change
+            .execute(include_str!("sql/revise.sql"), values![])
+            .await?;
+        let values = values![user, self.account_limits.sessions_per_user];
+        change
+            .execute(include_str!("sql/sessions_trim.sql"), values)
+            .await?;
+        change.commit().await
     }
 
     /// Returns the session, if it exists.

@@ -7,9 +7,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::json;
 
+use super::access_change::AccessChange;
 use super::database::{Executor, Row, values};
 use super::usage_hash::{DerivedTotals, derive_totals};
-use super::{AccessChange, Actor, OrganisationStore, StoreError, UsageTotals, clock};
+use super::{Actor, OrganisationStore, StoreError, UsageTotals};
+use crate::clock;
 use crate::model::{Month, OrganisationId};
 
 /// A closed month of an organisation.

@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::access_change::AccessChange;
 use super::database::{Executor, Row, values};
-use super::{AccessChange, Actor, OrganisationStore, StoreError, new_id, organisations};
+use super::{Actor, OrganisationStore, StoreError, organisations};
+use crate::clock::new_id;
 use crate::model::{Email, OrganisationId, Role, TextKind, UserId};
 
 /// A user to be created.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BackupFailure, add_digest, table_name};
+use super::failure::BackupFailure;
+use super::table_files::{add_digest, table_name};
 use crate::backup::{Digests, NewFolders, Part, VerifiedBackup};
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::store::{CopyPart, DatabaseRestore, OrganisationStore, SCHEMA, StoreError};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::BackupFailure;
+use super::failure::BackupFailure;
 use crate::backup::{Digest, Digests, NewFolders};
 use crate::config::Settings;
 use crate::lake::runs::Runs;

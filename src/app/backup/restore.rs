@@ -10,9 +10,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::super::serve::journal_folder;
 use super::database::DatabaseTarget;
+use super::failure::BackupFailure;
+use super::folders::part_folder;
 use super::history::HistoryTarget;
-use super::{BackupFailure, journal_folder, part_folder};
 use crate::backup::{
     Archive, BackupHeader, Member, NewFolders, Part, RestoreFolder, VerifiedBackup,
 };

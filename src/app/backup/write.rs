@@ -3,8 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{BackupFailure, BackupReport, DatabaseHeader, part_folder, table_file};
-use crate::backup::{BackupError, BackupHeader, BackupWriter, FORMAT, Part, Stamps};
+use super::super::serve::journal_folder;
+use super::failure::BackupFailure;
+use super::folders::part_folder;
+use super::report::BackupReport;
+use super::table_files::table_file;
+use crate::backup::{
+    BackupError, BackupHeader, BackupWriter, DatabaseHeader, FORMAT, Part, Stamps,
+};
 use crate::clock;
 use crate::config::{DatabaseKind, Settings};
 use crate::lake::failpoint::reach;
@@ -143,7 +149,7 @@ fn add_journals(
     settings: &Settings,
     on_progress: &dyn Fn(u64),
 ) -> Result<(), BackupFailure> {
-    let folder = super::journal_folder(settings);
+    let folder = journal_folder(settings);
     for file in journals::files(&folder)? {
         let path = folder.join(&file);
         let bytes = match std::fs::read(&path) {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::{Terminal, human};
+use super::human;
+use super::terminal::Terminal;
 use crate::clock::Stopwatch;
 
 /// The time between two lines if there is no terminal.
@@ -63,8 +64,15 @@ enum ProgressDisplay {
     Lines(Lines),
 }
 
+impl Terminal {
+    /// Shows the progress of `label`; see [`Progress`]. The total may be set later.
+    pub fn progress(&self, label: &str, unit: Unit, total: Option<u64>) -> Progress {
+        Progress::new(self, label, unit, total)
+    }
+}
+
 impl Progress {
-    pub(super) fn new(terminal: &Terminal, label: &str, unit: Unit, total: Option<u64>) -> Self {
+    fn new(terminal: &Terminal, label: &str, unit: Unit, total: Option<u64>) -> Self {
         let shown = if terminal.quiet {
             ProgressDisplay::Nothing
         } else if terminal.stderr_is_terminal() {

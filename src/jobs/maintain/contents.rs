@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::error::{JobError, table_error};
+use super::super::job::Job;
 use super::super::ledger::Ledger;
 use super::super::report::DateSpan;
-use super::super::resample::Job;
 use super::maintenance_run::table_archive;
 use super::tables::partition_dates;
+use super::time::now;
 use crate::lake::runs::Runs;
 use crate::lake::table::Table;
 use crate::model::{DateSet, Resolution};
@@ -106,7 +107,7 @@ impl Job {
         });
         contents.archived.retain(|it| it.files > 0);
         contents.sealed = DateSpan::from(&ledger.sealed.intersection(dates));
-        let now = super::now();
+        let now = now();
         let holds = ledger.holds.iter().filter(|hold| hold.until > now);
         let holds = holds.filter(|hold| hold.dates.intersects(dates));
         contents.held = holds

@@ -7,8 +7,9 @@ use serde::Serialize;
 use tracing::info;
 
 use super::super::error::{JobError, table_error};
+use super::super::job::Job;
 use super::super::ledger::Ledger;
-use super::super::resample::Job;
+use super::time::now;
 use crate::clock;
 use crate::lake::lease::Lease;
 use crate::lake::runs::{Intent, Publication, Runs, Versions};
@@ -120,7 +121,7 @@ impl<'a> MaintenanceRun<'a> {
         let versions = Versions::from([0; 3]);
         let publication = Publication {
             run,
-            published_at: super::now(),
+            published_at: now(),
             archive: Some(versions),
             ..self.published.clone()
         };
@@ -174,7 +175,7 @@ impl<'a> MaintenanceRun<'a> {
         self.retain_outdated(&changes);
         let MaintenanceChanges { tables, archive } = changes;
         // Readers see the expiring files until this publication, however long it took to write their replacements.
-        let now = super::now();
+        let now = now();
         let retired = self.ledger.leaving.values_mut();
         retired
             .filter(|leaving| leaving.since == self.now)

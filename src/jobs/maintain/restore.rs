@@ -8,13 +8,14 @@ use tracing::{Instrument, info_span};
 
 use super::super::error::JobError;
 use super::super::inputs::raw_archive;
+use super::super::job::Job;
 use super::super::ledger::{ArchivedFile, Hold, KnownFile};
 use super::super::report::DateSpan;
-use super::super::resample::Job;
 use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
 use super::merge::{MergeTarget, merge};
 use super::retention::{ArchiveChange, group_by_partition};
 use super::tables::partition_dates;
+use super::time::now;
 use crate::clock::Stopwatch;
 use crate::config::ExpiryAction;
 use crate::lake::failpoint;
@@ -138,7 +139,7 @@ impl Job {
         watch: &Stopwatch,
         report: &mut RestoreReport,
     ) -> Result<(), JobError> {
-        let now = super::now();
+        let now = now();
         let Some(mut round) = MaintenanceRun::open(self, lease, now).await? else {
             return Ok(());
         };

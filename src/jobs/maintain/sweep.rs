@@ -5,10 +5,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::error::{JobError, table_error};
 use super::super::inputs::raw_archive;
+use super::super::job::Job;
 use super::super::ledger::Ledger;
 use super::super::plan::names_by_path;
 use super::super::publish::MAX_KEPT_RUNS;
-use super::super::resample::Job;
 use super::maintenance_run::table_archive;
 use super::report::SweepReport;
 use crate::lake::lease::{Lease, LeaseError};

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::{Datetime, Value};
 
-use super::{Columns, SpecError};
+use super::columns::Columns;
+use super::error::SpecError;
 use crate::config::{parse_duration, parse_timezone};
 use crate::model::{Argument, ArgumentType, JobKind, JobSpec, MissedRunPolicy, Schedule};
 

@@ -11,12 +11,15 @@ use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::pages::{Chunk, MAX_MEAN_ID_BYTES, PageDeclaration};
+use super::error::first_line;
+use super::page_header::{Chunk, PageDeclaration};
 use crate::decoding::DecodingError;
 
 /// The maximum length in bytes of a value in a large dictionary. A batch of 16,384 rows with one such value has 256
 /// MiB.
 const MAX_DICTIONARY_VALUE_BYTES: usize = 16 << 10;
+/// The maximum mean size of ids in a page, in bytes.
+pub(super) const MAX_MEAN_ID_BYTES: u64 = 1 << 10;
 /// The maximum number of values in a page with encoded lengths.
 const MAX_LENGTHS: u64 = 4 << 20;
 
@@ -77,7 +80,7 @@ fn decompressed(page: &Bytes, chunk: &Chunk) -> Result<Page, DecodingError> {
     };
     // The library reports any other damage when it reads the file.
     read()
-        .map_err(|error| DecodingError::new(super::first_line(&error.to_string())))?
+        .map_err(|error| DecodingError::new(first_line(&error.to_string())))?
         .ok_or_else(damaged)
 }
 

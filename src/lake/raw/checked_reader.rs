@@ -12,7 +12,8 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::footer::chunk_range;
-use super::pages::{Chunk, check_pages};
+use super::page_header::Chunk;
+use super::pages::check_pages;
 use crate::lake::pinned_file::PinnedFile;
 
 /// Reads the column chunks of one file. Cheap to clone.

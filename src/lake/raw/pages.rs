@@ -8,16 +8,17 @@ use std::io::Read;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Type as PhysicalType};
-use parquet::schema::types::ColumnDescPtr;
 
-use super::byte_lengths;
-use super::thrift::{Reader, Type, expect_type};
+use super::byte_lengths::{self, MAX_MEAN_ID_BYTES};
+use super::page_header::{
+    Chunk, DATA, DATA_V2, DELTA_BYTE_ARRAY, DELTA_LENGTH_BYTE_ARRAY, DICTIONARY, INDEX,
+    PageDeclaration, negative_count, read_header,
+};
+use super::thrift::Reader;
 use crate::decoding::{DecodingError, lz4};
 
 /// The maximum size in bytes of a decompressed page.
 const MAX_PAGE_BYTES: u64 = 128 << 20;
-/// The maximum mean size of ids in a page, in bytes.
-pub(super) const MAX_MEAN_ID_BYTES: u64 = 1 << 10;
 /// The number of bytes that a page may have in addition to its values.
 const SLACK_BYTES: u64 = 4 << 10;
 /// The maximum number of bytes of a page for each value of a fixed size, including levels and padding.
@@ -29,38 +30,6 @@ const MAX_UNCHECKED_DICTIONARY_BYTES: u64 = 64 << 10;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// The maximum number of bytes that one byte of deflated data can produce.
 const MAX_DEFLATE_RATIO: u64 = 1_032;
-
-/// The properties of the column chunk whose pages are checked.
-#[derive(Debug, Clone)]
-pub(super) struct Chunk {
-    pub column: ColumnDescPtr,
-    pub compression: Compression,
-    /// The number of rows in its row group.
-    pub rows: u64,
-}
-
-/// The declarations in a page's header.
-#[derive(Debug, Default, Clone)]
-pub(super) struct PageDeclaration {
-    kind: i32,
-    uncompressed: i32,
-    compressed: i32,
-    pub values: i32,
-    encoding: i32,
-    /// The number of bytes of uncompressed levels in a page of version 2.
-    levels: i64,
-    is_v2: bool,
-    is_stored: bool,
-}
-
-/// Page types of the Parquet format.
-const DATA: i32 = 0;
-const INDEX: i32 = 1;
-const DICTIONARY: i32 = 2;
-const DATA_V2: i32 = 3;
-/// Encodings whose data declares the number of values and their lengths.
-const DELTA_LENGTH_BYTE_ARRAY: i32 = 6;
-const DELTA_BYTE_ARRAY: i32 = 7;
 
 /// Checks the pages in `bytes`. If `is_one_page`, the range comes from a page index and must contain exactly one page.
 pub(super) fn check_pages(
@@ -110,94 +79,6 @@ pub(super) fn check_pages(
         at = ends;
     }
     Ok(())
-}
-
-fn read_header(reader: &mut Reader<'_>) -> Result<PageDeclaration, DecodingError> {
-    let mut header = PageDeclaration::default();
-    // The sub-headers by page type. A header may contain all of them in any order; the one of the page's own type
-    // applies.
-    let mut parts: [Option<PageDeclaration>; 4] = [const { None }; 4];
-    reader.visit_struct(|reader, id, kind| {
-        match id {
-            1..=3 => {
-                expect_type(kind, Type::I32)?;
-                let number = reader.read_i32()?;
-                match id {
-                    1 => header.kind = number,
-                    2 => header.uncompressed = number,
-                    _ => header.compressed = number,
-                }
-            }
-            5..=8 => {
-                expect_type(kind, Type::Struct)?;
-                let belongs = match id {
-                    5 => DATA,
-                    6 => INDEX,
-                    7 => DICTIONARY,
-                    _ => DATA_V2,
-                };
-                let part = read_sub_header(reader, belongs == DATA_V2)?;
-                if let Some(place) = usize::try_from(belongs)
-                    .ok()
-                    .and_then(|at| parts.get_mut(at))
-                {
-                    *place = Some(part);
-                }
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    // The library uses this sub-header whatever the page's type is.
-    if let [.., Some(part)] = &parts {
-        header.is_v2 = true;
-        (header.levels, header.is_stored) = (part.levels, part.is_stored);
-    }
-    let own = usize::try_from(header.kind)
-        .ok()
-        .and_then(|at| parts.get(at));
-    if let Some(Some(part)) = own {
-        (header.values, header.encoding) = (part.values, part.encoding);
-    }
-    Ok(header)
-}
-
-fn read_sub_header(reader: &mut Reader<'_>, is_v2: bool) -> Result<PageDeclaration, DecodingError> {
-    let mut part = PageDeclaration::default();
-    reader.visit_struct(|reader, id, kind| {
-        match (is_v2, id) {
-            (_, 1) | (false, 2) | (true, 4) => {
-                expect_type(kind, Type::I32)?;
-                let number = reader.read_i32()?;
-                match id {
-                    1 => part.values = number,
-                    _ => part.encoding = number,
-                }
-            }
-            (true, 2 | 3) => {
-                expect_type(kind, Type::I32)?;
-                if reader.read_i32()? < 0 {
-                    return Err(negative_count("rows"));
-                }
-            }
-            (true, 5 | 6) => {
-                expect_type(kind, Type::I32)?;
-                let bytes = reader.read_i32()?;
-                if bytes < 0 {
-                    return Err(negative_count("bytes of levels"));
-                }
-                part.levels += i64::from(bytes);
-            }
-            (true, 7) => part.is_stored = kind == Type::False,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    Ok(part)
-}
-
-fn negative_count(of: &str) -> DecodingError {
-    DecodingError::new(format!("it declares a page with a negative number of {of}"))
 }
 
 /// Returns the size of a page when it is decompressed, including levels.
@@ -321,11 +202,4 @@ fn has_hidden_lengths(header: &PageDeclaration, size: u64, chunk: &Chunk) -> boo
     }
     let is_bytes = [PhysicalType::BYTE_ARRAY, PhysicalType::FIXED_LEN_BYTE_ARRAY].contains(&kind);
     is_bytes && [DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY].contains(&header.encoding)
-}
-
-impl PageDeclaration {
-    /// Whether the values share prefixes.
-    pub fn has_prefixes(&self) -> bool {
-        self.encoding == DELTA_BYTE_ARRAY
-    }
 }

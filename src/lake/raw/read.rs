@@ -16,6 +16,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::canonical::{self, ColumnPositions, canonical_schema};
 use super::checked_reader::CheckedReader;
+use super::error::first_line;
 use super::footer::{check_chunks, read_footer, read_page_index};
 use super::{RawFile, RawFileError, RawFormat, statistics};
 use crate::lake::Store;
@@ -232,7 +233,7 @@ fn segment_stream(
     );
     let wrong = move |error: arrow::error::ArrowError| RawFileError::Unreadable {
         path: path.clone(),
-        reason: super::first_line(&error.to_string()),
+        reason: first_line(&error.to_string()),
     };
     Ok(stream
         .map_err(move |error| RawFileError::from_parquet_error(&fault_path, &error))

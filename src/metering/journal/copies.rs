@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{JournalError, LOCK_FILE};
+use super::error::JournalError;
+use super::file_names::LOCK_FILE;
 
 /// Whether a server that is running has a journal in `folder`.
 pub fn is_in_use(folder: &Path) -> Result<bool, JournalError> {

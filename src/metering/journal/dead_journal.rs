@@ -9,8 +9,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::entry::Entry;
+use super::error::JournalError;
+use super::file_names::{LOCK_FILE, file_path};
+use super::position::JournalPosition;
 use super::reader::JournalReader;
-use super::{JournalError, JournalPosition, LOCK_FILE};
 use crate::model::{ABORTED, UsageRecord};
 
 /// The journal of a server that died. Its lock is held.
@@ -92,7 +94,7 @@ impl DeadJournal {
         let mut reader = JournalReader::new(&self.folder);
         let mut end = JournalPosition::START;
         if let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) {
-            let path = super::file_path(&self.folder, *last);
+            let path = file_path(&self.folder, *last);
             let size = path.metadata().map_err(JournalError::file(&path))?.len();
             end = JournalPosition {
                 number: *last,

@@ -5,7 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
-use super::{JournalError, JournalPosition, file_path};
+use super::error::JournalError;
+use super::file_names::file_path;
+use super::position::JournalPosition;
 use crate::model::UsageRecord;
 
 /// A part of a journal.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::JournalPosition;
+use super::position::JournalPosition;
 use crate::model::UsageRecord;
 
 /// The maximum size of the lines whose records are kept, in bytes: some seconds of a busy server.

@@ -1,12 +1,16 @@
 //! Tests of the journal.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::dead_journal::DeadJournal;
-use super::*;
-use crate::model::{OrganisationId, UserId};
+use super::entry::Entry;
+use super::file_names::file_path;
+use super::live_journal::Journal;
+use crate::model::{OrganisationId, UsageRecord, UserId};
 
 pub(super) fn record(seed: u8) -> UsageRecord {
     let at =
@@ -178,7 +182,7 @@ fn request_whose_end_is_not_written_ends_as_aborted_later() {
     std::fs::remove_file(&next).unwrap();
     journal.record_end(record(3)).unwrap();
     assert_eq!(journal.ended_count(), 3);
-    assert_eq!(journal.lock().reserved_bytes, 0);
+    assert_eq!(journal.reserved_bytes(), 0);
     drop(journal);
     let mut dead = DeadJournal::find(folder.path())
         .unwrap()

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{Context, SHA256};
 use uuid::Uuid;
 
+use super::append::Chain;
 use super::columns::StoredRecord;
+use super::hashed_line::hash_of;
 use super::heads::{ends, names};
-use super::{Chain, ChainKind, hash_of};
+use super::kind::ChainKind;
 use crate::model::hex;
 use crate::store::database::{Executor, Row, StoreTransaction, values};
 use crate::store::{OrganisationStore, StoreError};

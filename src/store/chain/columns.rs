@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::cell::{CellKind, cell};
-use super::{ChainKind, ChainRecord, Hash};
+use super::hashed_line::{ChainRecord, Hash};
+use super::kind::ChainKind;
 use crate::model::{UsageRecord, micros};
 use crate::store::StoreError;
 use crate::store::database::Row;

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::ChainKind;
+use super::append::key_of;
+use super::kind::ChainKind;
 use crate::clock;
 use crate::model::OrganisationId;
 use crate::store::database::{Executor, StoreTransaction, values};
@@ -64,7 +65,7 @@ impl ChainHeads {
     /// Returns the end of a chain, if the heads contain its organisation.
     pub(super) fn end(&self, kind: ChainKind, organisation: Uuid) -> Option<&ChainEnd> {
         let mut heads = self.heads.iter();
-        let head = heads.find(|head| super::key_of(head.organisation_id) == organisation)?;
+        let head = heads.find(|head| key_of(head.organisation_id) == organisation)?;
         Some(head.end(kind))
     }
 }

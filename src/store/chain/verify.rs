@@ -6,76 +6,15 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::anchors::read_anchors;
+use super::append::key_of;
 use super::columns::StoredRecord;
-use super::heads::{ends, names};
+use super::findings::ChainFinding;
+use super::heads::{ChainEnd, ChainHeads, ends, names};
+use super::kind::ChainKind;
 use super::walk::{ChainWalk, Expected};
-use super::{ChainEnd, ChainHeads, ChainKind};
 use crate::model::OrganisationId;
 use crate::store::database::{StoreTransaction, values};
 use crate::store::{OrganisationStore, StoreError};
-
-/// The maximum number of findings of one chain that are kept. Further ones are only counted.
-const MAX_FINDINGS: usize = 1_000;
-
-/// The kind of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingKind {
-    /// A record was changed.
-    Changed,
-    /// A record was added by a program other than plantlake.
-    Inserted,
-    /// Records are missing.
-    Removed,
-    /// The last records are missing.
-    Cut,
-    /// Records of a month that are older than the chain were changed, added or removed.
-    Anchor,
-    /// The stored end was changed or removed.
-    End,
-    /// The chain was rewritten from some record on.
-    Rewritten,
-}
-
-/// A deviation of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ChainFinding {
-    /// The kind of the deviation.
-    pub kind: FindingKind,
-    /// The place in the chain, if there is one.
-    pub sequence: Option<u64>,
-    /// The record: the number of an entry, or the id of a request.
-    pub record: Option<String>,
-    /// A description in words.
-    pub text: String,
-}
-
-impl ChainFinding {
-    pub(super) fn for_chain(kind: FindingKind, text: String) -> Self {
-        Self {
-            kind,
-            sequence: None,
-            record: None,
-            text,
-        }
-    }
-}
-
-/// The findings of a chain, and the number of further ones.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub found: Vec<ChainFinding>,
-    pub more: u64,
-}
-
-impl Findings {
-    pub fn push(&mut self, finding: ChainFinding) {
-        match self.found.len() < MAX_FINDINGS {
-            true => self.found.push(finding),
-            false => self.more += 1,
-        }
-    }
-}
 
 /// The result of computing a chain again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,7 +53,7 @@ impl OrganisationStore {
         keys.insert(Uuid::nil());
         keys.extend(owners(&mut snapshot, kind).await?);
         let exported = head.iter().flat_map(|head| &head.heads);
-        keys.extend(exported.map(|head| super::key_of(head.organisation_id)));
+        keys.extend(exported.map(|head| key_of(head.organisation_id)));
         keys.retain(|key| organisation.is_none_or(|organisation| organisation.0 == *key));
         let mut found = Vec::new();
         for key in keys {

@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use super::anchors::{AnchorSums, Anchors, start_after_anchors};
 use super::columns::StoredRecord;
-use super::verify::{ChainFinding, FindingKind, Findings};
-use super::{ChainEnd, ChainKind, Hash, HashedLine, hash_of};
+use super::findings::{ChainFinding, FindingKind, Findings};
+use super::hashed_line::{Hash, HashedLine, hash_of};
+use super::heads::ChainEnd;
+use super::kind::ChainKind;
 use crate::model::hex;
 use crate::store::StoreError;
 

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::super::StoreError;
-use super::super::database::{Executor, StoreTransaction, Value, values};
-use super::table::{Column, Table, quoted};
-use super::{CopyPart, SINGLE_ROW_TABLES, rows};
+use super::parts::{CopyPart, copy};
+use super::rows;
+use super::table::{Column, SINGLE_ROW_TABLES, Table, quoted};
+use crate::store::database::{Executor, StoreTransaction, Value, values};
+use crate::store::{OrganisationStore, StoreError};
 
 /// The number of rows that one statement adds in Postgres.
 const ROWS_PER_INSERT: usize = 500;
@@ -16,6 +17,32 @@ pub struct DatabaseRestore {
     tables: Vec<Table>,
 }
 
+impl OrganisationStore {
+    /// Returns the tables that have rows, other than those that every database has.
+    pub async fn filled_tables(&self) -> Result<Vec<String>, StoreError> {
+        tables_with_rows(&mut self.database.snapshot().await?).await
+    }
+
+    /// Begins to restore into a database without rows, and excludes other changes meanwhile. Fails if there are rows.
+    pub async fn begin_restore(&self) -> Result<DatabaseRestore, StoreError> {
+        let mut change = self.database.begin().await?;
+        for take in [
+            include_str!("../sql/revise.sql"),
+            include_str!("../sql/usage_take.sql"),
+        ] {
+            change.execute(take, values![]).await?;
+        }
+        let filled = tables_with_rows(&mut change).await?;
+        if let Some(table) = filled.into_iter().next() {
+            return Err(StoreError::InvalidCopy {
+                table,
+                problem: "it already has rows".to_owned(),
+            });
+        }
+        DatabaseRestore::begin(change).await
+    }
+}
+
 impl std::fmt::Debug for DatabaseRestore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Restoring").finish_non_exhaustive()
@@ -23,7 +50,7 @@ impl std::fmt::Debug for DatabaseRestore {
 }
 
 impl DatabaseRestore {
-    pub(super) async fn begin(mut change: StoreTransaction) -> Result<Self, StoreError> {
+    async fn begin(mut change: StoreTransaction) -> Result<Self, StoreError> {
         let tables = Table::read_all(&mut change).await?;
         Ok(Self { change, tables })
     }
@@ -86,7 +113,7 @@ impl DatabaseRestore {
         &mut self,
         take: impl FnMut(CopyPart<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        super::copy(&mut self.change, take).await
+        copy(&mut self.change, take).await
     }
 
     /// Commits the restored content.
@@ -143,4 +170,22 @@ impl Insert {
             .execute_dynamic(&self.many, &[Value::Text(Some(rows.into()))])
             .await
     }
+}
+
+async fn tables_with_rows(change: &mut StoreTransaction) -> Result<Vec<String>, StoreError> {
+    let mut filled = Vec::new();
+    for table in Table::read_all(change).await? {
+        let mut has_rows = false;
+        if !SINGLE_ROW_TABLES.contains(&table.name) {
+            let any = table.select_any();
+            change
+                .for_each_row(any, values![], |_| {
+                    has_rows = true;
+                    Ok::<_, StoreError>(())
+                })
+                .await?;
+        }
+        filled.extend(has_rows.then(|| table.name.to_owned()));
+    }
+    Ok(filled)
 }

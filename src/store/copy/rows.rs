@@ -2,10 +2,10 @@
 
 use serde_json::Value as Json;
 
-use super::super::StoreError;
-use super::super::database::{Row, Value};
 use super::table::{Column, ColumnKind};
 use crate::model::{hex, micros};
+use crate::store::StoreError;
+use crate::store::database::{Row, Value};
 
 /// Returns the line with the names of the columns.
 pub(super) fn header_line(columns: &[Column]) -> Result<Vec<u8>, StoreError> {

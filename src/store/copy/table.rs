@@ -1,8 +1,30 @@
 //! The tables and columns as the database itself describes them, so that a copy cannot omit a column.
 
-use super::super::StoreError;
-use super::super::database::{Executor, StoreTransaction, values};
-use super::TABLES;
+use crate::store::StoreError;
+use crate::store::database::{Executor, StoreTransaction, values};
+
+/// All tables. A table comes after those that it refers to.
+const TABLES: [&str; 17] = [
+    "organizations",
+    "organization_grants",
+    "organization_limits",
+    "users",
+    "api_keys",
+    "sessions",
+    "access_revision",
+    "audit_trail",
+    "usage_ledger",
+    "api_usage_logs",
+    "usage_totals",
+    "usage_statements",
+    "record_chains",
+    "unknown_callers",
+    "usage_demand",
+    "job_schedules",
+    "job_runs",
+];
+/// Tables with a single row, which exists from the beginning.
+pub(super) const SINGLE_ROW_TABLES: [&str; 2] = ["access_revision", "usage_ledger"];
 
 /// A table of the schema.
 #[derive(Debug)]

@@ -1,31 +1,14 @@
-//! The resample job: updates the three tables from the raw files, exactly once.
-//!
-//! 1. Take the lease; list the raw files, compare them with the ledger of the last published run, and survey new and
-//!    changed files.
-//! 2. Write the intent. If the run crashes, the next one computes these dates again.
-//! 3. Compute the dirty dates from the raw files, cell by cell, into new data files.
-//! 4. Commit the minute, hour and day tables, each once and with the run's number.
-//! 5. Write the ledger, and publish the three versions together: from here on readers see them.
-//!
-//! A run that crashed is not continued but superseded: its raw files may no longer exist, and computing its dates from
-//! the current files is right whatever it had committed.
+//! The resample job with its inputs and options, and the settings that determine its results.
 
 use std::sync::Arc;
 
-use super::attempt::{AttemptOutcome, DamagedFiles, RunStart};
-use super::error::JobError;
-use super::report::Report;
 use super::spec::ResampleSpec;
-use crate::clock::{self, Stopwatch};
+use crate::clock;
 use crate::config::Settings;
-use crate::lake::lease::{Holder, Lease};
+use crate::lake::Store;
 use crate::lake::raw::{ColumnNames, RawFormat};
-use crate::lake::{Store, failpoint};
 use crate::model::{Day, Window};
 
-/// The maximum number of attempts of a run. A run starts over if raw files change while it reads them, or turn out to
-/// be damaged.
-pub(super) const MAX_ATTEMPTS: usize = 20;
 /// The upper bound of plausible times in microseconds, 6000-01-01. Minute numbers of 32 bits reach to the year 6053.
 pub(super) const MAX_TIME_MICROS: i64 = 127_174_492_800_000_000;
 
@@ -63,38 +46,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// Runs the job once.
-    pub async fn run(&self, options: &Options) -> Result<Report, JobError> {
-        let watch = Stopwatch::start();
-        let started_at = clock::now();
-        let lease = if options.dry_run {
-            None
-        } else {
-            Some(Lease::take(&self.lake, Holder::for_process("resample")).await?)
-        };
-        failpoint::reach("lease-taken");
-        let start = RunStart {
-            options,
-            lease: lease.as_ref(),
-            watch,
-            started_at,
-        };
-        let mut damaged = DamagedFiles::new();
-        let mut result = Err(JobError::FilesChanging);
-        for _ in 0..MAX_ATTEMPTS {
-            match self.attempt(&start, &mut damaged).await {
-                Ok(AttemptOutcome::Restart) => continue,
-                Ok(AttemptOutcome::Done(report)) => result = Ok(*report),
-                Err(error) => result = Err(error),
-            }
-            break;
-        }
-        if let Some(lease) = lease {
-            lease.release().await;
-        }
-        result
-    }
-
     /// Returns the window of plausible times at the moment.
     pub(super) fn plausible(&self) -> Window {
         let plausible = self.settings.resample.plausible_times(clock::now());
