@@ -22,6 +22,7 @@ use crate::lake::lease::{Holder, Lease};
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, failpoint};
 use crate::model::{Day, Window};
+use crate::rollup_schema::RollupSchema;
 
 /// The maximum number of attempts of a run. A run starts over if raw files change while it reads them, or turn out to
 /// be damaged.
@@ -58,6 +59,8 @@ pub struct Job {
     pub settings: Settings,
     /// The operator's specification of the job.
     pub spec: ResampleSpec,
+    /// The columns of the tables.
+    pub schema: RollupSchema,
     /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
 }

@@ -18,6 +18,8 @@ mod run;
 mod schema;
 mod session;
 mod state;
+mod statements;
+mod table_columns;
 
 use std::time::Duration;
 
