@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | `clock`, `decoding`, `descriptors`, `model` |
+//! | 0 | `clock`, `decoding`, `descriptors`, `model`, `rollup_schema` |
 //! | 0 | `memory` and `metrics` (may use `clock`), `workers` (may use `memory`), `config` (may use `model`) |
 //! | 1 | `backup`, `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod model;
 pub mod resample;
+pub mod rollup_schema;
 pub mod schedule;
 pub mod search;
 pub mod simulate;

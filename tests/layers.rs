@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("metrics", 0),
     ("workers", 0),
     ("descriptors", 0),
+    ("rollup_schema", 0),
     ("config", 0),
     ("backup", 1),
     ("catalog", 1),

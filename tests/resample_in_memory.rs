@@ -16,6 +16,7 @@ use plantlake::config::{Inputs, Override, load};
 use plantlake::engine::QuerySession;
 use plantlake::jobs::{Job, Options, Outcome, Progress, Report};
 use plantlake::lake::Store;
+use plantlake::rollup_schema::RollupSchema;
 
 const PUMP: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
 const TANK: &str = "b1b2c3d4-e5f6-7890-abcd-ef1234567890";
@@ -55,6 +56,7 @@ impl Plant {
             raw: raw.clone(),
             settings,
             spec: Default::default(),
+            schema: RollupSchema::declared().clone(),
             progress: Arc::new(Quiet),
         };
         Self { lake, raw, job }

@@ -12,6 +12,7 @@ use crate::engine::THREAD_STACK_BYTES;
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::jobs::{self as batch, JobError, Options, Progress};
 use crate::lake::lease::LeaseError;
+use crate::lake::table::current_schema;
 use crate::lake::{Store, StoreError};
 use crate::model::{JobKind, day_from_date};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome, Jobs};
@@ -126,6 +127,7 @@ fn job_on(
         raw,
         spec: ResampleSpec::read(&settings.jobs)?,
         settings: settings.clone(),
+        schema: current_schema().clone(),
         progress,
     })
 }

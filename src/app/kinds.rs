@@ -15,6 +15,7 @@ use crate::catalog::Snapshot;
 use crate::config::Settings;
 use crate::jobs::{MaintainOptions, Progress};
 use crate::lake::Store;
+use crate::lake::table::current_schema;
 use crate::mirror::{self, Mirror, MirrorError};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
 use crate::search::handover::{Outcome, Request, send_request};
@@ -43,6 +44,7 @@ impl Job for MirrorJob {
             catalog: settings.catalog.clone(),
             url: url.ok_or_else(|| JobFailure::Settings(Box::new(MirrorNotConfigured)))?,
             settings: settings.mirror.clone(),
+            schema: current_schema().clone(),
             progress: Arc::new(LoggedProgress),
         };
         let options = mirror::Options {

@@ -7,6 +7,7 @@ use super::output::{Progress as Bar, Table, Terminal, Unit, human};
 use super::{Context, Exit, RunCommand};
 use crate::config::Settings;
 use crate::lake::Store;
+use crate::lake::table::current_schema;
 use crate::mirror::{
     AssetReport, Mirror, MirrorError, Options, Outcome, Progress, Report, TableReport,
 };
@@ -91,6 +92,7 @@ async fn run_mirror(
         catalog: settings.catalog.clone(),
         url,
         settings: settings.mirror.clone(),
+        schema: current_schema().clone(),
         progress: Arc::new(RowsBar {
             bar: terminal.progress("mirror", Unit::Count("rows"), None),
             terminal: terminal.clone(),

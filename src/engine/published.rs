@@ -9,9 +9,10 @@ use tokio::sync::OnceCell;
 use super::QueryError;
 use crate::lake::Store;
 use crate::lake::runs::{Publication, Runs, Versions};
-use crate::lake::table::{DataFile, Table, TableError};
+use crate::lake::table::{DataFile, Table, TableError, current_schema};
 use crate::metrics::METRICS;
 use crate::model::{AssetId, Resolution};
+use crate::rollup_schema::RollupSchema;
 
 /// The maximum number of publications that stay open. A query continues with the publication that it began with.
 const MAX_OPEN_PUBLICATIONS: usize = 8;
@@ -49,6 +50,8 @@ impl Archive {
 #[derive(Debug, Clone)]
 pub(super) struct PublishedTable {
     pub store: Store,
+    /// The columns that are queried. Files of older versions may lack later ones.
+    pub schema: RollupSchema,
     pub files: Arc<[PublishedFile]>,
 }
 
@@ -150,9 +153,11 @@ async fn open_table(
     resolution: Resolution,
     versions: &Versions,
 ) -> Result<PublishedTable, TableError> {
-    let table = Table::open_at(folder, resolution, versions.get(resolution)).await?;
+    let version = versions.get(resolution);
+    let table = Table::open_at(folder, current_schema(), resolution, version).await?;
     Ok(PublishedTable {
         store: table.store().clone(),
+        schema: table.schema().clone(),
         files: sorted(table.files()).into(),
     })
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use async_trait::async_trait;
 use chrono::Datelike;
 use datafusion::catalog::{Session, TableProvider};
@@ -33,13 +33,10 @@ use super::scan_pruning::ScanPruning;
 use super::visible_filter::visible_filter;
 use crate::catalog::VisibleAssets;
 use crate::lake::Store;
-use crate::lake::table::{DataFile, MAX_ROWS_PER_PAGE, Partition};
+use crate::lake::table::{DataFile, MAX_ROWS_PER_PAGE, Partition, current_schema};
 use crate::model::{Resolution, day_to_date};
+use crate::rollup_schema::ASSET_COLUMN;
 
-/// The column of the asset, the first.
-pub(super) const ASSET_COLUMN: &str = "asset_id";
-/// The column of the bucket's time, the second.
-pub(super) const TIME_COLUMN: &str = "timestamp";
 /// The number of bytes at the end of a file that are fetched at once, enough for the footers of most files.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
 
@@ -69,26 +66,17 @@ impl RollupTable {
         table: Option<&PublishedTable>,
         visible: Arc<VisibleAssets>,
     ) -> Self {
-        let double = |name: &str, nullable| Field::new(name, DataType::Float64, nullable);
-        let mut fields = vec![
-            Field::new(ASSET_COLUMN, DataType::Utf8View, false),
-            Field::new(
-                TIME_COLUMN,
-                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                false,
-            ),
-            double("value", false),
-            Field::new("count", DataType::Int64, false),
-        ];
-        fields.extend(["min", "max", "first", "last"].map(|name| double(name, false)));
-        fields.push(double("stddev", true));
+        let columns = match table {
+            Some(table) => &table.schema,
+            None => current_schema(),
+        };
         let kind = match resolution {
             Resolution::Minute => DataType::Date32,
             Resolution::Hour => DataType::Utf8,
             Resolution::Day => DataType::Int32,
         };
         let partition = Arc::new(Field::new(resolution.partition_column(), kind, false));
-        let schema = TableSchema::builder(Arc::new(Schema::new(fields)))
+        let schema = TableSchema::builder(columns.query_schema())
             .with_table_partition_cols(vec![partition])
             .build();
         Self {
@@ -116,7 +104,7 @@ impl RollupTable {
     }
 
     fn statistics(&self, file: &DataFile) -> Statistics {
-        let columns = self.schema.file_schema().fields().len();
+        let fields = self.schema.file_schema().fields();
         let mut statistics = Statistics {
             // DataFusion answers `count(*)` from an exact number of rows, which would include hidden rows.
             num_rows: match (&*self.visible, file.rows) {
@@ -124,7 +112,7 @@ impl RollupTable {
                 _ => Precision::Absent,
             },
             total_byte_size: Precision::Absent,
-            column_statistics: vec![ColumnStatistics::default(); columns],
+            column_statistics: vec![ColumnStatistics::default(); fields.len()],
         };
         // The bounds are inexact, because the Delta log rounds timestamps.
         let bounds =
@@ -147,8 +135,10 @@ impl RollupTable {
             time(file.min_time),
             time(file.max_time),
         );
-        for column in &mut statistics.column_statistics[..columns - 1] {
-            column.null_count = Precision::Exact(0);
+        for (column, field) in statistics.column_statistics.iter_mut().zip(fields) {
+            if !field.is_nullable() {
+                column.null_count = Precision::Exact(0);
+            }
         }
         statistics
     }

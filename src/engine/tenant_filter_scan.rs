@@ -34,10 +34,11 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::metered_scan::MeteredScan;
 use super::raw_scan::RawScanExec;
-use super::rollup_table::{ASSET_COLUMN, TIME_COLUMN, parquet_source};
+use super::rollup_table::parquet_source;
 use super::sequential::SequentialExec;
 use super::tenant_scan::{Sequence, TenantScan};
 use super::visible_filter::IsVisible;
+use crate::rollup_schema::{ASSET_COLUMN, TIME_COLUMN};
 
 /// The bytes that an asset's id, a UUID, counts in `bytes_scanned`.
 const ASSET_BYTES: u64 = 16;

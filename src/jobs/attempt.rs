@@ -162,6 +162,7 @@ impl Attempt<'_> {
         if full && let Some(publication) = published {
             let table = Table::open_at(
                 &self.job.lake,
+                &self.job.schema,
                 Resolution::Minute,
                 publication.versions.data_min,
             );

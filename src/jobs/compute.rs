@@ -268,6 +268,7 @@ impl<'a> Computation<'a> {
         let concurrency = self.concurrency();
         let progress = Arc::clone(&self.attempt.job.progress);
         let request = Request {
+            schema: self.attempt.job.schema.clone(),
             cell,
             plausible: self.attempt.plausible,
             tasks: inputs.iter().map(|input| input.task.clone()).collect(),

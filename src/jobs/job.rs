@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::lake::Store;
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::model::{Day, Window};
+use crate::rollup_schema::RollupSchema;
 
 /// The upper bound of plausible times in microseconds, 6000-01-01. Minute numbers of 32 bits reach to the year 6053.
 pub(super) const MAX_TIME_MICROS: i64 = 127_174_492_800_000_000;
@@ -41,6 +42,8 @@ pub struct Job {
     pub settings: Settings,
     /// The operator's specification of the job.
     pub spec: ResampleSpec,
+    /// The columns of the tables.
+    pub schema: RollupSchema,
     /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
 }

@@ -4,6 +4,8 @@ mod attempt;
 mod cells;
 mod compute;
 mod error;
+#[cfg(test)]
+mod evolution_tests;
 mod inputs;
 mod job;
 mod lag;

@@ -56,7 +56,8 @@ impl Attempt<'_> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
             let before = published.map(|it| it.versions.get(resolution));
-            let table = Table::open_for_change(&self.job.lake, resolution, before).await;
+            let job = self.job;
+            let table = Table::open_for_change(&job.lake, &job.schema, resolution, before).await;
             tables.push(table.map_err(table_error(resolution))?);
         }
         <[Table; 3]>::try_from(tables).map_err(|_| JobError::FilesChanging)
@@ -152,8 +153,9 @@ impl Attempt<'_> {
     async fn clean_up(&self, publication: &Publication) {
         for resolution in Resolution::ALL {
             let version = publication.versions.get(resolution);
-            let lake = &self.job.lake;
-            if let Err(error) = Table::checkpoint_if_due(lake, resolution, version).await {
+            let (lake, schema) = (&self.job.lake, &self.job.schema);
+            let written = Table::checkpoint_if_due(lake, schema, resolution, version).await;
+            if let Err(error) = written {
                 // Nothing depends on the checkpoint; a later run writes the next one.
                 warn!(%error, "cannot write a checkpoint of {}", resolution.table());
             }

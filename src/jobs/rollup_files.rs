@@ -6,17 +6,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{filter_record_batch, interleave_record_batch};
-use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
 use chrono::Datelike;
 use futures::TryStreamExt;
 use tokio::task::JoinSet;
 
 use super::error::RollupFilesError;
 use crate::lake::failpoint;
-use crate::lake::table::{DataFile, FileWriter, Partition, Table, TableError, WrittenFile};
+use crate::lake::table::{
+    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, conform_rows,
+    merged_file_schema,
+};
 use crate::model::{DateSet, Day, Resolution, day_of, day_to_date};
+use crate::resample::schema::ADDRESS_COLUMNS;
 
 /// The maximum number of rows of a partition whose files are merged into one. Files of a larger partition are kept, or
 /// copied without the dates that were computed again.
@@ -200,13 +204,15 @@ impl RollupFiles {
             if !is_merged && !touched {
                 continue;
             }
-            let mut rows = table.read_file(&file).await.map_err(failed(resolution))?;
+            let rows = table.read_whole_file(&file).await;
+            let mut rows = rows.map_err(failed(resolution))?;
             let mut copy = if is_merged {
                 None
             } else {
-                Some(table.writer(partition.clone()))
+                let schema = Arc::clone(&rows.schema);
+                Some(table.writer_with_schema(partition.clone(), schema))
             };
-            while let Some(batch) = rows.try_next().await.map_err(failed(resolution))? {
+            while let Some(batch) = rows.batches.try_next().await.map_err(failed(resolution))? {
                 let kept = self.without_dirty(&batch)?;
                 match copy.as_mut() {
                     Some(writer) if kept.num_rows() > 0 => {
@@ -222,9 +228,14 @@ impl RollupFiles {
             }
             lock(change).remove.push(file);
         }
+        let schemas: Vec<SchemaRef> = batches.iter().map(RecordBatch::schema).collect();
+        let schema = merged_file_schema(table.schema(), &schemas);
+        for batch in &mut batches {
+            *batch = conform_rows(batch, &schema)?;
+        }
         let merged = sort_rows(&batches)?;
         if let Some(rows) = merged {
-            let mut writer = table.writer(partition);
+            let mut writer = table.writer_with_schema(partition, schema);
             writer.write(&rows).await.map_err(failed(resolution))?;
             failpoint::reach("before-data-file");
             let written = writer.finish().await.map_err(failed(resolution))?;
@@ -267,9 +278,10 @@ impl MinuteWriter {
             .column(1)
             .as_primitive::<arrow::datatypes::UInt8Type>()
             .value(0);
-        let columns = batch.columns()[2..].to_vec();
-        let schema = Arc::clone(&crate::resample::schema::ROLLUP);
-        let rows = RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new())?;
+        let columns = batch.columns()[ADDRESS_COLUMNS..].to_vec();
+        let table = self.files.table(Resolution::Minute);
+        let schema = Arc::clone(table.schema().file_schema());
+        let rows = RecordBatch::try_new(schema, columns)?;
         let day = day_of(
             rows.column(1)
                 .as_primitive::<TimestampMicrosecondType>()

@@ -9,7 +9,7 @@ use super::report::{QuarantinedFile, Report};
 use crate::lake::Store;
 use crate::lake::raw::list_raw_files;
 use crate::lake::runs::Runs;
-use crate::lake::table::Table;
+use crate::lake::table::{Table, current_schema};
 use crate::model::Resolution;
 
 /// The status of a lake.
@@ -73,7 +73,7 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
     if let Some(publication) = &published {
         for resolution in Resolution::ALL {
             let version = publication.versions.get(resolution);
-            let table = Table::open_at(lake, resolution, version);
+            let table = Table::open_at(lake, current_schema(), resolution, version);
             let table = table.await.map_err(|source| JobError::Table {
                 table: resolution.table(),
                 source: Box::new(source),

@@ -40,10 +40,11 @@ impl Table {
             });
         }
         let only_merges = change.add.is_empty() && change.remove.is_empty() && self.base.is_none();
-        let actions = self.actions(change)?;
+        let mut actions = self.actions(change)?;
         if actions.is_empty() {
             return Ok(self.version());
         }
+        actions.extend(self.evolution()?);
         let column = self.resolution.partition_column();
         let operation = match only_merges {
             true => DeltaOperation::Optimize {
@@ -139,6 +140,15 @@ impl Table {
             }));
         }
         Ok(actions)
+    }
+
+    /// Returns the action that adds the columns that the table lacks, if it lacks any. It replaces the schema only: the
+    /// identity of the table and its protocol remain.
+    fn evolution(&self) -> Result<Option<Action>, TableError> {
+        let failed = delta_error(self.resolution, "add columns to");
+        let metadata = self.delta.snapshot().map_err(&failed)?.metadata();
+        let evolved = self.columns.evolved_metadata(metadata).map_err(&failed)?;
+        Ok(evolved.map(Action::Metadata))
     }
 
     /// Returns the actions that undo the commits since the base.

@@ -4,10 +4,8 @@
 //! BYTE_STREAM_SPLIT. Assets are dictionary-encoded. Times and counts are DELTA_BINARY_PACKED and take a few bits each.
 //! Pages are small and indexed, so that a query for one month of one asset reads few of them.
 
-use std::sync::{Arc, LazyLock};
-
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Float64Type, SchemaRef};
 use chrono::DateTime;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -21,6 +19,9 @@ use super::Store;
 use super::parquet_upload::{ParquetUpload, ParquetUploadError};
 use super::table::{Partition, TableError};
 use crate::model::Resolution;
+use crate::rollup_schema::{
+    ASSET_COLUMN, Column, ColumnEncoding, ColumnKind, RollupSchema, TIME_COLUMN,
+};
 
 const MAX_ROWS_PER_GROUP: usize = 262_144;
 /// The maximum number of rows in a page, which is the smallest unit that is read of a column.
@@ -41,34 +42,8 @@ pub struct WrittenFile {
     pub stats: Value,
 }
 
-/// Returns the schema of a data file: the columns of the table without its partition column.
-pub fn data_file_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let mut fields = vec![
-            Field::new(
-                "asset_id",
-                DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
-                false,
-            ),
-            Field::new(
-                "timestamp",
-                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                false,
-            ),
-            Field::new("value", DataType::Float64, false),
-            Field::new("count", DataType::Int64, false),
-        ];
-        fields.extend(
-            ["min", "max", "first", "last"].map(|name| Field::new(name, DataType::Float64, false)),
-        );
-        fields.push(Field::new("stddev", DataType::Float64, true));
-        Arc::new(Schema::new(fields))
-    });
-    Arc::clone(&SCHEMA)
-}
-
-/// Returns the writer properties of a file that begins with `rows`.
-fn properties(rows: &RecordBatch) -> WriterProperties {
+/// Returns the writer properties of a file that begins with `rows`. `columns` are its declared columns.
+fn properties(rows: &RecordBatch, columns: &[Column]) -> WriterProperties {
     let ascending = |column_idx| SortingColumn {
         column_idx,
         descending: false,
@@ -82,15 +57,21 @@ fn properties(rows: &RecordBatch) -> WriterProperties {
         .set_data_page_row_count_limit(MAX_ROWS_PER_PAGE as usize)
         .set_write_batch_size(MAX_ROWS_PER_PAGE as usize)
         .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
-    for column in ["asset_id", "timestamp"] {
+    for column in [ASSET_COLUMN, TIME_COLUMN] {
         properties = properties
             .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Page);
     }
-    for column in ["timestamp", "count"] {
-        properties =
-            properties.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
+    for column in columns {
+        let path = ColumnPath::from(column.name);
+        properties = match column.encoding {
+            ColumnEncoding::Plain => properties,
+            ColumnEncoding::Dictionary => properties.set_column_dictionary_enabled(path, true),
+            ColumnEncoding::DeltaBinaryPacked => {
+                properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+            }
+        };
     }
-    for (column, field) in rows.columns().iter().zip(data_file_schema().fields()) {
+    for (column, field) in rows.columns().iter().zip(rows.schema_ref().fields()) {
         if !is_compressible(column) {
             properties = properties.set_column_compression(
                 ColumnPath::from(field.name().as_str()),
@@ -98,9 +79,7 @@ fn properties(rows: &RecordBatch) -> WriterProperties {
             );
         }
     }
-    properties
-        .set_column_dictionary_enabled(ColumnPath::from("asset_id"), true)
-        .build()
+    properties.build()
 }
 
 /// Whether a column is worth compressing: doubles are, if their first 4,096 values compress to less than 90 %. The
@@ -125,13 +104,22 @@ pub struct FileWriter {
     /// `None` until the first rows are written.
     file: Option<ParquetUpload>,
     table: Store,
+    declared: RollupSchema,
+    schema: SchemaRef,
     path: String,
     partition: Partition,
     rows: u64,
 }
 
 impl FileWriter {
-    pub(super) fn new(table: &Store, resolution: Resolution, partition: Partition) -> Self {
+    /// Creates a writer of rows of `schema`, which begins with the columns of `declared`.
+    pub(super) fn new(
+        table: &Store,
+        resolution: Resolution,
+        partition: Partition,
+        declared: RollupSchema,
+        schema: SchemaRef,
+    ) -> Self {
         let path = format!(
             "{}={}/part-{}.zstd.parquet",
             resolution.partition_column(),
@@ -141,6 +129,8 @@ impl FileWriter {
         Self {
             file: None,
             table: table.clone(),
+            declared,
+            schema,
             path,
             partition,
             rows: 0,
@@ -161,7 +151,7 @@ impl FileWriter {
         }
     }
 
-    /// Writes rows of [`data_file_schema`], which must come in order.
+    /// Writes rows of the file's schema, which must come in order.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<(), TableError> {
         if rows.num_rows() == 0 {
             return Ok(());
@@ -171,9 +161,10 @@ impl FileWriter {
             Some(file) => file,
             none => {
                 let options = ArrowWriterOptions::new()
-                    .with_properties(properties(rows))
+                    .with_properties(properties(rows, self.declared.columns()))
                     .with_skip_arrow_metadata(true);
-                let file = ParquetUpload::new(&self.table, &self.path, data_file_schema(), options);
+                let schema = SchemaRef::clone(&self.schema);
+                let file = ParquetUpload::new(&self.table, &self.path, schema, options);
                 none.insert(file.map_err(&failed)?)
             }
         };
@@ -188,7 +179,7 @@ impl FileWriter {
         };
         let finished = file.finish().await;
         let (metadata, size) = finished.map_err(Self::failed(&self.path))?;
-        let stats = statistics(&metadata, self.rows);
+        let stats = statistics(&metadata, self.rows, self.declared.columns());
         Ok(Some(WrittenFile {
             path: self.path,
             size,
@@ -199,10 +190,11 @@ impl FileWriter {
     }
 }
 
-/// Returns a file's statistics for the Delta log, computed from those of its column chunks.
-fn statistics(metadata: &ParquetMetaData, rows: u64) -> Value {
+/// Returns a file's statistics for the Delta log, computed from those of its column chunks. `columns` are its declared
+/// columns, which come first and are not nested.
+fn statistics(metadata: &ParquetMetaData, rows: u64, columns: &[Column]) -> Value {
     let (mut mins, mut maxs, mut nulls) = (Map::new(), Map::new(), Map::new());
-    for (index, field) in data_file_schema().fields().iter().enumerate() {
+    for (index, column) in columns.iter().enumerate() {
         let chunks = metadata
             .row_groups()
             .iter()
@@ -215,74 +207,58 @@ fn statistics(metadata: &ParquetMetaData, rows: u64) -> Value {
             .map(|chunk| chunk.null_count_opt())
             .sum::<Option<u64>>()
         {
-            nulls.insert(field.name().clone(), json!(count));
+            nulls.insert(column.name.to_owned(), json!(count));
         }
-        let (min, max) = match field.name().as_str() {
-            "asset_id" => {
-                let text = |bytes: Option<&[u8]>| {
-                    bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned))
-                };
-                let min = chunks
-                    .iter()
-                    .filter_map(|chunk| text(chunk.min_bytes_opt()))
-                    .min();
+        let (min, max) = match column.kind {
+            ColumnKind::Asset => text_bounds(&chunks),
+            ColumnKind::Time => {
+                let (min, max) = integer_bounds(&chunks).unzip();
                 (
-                    min.map(Value::from),
-                    chunks
-                        .iter()
-                        .filter_map(|chunk| text(chunk.max_bytes_opt()))
-                        .max()
-                        .map(Value::from),
+                    min.and_then(format_bucket_time),
+                    max.and_then(format_bucket_time),
                 )
             }
-            "timestamp" => {
-                let times = chunks.iter().filter_map(|chunk| {
-                    if let Statistics::Int64(times) = chunk {
-                        Some((*times.min_opt()?, *times.max_opt()?))
-                    } else {
-                        None
-                    }
-                });
-                let (min, max) = times.fold((i64::MAX, i64::MIN), |(min, max), (low, high)| {
-                    (min.min(low), max.max(high))
-                });
-                (format_bucket_time(min), format_bucket_time(max))
+            ColumnKind::Integer => {
+                let (min, max) = integer_bounds(&chunks).unzip();
+                (min.map(Value::from), max.map(Value::from))
             }
-            _ => {
-                let doubles: Vec<_> = chunks
-                    .iter()
-                    .filter_map(|chunk| match chunk {
-                        Statistics::Double(values) => {
-                            Some((*values.min_opt()?, *values.max_opt()?))
-                        }
-                        Statistics::Int64(values) => {
-                            Some((*values.min_opt()? as f64, *values.max_opt()? as f64))
-                        }
-                        _ => None,
-                    })
-                    .collect();
-                let min = doubles.iter().map(|range| range.0).reduce(f64::min);
-                let max = doubles.iter().map(|range| range.1).reduce(f64::max);
-                let number = |value: f64| {
-                    if field.data_type() == &DataType::Int64 {
-                        json!(value as i64)
-                    } else {
-                        json!(value)
-                    }
-                };
-                (min.map(number), max.map(number))
-            }
+            ColumnKind::Double => double_bounds(&chunks),
         };
-        mins.extend(
-            min.filter(|value| !value.is_null())
-                .map(|min| (field.name().clone(), min)),
-        );
-        maxs.extend(
-            max.filter(|value| !value.is_null())
-                .map(|max| (field.name().clone(), max)),
-        );
+        for (bounds, bound) in [(&mut mins, min), (&mut maxs, max)] {
+            let bound = bound.filter(|value| !value.is_null());
+            bounds.extend(bound.map(|bound| (column.name.to_owned(), bound)));
+        }
     }
     json!({ "numRecords": rows, "minValues": mins, "maxValues": maxs, "nullCount": nulls })
+}
+
+fn text_bounds(chunks: &[&Statistics]) -> (Option<Value>, Option<Value>) {
+    let text = |bytes: Option<&[u8]>| {
+        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned))
+    };
+    let mins = chunks.iter().filter_map(|it| text(it.min_bytes_opt()));
+    let maxs = chunks.iter().filter_map(|it| text(it.max_bytes_opt()));
+    (mins.min().map(Value::from), maxs.max().map(Value::from))
+}
+
+/// Returns the minimum and the maximum; `None` if all values are null.
+fn integer_bounds(chunks: &[&Statistics]) -> Option<(i64, i64)> {
+    let bounds = chunks.iter().filter_map(|chunk| match chunk {
+        Statistics::Int64(values) => Some((*values.min_opt()?, *values.max_opt()?)),
+        _ => None,
+    });
+    bounds.reduce(|(min, max), (low, high)| (min.min(low), max.max(high)))
+}
+
+fn double_bounds(chunks: &[&Statistics]) -> (Option<Value>, Option<Value>) {
+    let bounds = chunks.iter().filter_map(|chunk| match chunk {
+        Statistics::Double(values) => Some((*values.min_opt()?, *values.max_opt()?)),
+        _ => None,
+    });
+    let (min, max) = bounds
+        .reduce(|(min, max), (low, high)| (min.min(low), max.max(high)))
+        .unzip();
+    (min.map(|min| json!(min)), max.map(|max| json!(max)))
 }
 
 /// Formats a bucket's time for the Delta log. Buckets begin at whole minutes, so milliseconds are exact.

@@ -124,6 +124,15 @@ pub fn now() -> Option<chrono::DateTime<chrono::Utc>> {
     None
 }
 
+/// Whether the tables have further columns, as in a later version of plantlake: in a debug build with
+/// `PLANTLAKE_FAILPOINT_COLUMNS` in the environment. Always false in a release build.
+pub fn has_later_columns() -> bool {
+    #[cfg(debug_assertions)]
+    return std::env::var_os("PLANTLAKE_FAILPOINT_COLUMNS").is_some();
+    #[cfg(not(debug_assertions))]
+    false
+}
+
 /// Blocks all threads of the current runtime for good, as a library that computes without yielding would. Does so in a
 /// debug build with `PLANTLAKE_FAILPOINT_BLOCK` in the environment, after that many milliseconds.
 pub fn block_threads() {

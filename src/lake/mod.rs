@@ -2,6 +2,7 @@
 
 mod commit;
 mod data_file;
+mod data_file_reader;
 pub mod failpoint;
 mod history;
 pub mod lease;
@@ -13,6 +14,7 @@ pub mod runs;
 pub mod scanned_bytes;
 mod store;
 pub mod table;
+mod table_columns;
 mod table_maintenance;
 
 pub use probe::ProbeError;

@@ -1,25 +1,23 @@
 //! The three Delta tables: their schemas, and their files at a version.
 
-use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Datelike, NaiveDate};
-use deltalake::kernel::{DataType, PrimitiveType, StructField};
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableError};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use serde_json::Value;
 
 use super::Store;
 pub use super::commit::Change;
-pub use super::data_file::{FileWriter, MAX_ROWS_PER_PAGE, WrittenFile, data_file_schema};
-use super::pinned_file::PinnedFile;
+pub use super::data_file::{FileWriter, MAX_ROWS_PER_PAGE, WrittenFile};
+pub use super::data_file_reader::FileRows;
+use super::table_columns::{TableColumns, delta_fields};
+pub use super::table_columns::{conform_rows, current_schema, merged_file_schema};
 use crate::model::{Day, Resolution, day_from_date, day_to_date};
+use crate::rollup_schema::{ASSET_COLUMN, RollupSchema, TIME_COLUMN};
 
 /// The application id of the resample job's transactions in the Delta logs.
 pub(super) const APPLICATION_ID: &str = "resample";
@@ -78,6 +76,42 @@ pub enum TableError {
         /// The column that is missing or has another type.
         problem: String,
     },
+    /// A table has a column that plantlake does not know and that must not be null.
+    #[error(
+        "cannot add rows to {table}: its column {column} must not be null, and this version of plantlake does not know it. \
+         Use a later version, or make the column nullable"
+    )]
+    RequiredColumn {
+        /// The name of the table.
+        table: &'static str,
+        /// The name of the column.
+        column: String,
+    },
+    /// A table and its archive have a column that plantlake does not know, with different types.
+    #[error(
+        "cannot move rows between {table} and its archive: the column {column} has the type {found} in one and {other} in \
+         the other. Give both the same type"
+    )]
+    ConflictingColumn {
+        /// The name of the table.
+        table: &'static str,
+        /// The name of the column.
+        column: String,
+        /// The type in the table that gets the rows.
+        found: String,
+        /// The type in the table that has the rows.
+        other: String,
+    },
+    /// A data file lacks an original column.
+    #[error(
+        "the data file {path} has no column {column}: another program wrote it. {REBUILD_REMEDY}"
+    )]
+    MissingColumn {
+        /// The path relative to the table's folder.
+        path: String,
+        /// The name of the column.
+        column: &'static str,
+    },
     /// A later run has already committed.
     #[error("run {run} was superseded: {table} already has run {applied}")]
     Superseded {
@@ -107,6 +141,8 @@ pub struct Table {
     pub(super) applied: Option<u64>,
     /// The published version whose files are used, if it is not the open version.
     pub(super) base: Option<DeltaTable>,
+    pub(super) schema: RollupSchema,
+    pub(super) columns: TableColumns,
 }
 
 /// A partition's value as in its folder name: `2026-01-31`, `2026-01` or `2026`.
@@ -172,8 +208,12 @@ pub struct DataFile {
 }
 
 impl Table {
-    /// Opens the latest version of the table. Creates the table if it does not exist.
-    pub async fn open_or_create(lake: &Store, resolution: Resolution) -> Result<Self, TableError> {
+    /// Opens the latest version of the table. Creates the table with the columns of `schema` if it does not exist.
+    pub async fn open_or_create(
+        lake: &Store,
+        schema: &RollupSchema,
+        resolution: Resolution,
+    ) -> Result<Self, TableError> {
         let mut delta = DeltaTable::new(log_store(lake, resolution));
         let failed = delta_error(resolution, "open");
         if !delta.verify_deltatable_existence().await.map_err(&failed)? {
@@ -181,7 +221,7 @@ impl Table {
                 .with_log_store(delta.log_store())
                 .with_table_name(resolution.table())
                 .with_comment(format!("{resolution} averages, written by plantlake"))
-                .with_columns(columns(resolution))
+                .with_columns(delta_fields(schema, resolution))
                 .with_partition_columns([resolution.partition_column()])
                 .await;
             match created {
@@ -194,24 +234,27 @@ impl Table {
             }
         }
         delta.load().await.map_err(&failed)?;
-        Self::from_delta(lake, resolution, delta).await
+        Self::from_delta(lake, schema, resolution, delta).await
     }
 
     /// Opens the table for a change. Creates the table if it does not exist. If a run committed after the `published`
     /// version (`None` before the first publication) and was never published, the table has the files of the published
-    /// version, and the next commit undoes that run. Changes that another program committed since are kept.
+    /// version, and the next commit undoes that run. Changes that another program committed since are kept. The next commit
+    /// also adds the columns of `schema` that the table lacks.
     pub async fn open_for_change(
         lake: &Store,
+        schema: &RollupSchema,
         resolution: Resolution,
         published: Option<u64>,
     ) -> Result<Self, TableError> {
-        let mut table = Self::open_or_create(lake, resolution).await?;
+        let mut table = Self::open_or_create(lake, schema, resolution).await?;
+        table.columns.check_insertable(resolution)?;
         // A table's first version has no files.
         let version = published.unwrap_or(0);
         if table.version() == version || table.applied.is_none() {
             return Ok(table);
         }
-        let before = match Self::open_at(lake, resolution, version).await {
+        let before = match Self::open_at(lake, schema, resolution, version).await {
             Ok(before) => before,
             // If the records of runs were lost, the log may not reach back to the first version.
             Err(_) if published.is_none() => return Ok(table),
@@ -223,9 +266,10 @@ impl Table {
         Ok(table)
     }
 
-    /// Opens the table at `version`.
+    /// Opens the table at `version`. It may lack later columns of `schema`.
     pub async fn open_at(
         lake: &Store,
+        schema: &RollupSchema,
         resolution: Resolution,
         version: u64,
     ) -> Result<Self, TableError> {
@@ -234,11 +278,12 @@ impl Table {
             .load_version(version)
             .await
             .map_err(delta_error(resolution, "open"))?;
-        Self::from_delta(lake, resolution, delta).await
+        Self::from_delta(lake, schema, resolution, delta).await
     }
 
     async fn from_delta(
         lake: &Store,
+        schema: &RollupSchema,
         resolution: Resolution,
         delta: DeltaTable,
     ) -> Result<Self, TableError> {
@@ -266,20 +311,7 @@ impl Table {
                 file.path()
             )));
         }
-        let schema = state.schema();
-        for column in columns(resolution) {
-            let (name, kind) = (column.name(), column.data_type());
-            let problem = match schema.field(name) {
-                None => format!("has no column {name}"),
-                Some(found) if found.data_type() != kind => {
-                    let found = found.data_type();
-                    format!("has a column {name} of type {found} instead of {kind}")
-                }
-                Some(_) => continue,
-            };
-            let table = resolution.table();
-            return Err(TableError::UnexpectedColumns { table, problem });
-        }
+        let columns = TableColumns::new(&state.schema(), schema, resolution)?;
         let applied = state
             .transaction_version(&*delta.log_store(), APPLICATION_ID)
             .await
@@ -291,12 +323,29 @@ impl Table {
             applied: applied.and_then(|run| run.try_into().ok()),
             delta,
             base: None,
+            schema: schema.clone(),
+            columns,
         })
     }
 
     /// Returns the resolution of the table.
     pub fn resolution(&self) -> Resolution {
         self.resolution
+    }
+
+    /// Returns the columns that the table was opened with.
+    pub fn schema(&self) -> &RollupSchema {
+        &self.schema
+    }
+
+    /// Adds the columns of `source` that plantlake does not know, because rows of `source` are moved to this table. The
+    /// next commit writes them.
+    ///
+    /// # Errors
+    ///
+    /// Both tables have such a column with different types.
+    pub fn adopt_columns(&mut self, source: &Self) -> Result<(), TableError> {
+        self.columns.adopt(&source.columns, self.resolution)
     }
 
     /// Returns the open version.
@@ -336,7 +385,7 @@ impl Table {
                     |kind: &str, column: &str| stats[kind][column].as_str().map(str::to_owned);
                 let time = |kind: &str| {
                     let parsed =
-                        DateTime::parse_from_rfc3339(stats[kind]["timestamp"].as_str()?).ok()?;
+                        DateTime::parse_from_rfc3339(stats[kind][TIME_COLUMN].as_str()?).ok()?;
                     Some(parsed.timestamp_micros())
                 };
                 let partition = file
@@ -351,8 +400,8 @@ impl Table {
                     min_time: time("minValues"),
                     // Statistics are truncated to milliseconds, so the last time may be up to 999 µs later.
                     max_time: time("maxValues").map(|time| time + 999),
-                    min_asset: text("minValues", "asset_id"),
-                    max_asset: text("maxValues", "asset_id"),
+                    min_asset: text("minValues", ASSET_COLUMN),
+                    max_asset: text("maxValues", ASSET_COLUMN),
                 }
             })
             .collect();
@@ -360,38 +409,17 @@ impl Table {
         files
     }
 
-    /// Returns a writer of one new file. The file is not part of the table before it is committed.
+    /// Returns a writer of one new file with the declared columns. The file is not part of the table before it is
+    /// committed.
     pub fn writer(&self, partition: Partition) -> FileWriter {
-        FileWriter::new(&self.store, self.resolution, partition)
+        let schema = SchemaRef::clone(self.schema.file_schema());
+        self.writer_with_schema(partition, schema)
     }
 
-    /// Reads the rows of a file in their order, with the columns of [`data_file_schema`].
-    pub async fn read_file(
-        &self,
-        file: &DataFile,
-    ) -> Result<BoxStream<'static, Result<RecordBatch, TableError>>, TableError> {
-        self.read_file_in_batches(file, 65_536).await
-    }
-
-    /// Reads the rows of a file in batches of at most `rows`.
-    pub async fn read_file_in_batches(
-        &self,
-        file: &DataFile,
-        rows: usize,
-    ) -> Result<BoxStream<'static, Result<RecordBatch, TableError>>, TableError> {
-        let path = file.path.clone();
-        let failed = move |source| TableError::Parquet {
-            path: path.clone(),
-            source,
-        };
-        let reader = PinnedFile::new(self.store.objects(), &file.path, None, file.size);
-        let options = ArrowReaderOptions::new().with_schema(data_file_schema());
-        let stream = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
-            .await
-            .map_err(&failed)?
-            .with_batch_size(rows);
-        let stream = stream.build().map_err(&failed)?;
-        Ok(stream.map_err(failed).boxed())
+    /// Returns a writer of one new file with the columns of `schema`, which begin with the declared ones.
+    pub fn writer_with_schema(&self, partition: Partition, schema: SchemaRef) -> FileWriter {
+        let declared = self.schema.clone();
+        FileWriter::new(&self.store, self.resolution, partition, declared, schema)
     }
 
     /// Deletes files that will not be committed. A file that cannot be deleted remains as an orphan that no version
@@ -425,30 +453,6 @@ fn log_store(lake: &Store, resolution: Resolution) -> LogStoreRef {
         store.url(),
         &StorageConfig::default(),
     )
-}
-
-/// Returns the columns of a table. The partition column is the last.
-fn columns(resolution: Resolution) -> Vec<StructField> {
-    let field = |name: &str, kind: PrimitiveType, nullable: bool| {
-        StructField::new(name, DataType::Primitive(kind), nullable)
-    };
-    let mut columns = vec![
-        field("asset_id", PrimitiveType::String, false),
-        field("timestamp", PrimitiveType::Timestamp, false),
-        field("value", PrimitiveType::Double, false),
-        field("count", PrimitiveType::Long, false),
-    ];
-    columns.extend(
-        ["min", "max", "first", "last"].map(|name| field(name, PrimitiveType::Double, false)),
-    );
-    columns.push(field("stddev", PrimitiveType::Double, true));
-    let partition = match resolution {
-        Resolution::Minute => PrimitiveType::Date,
-        Resolution::Hour => PrimitiveType::String,
-        Resolution::Day => PrimitiveType::Integer,
-    };
-    columns.push(field(resolution.partition_column(), partition, false));
-    columns
 }
 
 #[cfg(test)]

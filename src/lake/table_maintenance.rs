@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::store::{Store, delete_if_exists};
 use super::table::{Table, TableError, delta_error};
 use crate::model::Resolution;
+use crate::rollup_schema::RollupSchema;
 
 /// The number of versions between checkpoints. 10 is the default of the Delta protocol; delta-rs uses 100.
 const CHECKPOINT_INTERVAL: u64 = 10;
@@ -103,13 +104,14 @@ impl Table {
     /// checkpoint: without checkpoints, one commit a minute makes every opening slower and larger in memory.
     pub async fn checkpoint_if_due(
         lake: &Store,
+        schema: &RollupSchema,
         resolution: Resolution,
         version: u64,
     ) -> Result<(), TableError> {
         if version == 0 || !version.is_multiple_of(CHECKPOINT_INTERVAL) {
             return Ok(());
         }
-        let table = Self::open_at(lake, resolution, version).await?;
+        let table = Self::open_at(lake, schema, resolution, version).await?;
         table.ensure_checkpoint().await?;
         Ok(())
     }

@@ -5,25 +5,26 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    ArrowNativeType, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
 use uuid::Uuid;
 
-use crate::lake::table::data_file_schema;
 use crate::model::{DateSet, day_of};
+use crate::rollup_schema::{ASSET_COLUMN, Column, ColumnKind, RollupSchema, TIME_COLUMN};
 
 /// The header of a COPY: the signature, no flags, no extension.
 pub(super) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// The end of a COPY.
 pub(super) const TRAILER: &[u8; 2] = b"\xff\xff";
 
-const FIELD_COUNT: i16 = 9;
 /// The epoch of Postgres, 2000-01-01, in microseconds since the Unix epoch.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// The size of a row in bytes: a count, a UUID and eight numbers, each with its length.
-const ROW_BYTES: usize = 2 + (4 + 16) + 8 * (4 + 8);
-/// The size of a row whose last number is null.
-const ROW_BYTES_WITHOUT_LAST: usize = ROW_BYTES - 8;
+/// The length of a field that is null.
+const NULL_LENGTH: i32 = -1;
+/// The maximum size of a field in bytes, with its length: a UUID.
+const MAX_FIELD_BYTES: usize = 4 + 16;
 
 /// A batch does not have the schema of a rollup table.
 #[derive(Debug, thiserror::Error)]
@@ -35,78 +36,78 @@ pub(super) struct MalformedColumn {
 
 /// The columns of a batch of a rollup table.
 pub(super) struct Rows<'a> {
-    assets: Vec<Uuid>,
-    keys: &'a ScalarBuffer<i32>,
+    columns: Vec<Values<'a>>,
+    assets: Assets<'a>,
     times: &'a ScalarBuffer<i64>,
-    counts: &'a ScalarBuffer<i64>,
-    /// `value`, `min`, `max`, `first`, `last`.
-    numbers: [&'a ScalarBuffer<f64>; 5],
-    deviations: &'a arrow::array::Float64Array,
+}
+
+/// The values of one column.
+enum Values<'a> {
+    Asset,
+    Time,
+    /// The bits of doubles or integers, and their nulls.
+    Number(&'a [u64], Option<&'a NullBuffer>),
+}
+
+struct Assets<'a> {
+    column: &'static str,
+    ids: Vec<Uuid>,
+    keys: &'a ScalarBuffer<i32>,
+}
+
+fn malformed(column: &Column, problem: impl Into<String>) -> MalformedColumn {
+    MalformedColumn {
+        column: column.name,
+        problem: problem.into(),
+    }
+}
+
+fn of_another_type(column: &Column, array: &dyn Array) -> MalformedColumn {
+    malformed(column, format!("it has the type {}", array.data_type()))
 }
 
 impl<'a> Rows<'a> {
-    /// Reads the columns of a batch with [`data_file_schema`].
-    pub fn new(batch: &'a RecordBatch) -> Result<Self, MalformedColumn> {
-        let column = |name: &'static str| -> Result<&'a dyn Array, MalformedColumn> {
-            let malformed = |problem: &str| MalformedColumn {
-                column: name,
-                problem: problem.to_owned(),
-            };
-            let at = data_file_schema().index_of(name);
-            let at = at.map_err(|_| malformed("it is missing"))?;
-            let column = batch.columns().get(at);
-            let column = column.ok_or_else(|| malformed("it is missing"))?;
-            match column.null_count() {
-                0 => Ok(column),
-                _ if name == "stddev" => Ok(column),
-                nulls => Err(malformed(&format!("it has {nulls} nulls"))),
+    /// Reads the columns of a batch of `schema`.
+    pub fn new(batch: &'a RecordBatch, schema: &RollupSchema) -> Result<Self, MalformedColumn> {
+        let (mut assets, mut times) = (None, None);
+        let mut columns = Vec::new();
+        for (at, column) in schema.columns().iter().enumerate() {
+            let array = batch.columns().get(at);
+            let array = array.ok_or_else(|| malformed(column, "it is missing"))?;
+            let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+            if let Some(nulls) = nulls.filter(|_| !column.nullable) {
+                let problem = format!("it has {} nulls", nulls.null_count());
+                return Err(malformed(column, problem));
             }
+            let of_another_type = || of_another_type(column, array);
+            columns.push(match column.kind {
+                ColumnKind::Asset => {
+                    assets = Some(Assets::new(column, array)?);
+                    Values::Asset
+                }
+                ColumnKind::Time => {
+                    let array = array.as_primitive_opt::<TimestampMicrosecondType>();
+                    times = Some(array.ok_or_else(of_another_type)?.values());
+                    Values::Time
+                }
+                ColumnKind::Double => {
+                    let array = array.as_primitive_opt::<Float64Type>();
+                    Values::Number(bits(array.ok_or_else(of_another_type)?.values()), nulls)
+                }
+                ColumnKind::Integer => {
+                    let array = array.as_primitive_opt::<Int64Type>();
+                    Values::Number(bits(array.ok_or_else(of_another_type)?.values()), nulls)
+                }
+            });
+        }
+        let incomplete = || MalformedColumn {
+            column: ASSET_COLUMN,
+            problem: "the batch has no asset or no time".to_owned(),
         };
-        let of_another_type = |name: &'static str, column: &dyn Array| MalformedColumn {
-            column: name,
-            problem: format!("it has the type {}", column.data_type()),
-        };
-        let doubles = |name: &'static str| {
-            let column = column(name)?;
-            let doubles = column.as_primitive_opt::<Float64Type>();
-            doubles.ok_or_else(|| of_another_type(name, column))
-        };
-        let ids = column("asset_id")?;
-        let ids = ids
-            .as_dictionary_opt::<Int32Type>()
-            .ok_or_else(|| of_another_type("asset_id", ids))?;
-        let texts = ids
-            .values()
-            .as_string_opt::<i32>()
-            .ok_or_else(|| of_another_type("asset_id", ids))?;
-        let asset = |text: Option<&str>| {
-            let text = text.unwrap_or_default();
-            Uuid::try_parse(text).map_err(|_| MalformedColumn {
-                column: "asset_id",
-                problem: format!("{text:?} is not a UUID"),
-            })
-        };
-        let times = column("timestamp")?;
-        let counts = column("count")?;
         Ok(Self {
-            assets: texts.iter().map(asset).collect::<Result<_, _>>()?,
-            keys: ids.keys().values(),
-            times: times
-                .as_primitive_opt::<TimestampMicrosecondType>()
-                .ok_or_else(|| of_another_type("timestamp", times))?
-                .values(),
-            counts: counts
-                .as_primitive_opt::<Int64Type>()
-                .ok_or_else(|| of_another_type("count", counts))?
-                .values(),
-            numbers: [
-                doubles("value")?.values(),
-                doubles("min")?.values(),
-                doubles("max")?.values(),
-                doubles("first")?.values(),
-                doubles("last")?.values(),
-            ],
-            deviations: doubles("stddev")?,
+            columns,
+            assets: assets.ok_or_else(incomplete)?,
+            times: times.ok_or_else(incomplete)?,
         })
     }
 
@@ -124,7 +125,8 @@ impl<'a> Rows<'a> {
         out: &mut Vec<u8>,
         seen: &mut HashSet<Uuid>,
     ) -> Result<u64, MalformedColumn> {
-        out.reserve(range.len() * ROW_BYTES);
+        out.reserve(range.len() * (2 + self.columns.len() * MAX_FIELD_BYTES));
+        let field_count = (self.columns.len() as i16).to_be_bytes();
         let mut encoded = 0;
         let mut last_key = None;
         // Rows of the same date are adjacent.
@@ -140,14 +142,7 @@ impl<'a> Rows<'a> {
             if !is_wanted {
                 continue;
             }
-            let key = self.keys[at];
-            let asset = usize::try_from(key)
-                .ok()
-                .and_then(|key| self.assets.get(key));
-            let asset = asset.ok_or_else(|| MalformedColumn {
-                column: "asset_id",
-                problem: format!("key {key} is not in the dictionary"),
-            })?;
+            let (key, asset) = self.assets.get(at)?;
             if last_key != Some(key) {
                 seen.insert(*asset);
                 last_key = Some(key);
@@ -155,39 +150,74 @@ impl<'a> Rows<'a> {
             let time = time
                 .checked_sub(POSTGRES_EPOCH_MICROS)
                 .ok_or_else(|| MalformedColumn {
-                    column: "timestamp",
+                    column: TIME_COLUMN,
                     problem: format!("{time} is out of range"),
                 })?;
-            let [value, min, max, first, last] =
-                self.numbers.map(|column| column[at].to_be_bytes());
-            let mut row = [0; ROW_BYTES];
-            row[0..2].copy_from_slice(&FIELD_COUNT.to_be_bytes());
-            row[2..6].copy_from_slice(&16_i32.to_be_bytes());
-            row[6..22].copy_from_slice(asset.as_bytes());
-            let numbers = [
-                time.to_be_bytes(),
-                value,
-                self.counts[at].to_be_bytes(),
-                min,
-                max,
-                first,
-                last,
-                self.deviations.value(at).to_be_bytes(),
-            ];
-            for (field, number) in row[22..].chunks_exact_mut(12).zip(numbers) {
-                field[..4].copy_from_slice(&8_i32.to_be_bytes());
-                field[4..].copy_from_slice(&number);
-            }
-            if self.deviations.is_null(at) {
-                row[ROW_BYTES_WITHOUT_LAST - 4..ROW_BYTES_WITHOUT_LAST]
-                    .copy_from_slice(&(-1_i32).to_be_bytes());
-                out.extend_from_slice(&row[..ROW_BYTES_WITHOUT_LAST]);
-            } else {
-                out.extend_from_slice(&row);
+            out.extend_from_slice(&field_count);
+            for column in &self.columns {
+                match column {
+                    Values::Asset => {
+                        out.extend_from_slice(&16_i32.to_be_bytes());
+                        out.extend_from_slice(asset.as_bytes());
+                    }
+                    Values::Time => push_number(out, time as u64),
+                    Values::Number(_, Some(nulls)) if nulls.is_null(at) => {
+                        out.extend_from_slice(&NULL_LENGTH.to_be_bytes());
+                    }
+                    Values::Number(values, _) => push_number(out, values[at]),
+                }
             }
             encoded += 1;
         }
         Ok(encoded)
+    }
+}
+
+/// Appends a field of 64 bits.
+fn push_number(out: &mut Vec<u8>, bits: u64) {
+    let mut field = [0; 12];
+    field[..4].copy_from_slice(&8_i32.to_be_bytes());
+    field[4..].copy_from_slice(&bits.to_be_bytes());
+    out.extend_from_slice(&field);
+}
+
+/// Returns the bits of numbers of 64 bits.
+fn bits<T: ArrowNativeType>(values: &ScalarBuffer<T>) -> &[u64] {
+    values.inner().typed_data::<u64>()
+}
+
+impl<'a> Assets<'a> {
+    fn new(column: &Column, array: &'a dyn Array) -> Result<Self, MalformedColumn> {
+        let array = array
+            .as_dictionary_opt::<Int32Type>()
+            .ok_or_else(|| of_another_type(column, array))?;
+        let texts = array
+            .values()
+            .as_string_opt::<i32>()
+            .ok_or_else(|| of_another_type(column, array))?;
+        let parse = |text: Option<&str>| {
+            let text = text.unwrap_or_default();
+            let parsed = Uuid::try_parse(text);
+            parsed.map_err(|_| malformed(column, format!("{text:?} is not a UUID")))
+        };
+        Ok(Self {
+            column: column.name,
+            ids: texts.iter().map(parse).collect::<Result<_, _>>()?,
+            keys: array.keys().values(),
+        })
+    }
+
+    /// Returns the key and the asset of a row.
+    fn get(&self, row: usize) -> Result<(i32, &Uuid), MalformedColumn> {
+        let key = self.keys[row];
+        let asset = usize::try_from(key).ok().and_then(|key| self.ids.get(key));
+        match asset {
+            Some(asset) => Ok((key, asset)),
+            None => Err(MalformedColumn {
+                column: self.column,
+                problem: format!("key {key} is not in the dictionary"),
+            }),
+        }
     }
 }
 

@@ -63,6 +63,18 @@ pub enum MirrorError {
         /// The unknown migration.
         version: i64,
     },
+    /// A table does not have the columns that plantlake writes.
+    #[error(
+        "cannot write to the table {table} of the mirror {url}: it {problem}. Change the table, or drop the tables of the mirror; the next run creates them again"
+    )]
+    UnexpectedColumns {
+        /// The URL, without its password.
+        url: String,
+        /// The name of the table.
+        table: &'static str,
+        /// The difference.
+        problem: String,
+    },
     /// A migration failed and was rolled back.
     #[error("cannot migrate the tables of the mirror {url}")]
     Migration {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -16,10 +17,11 @@ use super::copy_format::{HEADER, TRAILER};
 use super::plan::TablePlan;
 use super::reader::{Chunk, Reader};
 use super::session::{Link, TimedRunner, execute, for_table};
-use super::{MirrorError, Progress};
+use super::{MirrorError, Progress, statements};
 use crate::lake::failpoint;
 use crate::lake::table::Table;
 use crate::model::{DateSet, MICROS_PER_DAY, Resolution};
+use crate::rollup_schema::RollupSchema;
 
 /// The maximum number of rows in one COPY, which must complete within the statement timeout.
 const MAX_COPY_ROWS: u64 = 1_000_000;
@@ -40,6 +42,7 @@ pub(super) struct RowCounts {
 /// The context shared by all tables.
 pub(super) struct TableFiller<'a> {
     pub assets: &'a mut Assets,
+    pub schema: &'a RollupSchema,
     /// Whether the tables were created in this transaction, and have neither rows nor keys.
     pub is_new: bool,
     pub progress: &'a dyn Progress,
@@ -102,12 +105,12 @@ impl TableFiller<'_> {
             execute(link, "comparing rows", analyze).await?;
         }
         let (starts, ends) = date_bounds(dates);
-        let delete = for_table(include_str!("sql/delete_differing.sql"), resolution);
+        let delete = AssertSqlSafe(statements::delete_differing(self.schema, resolution));
         let delete = sqlx::query(delete).bind(starts).bind(ends);
         counts.deleted += execute(link, "deleting rows", delete).await?;
         failpoint::reach("mirror-after-delete");
         if sent > 0 {
-            let insert = for_table(include_str!("sql/insert_missing.sql"), resolution);
+            let insert = AssertSqlSafe(statements::insert_missing(self.schema, resolution));
             counts.inserted += execute(link, "inserting rows", sqlx::query(insert)).await?;
             failpoint::reach("mirror-after-insert");
         }
@@ -123,7 +126,7 @@ impl TableFiller<'_> {
         target: &str,
         mut reader: Reader,
     ) -> Result<u64, MirrorError> {
-        let copy = include_str!("sql/copy.sql").replace("data_x", target);
+        let copy = statements::copy(self.schema, target);
         let mut seen = HashSet::new();
         let mut sent = 0;
         let mut next = reader.next().await?;

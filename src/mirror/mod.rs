@@ -20,6 +20,8 @@ mod run;
 mod schema;
 mod session;
 mod state;
+mod statements;
+mod table_columns;
 
 pub use error::MirrorError;
 pub use options::Options;

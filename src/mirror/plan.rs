@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::MirrorError;
 use crate::lake::table::DataFile;
 use crate::model::{DateSet, Day, Resolution, day_of};
+use crate::rollup_schema::RollupSchema;
 
 /// A hash of the names of the files that a date came from.
 pub(super) type SourceHash = [u8; 32];
@@ -91,10 +92,16 @@ fn partitions(resolution: Resolution, files: &[DataFile]) -> Result<Partitions<'
     Ok(found)
 }
 
-fn source_hash(files: &[&DataFile]) -> SourceHash {
+/// Returns the hash of the names of the files, and of the `later` columns that are copied: if a version with other columns
+/// has copied a date, its source differs.
+fn source_hash(files: &[&DataFile], later: &[&'static str]) -> SourceHash {
     let names: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let mut hash = digest::Context::new(&SHA256);
     hash.update(HASH_VERSION);
+    for name in later {
+        hash.update(b"+");
+        hash.update(name.as_bytes());
+    }
     for name in names {
         // File names contain no line break.
         hash.update(b"\n");
@@ -105,13 +112,32 @@ fn source_hash(files: &[&DataFile]) -> SourceHash {
     source
 }
 
-/// Returns the source of each date with minutes in the lake.
-pub(super) fn minute_sources(files: &[DataFile]) -> Result<DateSources, MirrorError> {
-    let partitions = partitions(Resolution::Minute, files)?;
-    let parts = partitions
-        .iter()
-        .map(|((day, _), files)| (*day, source_hash(files)));
-    Ok(parts.collect())
+/// The sources of minutes, which also identify the sources of hours and days.
+#[derive(Debug, Default)]
+pub(super) struct MinuteSources {
+    /// The names of the columns that older versions do not copy.
+    later: Vec<&'static str>,
+    dates: DateSources,
+}
+
+impl MinuteSources {
+    /// Creates sources without dates for a copy of the columns of `schema`.
+    pub fn new(schema: &RollupSchema) -> Self {
+        Self {
+            later: schema.later_columns().map(|column| column.name).collect(),
+            dates: DateSources::new(),
+        }
+    }
+
+    /// Sets the source of each date with minutes in the lake.
+    pub fn read(&mut self, files: &[DataFile]) -> Result<(), MirrorError> {
+        let partitions = partitions(Resolution::Minute, files)?;
+        let parts = partitions
+            .iter()
+            .map(|((day, _), files)| (*day, source_hash(files, &self.later)));
+        self.dates = parts.collect();
+        Ok(())
+    }
 }
 
 /// Returns the dates on which a file may have rows.
@@ -128,12 +154,12 @@ pub(super) fn plan(
     resolution: Resolution,
     first: Day,
     files: &[DataFile],
-    minutes: &DateSources,
+    minutes: &MinuteSources,
     minutes_from: Option<Day>,
     recorded: &DateSources,
     full: bool,
 ) -> Result<TablePlan, MirrorError> {
-    let expired_before = minutes.keys().next().copied().max(minutes_from);
+    let expired_before = minutes.dates.keys().next().copied().max(minutes_from);
     let mut wanted = DateSources::new();
     let mut units = Vec::new();
     for (days, files) in partitions(resolution, files)? {
@@ -144,10 +170,10 @@ pub(super) fn plan(
         let inside = inside.intersection(&DateSet::range(first, MAX_DAY));
         // If the minutes of a date have expired, the files of its own partition are its source. Later dates without minutes
         // have no rows.
-        let own = source_hash(&files);
+        let own = source_hash(&files, &minutes.later);
         let mut dirty = DateSet::default();
         for day in inside.iter() {
-            let source = match minutes.get(&day) {
+            let source = match minutes.dates.get(&day) {
                 Some(source) => *source,
                 None if expired_before.is_none_or(|first| day < first) => own,
                 None => continue,
@@ -220,6 +246,12 @@ mod tests {
         files
             .map(|(day, name)| file(Resolution::Minute, name, *day, *day))
             .collect()
+    }
+
+    fn minute_sources(files: &[DataFile]) -> Result<MinuteSources, MirrorError> {
+        let mut sources = MinuteSources::new(RollupSchema::declared());
+        sources.read(files)?;
+        Ok(sources)
     }
 
     fn dirty(plan: &TablePlan) -> DateSet {
@@ -387,6 +419,28 @@ mod tests {
     }
 
     #[test]
+    fn plan_for_other_columns_compares_all_dates() {
+        let files = minutes(&[(1, "a"), (2, "b")]);
+        let before = minute_sources(&files).unwrap();
+        let schema = RollupSchema::with_test_columns();
+        let mut sources = MinuteSources::new(&schema);
+        sources.read(&files).unwrap();
+        let next = |recorded| {
+            plan(
+                Resolution::Minute,
+                0,
+                &files,
+                &sources,
+                None,
+                recorded,
+                false,
+            )
+        };
+        assert_eq!(dirty(&next(&before.dates).unwrap()).ranges(), [(1, 2)]);
+        assert!(next(&sources.dates).unwrap().groups.is_empty());
+    }
+
+    #[test]
     fn plan_leaves_out_files_without_affected_rows() {
         let parts = minute_sources(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
         let month = [
@@ -394,6 +448,7 @@ mod tests {
             file(Resolution::Hour, "end", 9, 9),
         ];
         let recorded = minute_sources(&minutes(&[(0, "a"), (9, "b")])).unwrap();
+        let recorded = recorded.dates;
         let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(next.groups.len(), 1);
         assert_eq!(next.groups[0].files[0].path, "end");
@@ -419,7 +474,7 @@ mod tests {
             let first = plan(Resolution::Minute, starts.0, &before, &old, None, &DateSources::new(), false).unwrap();
             let recorded = after(&DateSources::new(), &first);
             let next = plan(Resolution::Minute, starts.1, &now, &new, None, &recorded, full).unwrap();
-            let mut due = new.clone();
+            let mut due = new.dates.clone();
             due.retain(|day, _| *day >= starts.1);
             prop_assert_eq!(after(&recorded, &next), due.clone());
             for day in starts.1..12 {

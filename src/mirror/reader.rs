@@ -72,14 +72,14 @@ async fn read(
     let name = table.resolution().table();
     let mut known = HashSet::new();
     for file in &unit.files {
-        let batches = table.read_file(file).await;
-        let mut batches = batches.map_err(MirrorError::table(name))?;
+        let rows = table.read_file(file).await;
+        let mut batches = rows.map_err(MirrorError::table(name))?.batches;
         while let Some(batch) = batches.try_next().await.map_err(MirrorError::table(name))? {
             let foreign = |problem: &dyn std::fmt::Display| MirrorError::UnexpectedData {
                 table: name,
                 problem: format!("{}: {problem}", file.path),
             };
-            let rows = Rows::new(&batch).map_err(|error| foreign(&error))?;
+            let rows = Rows::new(&batch, table.schema()).map_err(|error| foreign(&error))?;
             for start in (0..rows.len()).step_by(CHUNK_ROWS) {
                 let range = start..rows.len().min(start + CHUNK_ROWS);
                 let (mut bytes, mut seen) = (Vec::new(), HashSet::new());

@@ -13,17 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
 use tracing::{info, warn};
 
 use super::assets::Assets;
 use super::fill::TableFiller;
-use super::plan::{self, DateSources, TablePlan, first_date, minute_sources};
+use super::plan::{self, DateSources, MinuteSources, TablePlan, first_date};
 use super::prune::prune;
 use super::report::{AssetReport, Outcome, Report, Status, TableReport};
 use super::schema::{self, SchemaVersion};
 use super::session::{Session, execute};
 use super::state::{self, RunMetadata, States};
-use super::{MirrorError, Options, Progress};
+use super::table_columns::MissingColumns;
+use super::{MirrorError, Options, Progress, statements};
 use crate::catalog::{CatalogError, Snapshot};
 use crate::clock::{self, Stopwatch};
 use crate::config::{DatabaseUrl, MirrorSettings};
@@ -31,6 +33,7 @@ use crate::lake::runs::{Publication, Runs};
 use crate::lake::table::Table;
 use crate::lake::{Store, failpoint};
 use crate::model::Resolution;
+use crate::rollup_schema::RollupSchema;
 use crate::store::{ServerFacts, server_facts};
 
 /// The delay before the second attempt; it doubles with each further one,
@@ -50,6 +53,8 @@ pub struct Mirror {
     pub url: DatabaseUrl,
     /// The windows and timeouts.
     pub settings: MirrorSettings,
+    /// The columns of the tables.
+    pub schema: RollupSchema,
     /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
 }
@@ -109,6 +114,12 @@ impl Mirror {
                 state::read(&mut session.link(), true).await?
             }
         };
+        let missing = match version {
+            SchemaVersion::None => MissingColumns::of_new_tables(&self.schema),
+            SchemaVersion::Older | SchemaVersion::UpToDate => {
+                MissingColumns::read(&mut session.link(), &self.schema).await?
+            }
+        };
         let mut report = Report {
             outcome: Outcome::NothingPublished,
             lake: self.lake.to_string(),
@@ -148,7 +159,7 @@ impl Mirror {
         let mut assets = self
             .apply(
                 &mut session,
-                version,
+                (version, &missing),
                 &due,
                 catalog.as_ref(),
                 now,
@@ -182,25 +193,35 @@ impl Mirror {
     async fn apply(
         &self,
         session: &mut Session,
-        version: SchemaVersion,
+        (version, missing): (SchemaVersion, &MissingColumns),
         due: &RunPlan,
         catalog: Option<&Snapshot>,
         now: DateTime<Utc>,
         report: &mut Report,
     ) -> Result<Assets, MirrorError> {
+        let is_new = version == SchemaVersion::None;
+        if !is_new && !missing.is_empty() {
+            // In a transaction of its own, because readers wait until it ends.
+            let mut change = session.begin().await?;
+            missing.add(&mut change.link()).await?;
+            change.commit().await?;
+        }
         let mut change = session.begin().await?;
         let mut link = change.link();
         match version {
-            SchemaVersion::None => schema::create_tables(&mut link).await?,
+            SchemaVersion::None => {
+                schema::create_tables(&mut link).await?;
+                missing.add(&mut link).await?;
+            }
             SchemaVersion::Older => schema::migrate(&mut link).await?,
             SchemaVersion::UpToDate => {}
         }
         failpoint::reach("mirror-begun");
         let mut assets = Assets::update(&mut link, catalog).await?;
         failpoint::reach("mirror-after-assets");
-        let is_new = version == SchemaVersion::None;
         if !is_new {
-            let incoming = sqlx::query(include_str!("sql/incoming.sql"));
+            let incoming = AssertSqlSafe(statements::create_incoming(&self.schema));
+            let incoming = sqlx::query(incoming);
             execute(&mut link, "comparing rows", incoming).await?;
         }
         let rows = due.tables.iter().map(|(_, plan)| plan.rows());
@@ -209,6 +230,7 @@ impl Mirror {
             let watch = Stopwatch::start();
             let mut filling = TableFiller {
                 assets: &mut assets,
+                schema: &self.schema,
                 is_new,
                 progress: &*self.progress,
             };
@@ -252,14 +274,14 @@ impl Mirror {
             return Ok(None);
         };
         let mut tables = Vec::new();
-        let mut minutes = DateSources::new();
+        let mut minutes = MinuteSources::new(&self.schema);
         for resolution in Resolution::ALL {
             let version = publication.versions.get(resolution);
-            let table = Table::open_at(&self.lake, resolution, version).await;
+            let table = Table::open_at(&self.lake, &self.schema, resolution, version).await;
             let table = table.map_err(MirrorError::table(resolution.table()))?;
             let files = table.files();
             if resolution == Resolution::Minute {
-                minutes = minute_sources(&files)?;
+                minutes.read(&files)?;
             }
             let nothing = DateSources::new();
             let recorded = states

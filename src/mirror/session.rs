@@ -101,10 +101,15 @@ impl Link<'_> {
     }
 }
 
-/// Returns the statement for the table of this resolution, which replaces `data_x`. The assertion of sqlx holds, because only
-/// constant table names are inserted.
+/// Returns the statement for the table of this resolution, which replaces `data_x`.
+pub(super) fn in_table(template: &str, resolution: Resolution) -> String {
+    template.replace("data_x", resolution.table())
+}
+
+/// Returns the statement for the table of this resolution. The assertion of sqlx holds, because only constant table names
+/// are inserted.
 pub(super) fn for_table(template: &str, resolution: Resolution) -> AssertSqlSafe<String> {
-    AssertSqlSafe(template.replace("data_x", resolution.table()))
+    AssertSqlSafe(in_table(template, resolution))
 }
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;

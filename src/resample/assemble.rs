@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Float64Builder, Int32Array, Int64Array, RecordBatch,
-    StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array,
+    ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt8Array, UInt32Array,
 };
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 
+use super::column_values::ColumnValues;
 use super::conflicting::ConflictingMinutes;
 use super::file_reducer::FileMinutes;
 use super::schema;
 use super::series::{MICROS_PER_MINUTE, MINUTES_PER_DAY, Minutes};
-use super::summary::{MinuteRow, Summary};
+use super::summary::{MinuteRow, Summary, append_quantity};
 use crate::model::{AssetId, Day, Resolution};
+use crate::rollup_schema::{Quantity, RollupSchema};
 
 /// The maximum number of rows in an output file. A date with more rows is written to several files, by ranges of
 /// assets.
@@ -171,16 +173,18 @@ impl AssembledMinutes {
     }
 
     /// Returns the batches of one part: its minutes, then its hours, then its days.
-    pub fn batches(&self, number: u32, part: Part) -> Batches {
+    pub fn batches(&self, number: u32, part: Part, schema: &RollupSchema) -> Batches {
+        let assets = part.to - part.from;
+        let hours = part.rows / MINUTES_PER_HOUR as usize + assets;
         Batches {
             number,
             part,
             next: part.from,
-            hours: RollupColumns::with_capacity(
-                part.rows / MINUTES_PER_HOUR as usize + part.to - part.from,
-            ),
-            days: RollupColumns::with_capacity(part.to - part.from),
-            stage: 0,
+            hours: RollupColumns::with_capacity(schema, hours),
+            days: RollupColumns::with_capacity(schema, assets),
+            stage: Stage::Minutes,
+            schema: schema.clone(),
+            output: schema::output(schema),
         }
     }
 }
@@ -277,17 +281,25 @@ pub struct Batches {
     next: usize,
     hours: RollupColumns,
     days: RollupColumns,
-    stage: u8,
+    stage: Stage,
+    schema: RollupSchema,
+    output: SchemaRef,
+}
+
+/// The batches that come next.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Minutes,
+    Hours,
+    Days,
+    Done,
 }
 
 impl Batches {
     /// Returns the next batch of minutes, and collects their hours and days.
     fn minutes(&mut self, all: &AssembledMinutes) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut columns = RollupColumns::with_capacity(
-            self.part
-                .rows
-                .min(ROWS_PER_BATCH + MINUTES_PER_DAY as usize),
-        );
+        let rows = ROWS_PER_BATCH + MINUTES_PER_DAY as usize;
+        let mut columns = RollupColumns::with_capacity(&self.schema, self.part.rows.min(rows));
         let start = self.part.day * MINUTES_PER_DAY;
         let mut scratch = Vec::new();
         while self.next < self.part.to && columns.times.len() < ROWS_PER_BATCH {
@@ -315,28 +327,33 @@ impl Batches {
             }
         }
         (!columns.times.is_empty())
-            .then(|| columns.batch(self.number, Resolution::Minute))
+            .then(|| columns.batch(&self.output, self.number, Resolution::Minute))
             .transpose()
     }
 
     /// Returns the next batch, or `None` after the last. `all` must be the minutes from which the part was created.
     pub fn next(&mut self, all: &AssembledMinutes) -> Option<Result<RecordBatch, ArrowError>> {
-        if self.stage == 0 {
+        if let Stage::Minutes = self.stage {
             if let Some(batch) = self.minutes(all).transpose() {
                 return Some(batch);
             }
-            self.stage = 1;
+            self.stage = Stage::Hours;
         }
         let (columns, resolution) = match self.stage {
-            1 => (std::mem::take(&mut self.hours), Resolution::Hour),
-            2 => (std::mem::take(&mut self.days), Resolution::Day),
-            _ => return None,
+            Stage::Minutes | Stage::Hours => {
+                self.stage = Stage::Days;
+                (std::mem::take(&mut self.hours), Resolution::Hour)
+            }
+            Stage::Days => {
+                self.stage = Stage::Done;
+                (std::mem::take(&mut self.days), Resolution::Day)
+            }
+            Stage::Done => return None,
         };
-        self.stage += 1;
         if columns.times.is_empty() {
             return None;
         }
-        Some(columns.batch(self.number, resolution))
+        Some(columns.batch(&self.output, self.number, resolution))
     }
 }
 
@@ -346,29 +363,19 @@ struct RollupColumns {
     assets: Vec<String>,
     keys: Vec<i32>,
     times: Vec<i64>,
-    values: Vec<f64>,
-    counts: Vec<i64>,
-    mins: Vec<f64>,
-    maxs: Vec<f64>,
-    firsts: Vec<f64>,
-    lasts: Vec<f64>,
-    stddevs: Float64Builder,
+    /// All columns in their order. Those of the key are in the fields above.
+    columns: Vec<(Quantity, ColumnValues)>,
 }
 
 impl RollupColumns {
-    fn with_capacity(rows: usize) -> Self {
-        let doubles = || Vec::with_capacity(rows);
+    fn with_capacity(schema: &RollupSchema, rows: usize) -> Self {
+        let columns = schema.columns().iter();
+        let columns = columns.map(|it| (it.quantity, ColumnValues::with_capacity(it, rows)));
         Self {
             assets: Vec::new(),
             keys: Vec::with_capacity(rows),
             times: Vec::with_capacity(rows),
-            values: doubles(),
-            counts: Vec::with_capacity(rows),
-            mins: doubles(),
-            maxs: doubles(),
-            firsts: doubles(),
-            lasts: doubles(),
-            stddevs: Float64Builder::with_capacity(rows),
+            columns: columns.collect(),
         }
     }
 
@@ -376,28 +383,11 @@ impl RollupColumns {
     fn extend(&mut self, rows: &[MinuteRow]) {
         let key = self.assets.len() as i32 - 1;
         self.keys.resize(self.keys.len() + rows.len(), key);
-        let summaries = || rows.iter().map(MinuteRow::summary);
-        self.times.extend(
-            rows.iter()
-                .map(|row| i64::from(row.minute) * MICROS_PER_MINUTE),
-        );
-        self.values
-            .extend(summaries().map(|summary| summary.mean()));
-        self.counts
-            .extend(rows.iter().map(|row| row.count() as i64));
-        self.mins.extend(summaries().map(|summary| summary.min));
-        self.maxs.extend(summaries().map(|summary| summary.max));
-        self.firsts.extend(summaries().map(|summary| summary.first));
-        self.lasts.extend(summaries().map(|summary| summary.last));
-        if rows.iter().all(|row| row.count() > 1) {
-            for summary in summaries() {
-                self.stddevs
-                    .append_value(summary.stddev().unwrap_or(f64::NAN));
-            }
-        } else {
-            for summary in summaries() {
-                self.stddevs.append_option(summary.stddev());
-            }
+        let times = rows.iter().map(|row| i64::from(row.minute));
+        self.times
+            .extend(times.map(|minute| minute * MICROS_PER_MINUTE));
+        for (quantity, values) in &mut self.columns {
+            append_quantity(*quantity, rows.iter().map(MinuteRow::summary), values);
         }
     }
 
@@ -408,37 +398,30 @@ impl RollupColumns {
     fn push(&mut self, minute: i32, summary: Summary) {
         self.keys.push(self.assets.len() as i32 - 1);
         self.times.push(i64::from(minute) * MICROS_PER_MINUTE);
-        self.values.push(summary.mean());
-        self.counts.push(summary.count as i64);
-        self.mins.push(summary.min);
-        self.maxs.push(summary.max);
-        self.firsts.push(summary.first);
-        self.lasts.push(summary.last);
-        self.stddevs.append_option(summary.stddev());
+        for (quantity, values) in &mut self.columns {
+            append_quantity(*quantity, std::iter::once(summary), values);
+        }
     }
 
-    fn batch(mut self, part: u32, resolution: Resolution) -> Result<RecordBatch, ArrowError> {
+    fn batch(
+        self,
+        schema: &SchemaRef,
+        part: u32,
+        resolution: Resolution,
+    ) -> Result<RecordBatch, ArrowError> {
         let rows = self.times.len();
-        let doubles = |values: Vec<f64>| Arc::new(Float64Array::from(values)) as ArrayRef;
-        let assets = DictionaryArray::<Int32Type>::try_new(
+        let assets: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::try_new(
             Int32Array::from(self.keys),
             Arc::new(StringArray::from(self.assets)),
-        )?;
-        RecordBatch::try_new(
-            Arc::clone(&schema::OUTPUT),
-            vec![
-                Arc::new(UInt32Array::from(vec![part; rows])),
-                Arc::new(UInt8Array::from(vec![resolution as u8; rows])),
-                Arc::new(assets),
-                Arc::new(TimestampMicrosecondArray::from(self.times).with_timezone("UTC")),
-                doubles(self.values),
-                Arc::new(Int64Array::from(self.counts)),
-                doubles(self.mins),
-                doubles(self.maxs),
-                doubles(self.firsts),
-                doubles(self.lasts),
-                Arc::new(self.stddevs.finish()),
-            ],
-        )
+        )?);
+        let times = TimestampMicrosecondArray::from(self.times).with_timezone("UTC");
+        let mut key = [assets, Arc::new(times)].into_iter();
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from(vec![part; rows])),
+            Arc::new(UInt8Array::from(vec![resolution as u8; rows])),
+        ];
+        let values = self.columns.into_iter();
+        columns.extend(values.filter_map(|(_, values)| values.finish().or_else(|| key.next())));
+        RecordBatch::try_new(Arc::clone(schema), columns)
     }
 }

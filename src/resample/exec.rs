@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -35,10 +34,13 @@ use super::file_reducer::FileTask;
 use super::left_out::LeftOut;
 use super::schema;
 use crate::model::{AssetId, Window};
+use crate::rollup_schema::RollupSchema;
 
 /// The parameters of one pass.
 #[derive(Clone)]
 pub struct Request {
+    /// The columns to compute.
+    pub schema: RollupSchema,
     /// The dates and assets to compute.
     pub cell: Cell,
     /// The window of plausible times. Readings outside are left out.
@@ -116,7 +118,7 @@ impl ResampleExec {
             return internal_err!("the resample operator needs one task for each input partition");
         }
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema::OUTPUT)),
+            EquivalenceProperties::new(schema::output(&request.schema)),
             Partitioning::UnknownPartitioning(request.concurrency.max(1)),
             EmissionType::Final,
             Boundedness::Bounded,
@@ -214,12 +216,14 @@ impl ExecutionPlan for ResampleExec {
                 .map_err(|error| DataFusionError::Shared(Arc::clone(error)))?;
             let at_once = shared.request.concurrency.max(1);
             let mine: Vec<usize> = (partition..ready.parts.len()).step_by(at_once).collect();
+            let schema = shared.request.schema.clone();
             Ok::<_, DataFusionError>(
-                stream::iter(mine).flat_map(move |number| part_stream(Arc::clone(&ready), number)),
+                stream::iter(mine)
+                    .flat_map(move |number| part_stream(Arc::clone(&ready), number, &schema)),
             )
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&schema::OUTPUT) as SchemaRef,
+            schema::output(&self.shared.request.schema),
             stream::once(batches).try_flatten(),
         )))
     }
@@ -230,8 +234,10 @@ impl ExecutionPlan for ResampleExec {
 fn part_stream(
     ready: Arc<PreparedParts>,
     number: usize,
-) -> impl Stream<Item = Result<arrow::array::RecordBatch>> + Send {
-    let mut batches = ready.assembled.batches(number as u32, ready.parts[number]);
+    schema: &RollupSchema,
+) -> impl Stream<Item = Result<arrow::array::RecordBatch>> + Send + use<> {
+    let part = ready.parts[number];
+    let mut batches = ready.assembled.batches(number as u32, part, schema);
     stream::iter(std::iter::from_fn(move || {
         batches
             .next(&ready.assembled)

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod cell;
+mod column_values;
 mod conflicting;
 mod exec;
 mod file_reducer;

@@ -1,4 +1,7 @@
-//! The summary of the readings in one bucket, and the combination of summaries.
+//! The summary of the readings in one bucket, the combination of summaries, and the columns that follow from them.
+
+use super::column_values::ColumnValues;
+use crate::rollup_schema::Quantity;
 
 /// The values from which all columns of a rollup follow.
 ///
@@ -134,6 +137,28 @@ impl Summary {
     }
 }
 
+/// Appends a quantity of each summary to the values of its column.
+///
+/// The match is outside the loops over rows, so that each loop is compiled for its quantity.
+#[inline]
+pub fn append_quantity(
+    quantity: Quantity,
+    summaries: impl Iterator<Item = Summary>,
+    values: &mut ColumnValues,
+) {
+    match quantity {
+        // The key of the bucket is not part of a summary.
+        Quantity::AssetId | Quantity::Timestamp => {}
+        Quantity::Value => values.append_doubles(summaries.map(|it| it.mean())),
+        Quantity::Count => values.append_integers(summaries.map(|it| it.count as i64)),
+        Quantity::Min => values.append_doubles(summaries.map(|it| it.min)),
+        Quantity::Max => values.append_doubles(summaries.map(|it| it.max)),
+        Quantity::First => values.append_doubles(summaries.map(|it| it.first)),
+        Quantity::Last => values.append_doubles(summaries.map(|it| it.last)),
+        Quantity::Stddev => values.append_optional_doubles(summaries.map(|it| it.stddev())),
+    }
+}
+
 /// Adds `value` to `sum`, and the rounding error to `lost` (Knuth's TwoSum, TAOCP 4.2.2 theorem B).
 #[inline(always)]
 fn two_sum(sum: f64, lost: f64, value: f64) -> (f64, f64) {
@@ -151,9 +176,13 @@ fn compensated_sum(sum: f64, lost: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Array, AsArray};
+    use arrow::compute::cast;
+    use arrow::datatypes::{DataType, Float64Type};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rollup_schema::{Aggregation, Column, RollupSchema};
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-9 * b.abs().max(1.0)
@@ -176,7 +205,74 @@ mod tests {
         assert_eq!(huge.mean(), f64::MAX);
     }
 
+    /// Returns the columns of a bucket, each as a double.
+    fn column_values(schema: &RollupSchema, summary: Summary) -> Vec<Option<f64>> {
+        let columns = schema.columns().iter().map(|column| {
+            let mut values = ColumnValues::with_capacity(column, 1);
+            append_quantity(column.quantity, std::iter::once(summary), &mut values);
+            let array = values.finish()?;
+            assert_eq!(array.len(), 1, "{} has no value", column.name);
+            let doubles = cast(&array, &DataType::Float64).unwrap();
+            let doubles = doubles.as_primitive::<Float64Type>();
+            doubles.is_valid(0).then(|| doubles.value(0))
+        });
+        columns.collect()
+    }
+
+    /// Aggregates a column over buckets as its declaration states. `columns` has the values of all columns by bucket.
+    fn aggregate(
+        schema: &RollupSchema,
+        column: &Column,
+        buckets: &[Vec<Option<f64>>],
+    ) -> Option<f64> {
+        let values = |quantity: Quantity| {
+            let mut columns = schema.columns().iter();
+            let at = columns.position(|it| it.quantity == quantity).unwrap();
+            buckets.iter().map(move |bucket| bucket[at])
+        };
+        let own = || values(column.quantity).flatten();
+        let weighted = || {
+            values(Quantity::Count)
+                .flatten()
+                .zip(values(Quantity::Value).flatten())
+        };
+        let count: f64 = values(Quantity::Count).flatten().sum();
+        let mean = weighted().map(|(count, mean)| count * mean).sum::<f64>() / count;
+        match column.aggregation {
+            Aggregation::Key => None,
+            Aggregation::WeightedMean => Some(mean),
+            Aggregation::Sum => Some(own().sum()),
+            Aggregation::Min => own().reduce(f64::min),
+            Aggregation::Max => own().reduce(f64::max),
+            Aggregation::First => own().next(),
+            Aggregation::Last => own().last(),
+            Aggregation::PooledDeviation => {
+                let within = weighted().zip(values(Quantity::Stddev));
+                let squares = within.map(|((count, value), deviation)| {
+                    deviation.map_or(0.0, |it| it * it * (count - 1.0))
+                        + count * (value - mean).powi(2)
+                });
+                (count > 1.0).then(|| (squares.sum::<f64>() / (count - 1.0)).sqrt())
+            }
+        }
+    }
+
     proptest! {
+        /// Hours combine minutes as the declarations of the columns state.
+        #[test]
+        fn columns_of_combined_summary_equal_declared_aggregation(values in proptest::collection::vec(-1e6..1e6_f64, 1..100), size in 1..20_usize) {
+            for schema in [RollupSchema::declared().clone(), RollupSchema::with_test_columns()] {
+                let parts: Vec<Summary> = values.chunks(size).map(|chunk| MinuteRow::from_values(0, chunk).summary()).collect();
+                let buckets: Vec<_> = parts.iter().map(|part| column_values(&schema, *part)).collect();
+                let combined = column_values(&schema, Summary::combine(parts).unwrap());
+                for (column, got) in schema.columns().iter().zip(combined) {
+                    let want = aggregate(&schema, column, &buckets);
+                    prop_assert_eq!(got.is_some(), want.is_some(), "{}", column.name);
+                    prop_assert!(close(got.unwrap_or(0.0), want.unwrap_or(0.0)), "{}: {:?} {:?}", column.name, got, want);
+                }
+            }
+        }
+
         #[test]
         fn summary_combined_from_parts_equals_whole(values in proptest::collection::vec(-1e6..1e6_f64, 1..200), size in 1..20_usize) {
             let whole = MinuteRow::from_values(0, &values).summary();

@@ -27,6 +27,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{DateSet, MICROS_PER_DAY, Window, day_of};
+use crate::rollup_schema::RollupSchema;
 
 /// An input of batches in memory, with one partition for each file.
 struct Files {
@@ -197,6 +198,7 @@ fn run(
         properties: Arc::new(properties),
     });
     let request = Request {
+        schema: RollupSchema::declared().clone(),
         cell,
         plausible: PLAUSIBLE,
         tasks,

@@ -24,7 +24,7 @@ NOW = dt.date(2024, 3, 5)
 WINDOWS = {"data_min": 67, "data_h": 100, "data_d": 30_000}
 READ_TABLES = "".join(
     f"""\\echo {name}
-COPY (SELECT asset_id, (extract(epoch FROM timestamp) * 1000000)::bigint, value, count, min, max, first, last, stddev
+COPY (SELECT asset_id, (extract(epoch FROM timestamp) * 1000000)::bigint, {", ".join(COLUMNS[2:])}
       FROM {name} ORDER BY asset_id, timestamp) TO STDOUT (FORMAT csv, NULL 'null');
 """
     for name in RESOLUTIONS

@@ -69,7 +69,8 @@ impl Job {
             let Some(versions) = published.archive else {
                 continue;
             };
-            let table = Table::open_at(&archive, resolution, versions.get(resolution)).await;
+            let version = versions.get(resolution);
+            let table = Table::open_at(&archive, &self.schema, resolution, version).await;
             let mut files = table.map_err(table_error(resolution))?.files();
             files.retain(|file| {
                 let days = file.partition.days();

@@ -78,6 +78,7 @@ impl Job {
         if is_something && !options.dry_run {
             if plans.iter().any(TablePlan::has_archive_changes) {
                 round.create_archive().await?;
+                round.adopt_columns(false)?;
             }
             let run = round.runs.next_run_number().await?;
             round

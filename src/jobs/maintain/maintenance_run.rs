@@ -68,7 +68,8 @@ impl<'a> MaintenanceRun<'a> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
             let before = published.versions.get(resolution);
-            let table = Table::open_for_change(&job.lake, resolution, Some(before)).await;
+            let before = Some(before);
+            let table = Table::open_for_change(&job.lake, &job.schema, resolution, before).await;
             tables.push(table.map_err(table_error(resolution))?);
         }
         let mut round = Self {
@@ -93,7 +94,8 @@ impl<'a> MaintenanceRun<'a> {
         let lake = table_archive(&self.job.lake);
         for resolution in Resolution::ALL {
             let before = Some(versions.get(resolution));
-            let table = Table::open_for_change(&lake, resolution, before).await;
+            let schema = &self.job.schema;
+            let table = Table::open_for_change(&lake, schema, resolution, before).await;
             self.archive.push(table.map_err(table_error(resolution))?);
         }
         Ok(())
@@ -107,7 +109,7 @@ impl<'a> MaintenanceRun<'a> {
         }
         let lake = table_archive(&self.job.lake);
         for resolution in Resolution::ALL {
-            let table = Table::open_or_create(&lake, resolution).await;
+            let table = Table::open_or_create(&lake, &self.job.schema, resolution).await;
             let table = table.map_err(table_error(resolution))?;
             if table.version() > 0 {
                 return Err(JobError::UnknownArchive {
@@ -132,6 +134,20 @@ impl<'a> MaintenanceRun<'a> {
         failpoint::reach("archive-founded");
         self.published = publication;
         self.open_archive(versions).await
+    }
+
+    /// Prepares the tables of the archive, and with `is_restore` the tables themselves, for rows with columns that
+    /// plantlake does not know.
+    pub fn adopt_columns(&mut self, is_restore: bool) -> Result<(), JobError> {
+        for (table, archive) in self.tables.iter_mut().zip(&mut self.archive) {
+            let (target, source) = match is_restore {
+                true => (table, archive),
+                false => (archive, table),
+            };
+            let adopted = target.adopt_columns(source);
+            adopted.map_err(table_error(target.resolution()))?;
+        }
+        Ok(())
     }
 
     /// Returns the archive's files of a table.

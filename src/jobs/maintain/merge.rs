@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -19,9 +19,11 @@ use super::super::error::{JobError, table_error};
 use crate::engine::batch_context;
 use crate::lake::failpoint;
 use crate::lake::table::{
-    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, data_file_schema,
+    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, conform_rows,
+    merged_file_schema,
 };
 use crate::model::{DateSet, day_of};
+use crate::rollup_schema::{ASSET_COLUMN, TIME_COLUMN};
 
 /// The approximate number of decoded rows in memory, for all sources together. Each source also holds an encoded row
 /// group of its file.
@@ -48,7 +50,7 @@ pub(super) struct MergeTarget<'a> {
     pub on_rows: &'a (dyn Fn(u64) + Send + Sync),
 }
 
-/// Writes the rows of all sources in order. Adds the files to `written` as they are finished, so that the caller can
+/// Writes the rows of all sources in order, with all of their columns. Adds the files to `written` as they are finished, so that the caller can
 /// delete them after an error.
 pub(super) async fn merge(
     sources: &[MergeSource<'_>],
@@ -60,12 +62,16 @@ pub(super) async fn merge(
     for source in sources {
         streams.push(open_source(source, rows).await?);
     }
+    let schemas: Vec<SchemaRef> = streams.iter().map(|stream| stream.schema()).collect();
+    let schema = merged_file_schema(target.table.schema(), &schemas);
+    let conformed = streams.into_iter().map(|stream| conform(stream, &schema));
+    let mut streams: Vec<_> = conformed.collect();
     let mut merged = match streams.len() {
         0 | 1 => match streams.pop() {
             Some(only) => only,
             None => return Ok(()),
         },
-        _ => merge_sorted(streams)?,
+        _ => merge_sorted(streams, &schema)?,
     };
     let failed = table_error(target.table.resolution());
     let max_rows = estimate_rows(target.file_size, sources);
@@ -73,7 +79,11 @@ pub(super) async fn merge(
     while let Some(batch) = merged.try_next().await? {
         let file = match &mut writer {
             Some(file) => file,
-            none => none.insert(target.table.writer(target.partition.clone())),
+            none => {
+                let partition = target.partition.clone();
+                let schema = Arc::clone(&schema);
+                none.insert(target.table.writer_with_schema(partition, schema))
+            }
         };
         file.write(&batch).await.map_err(&failed)?;
         rows += batch.num_rows() as u64;
@@ -118,19 +128,29 @@ async fn open_source(
     source: &MergeSource<'_>,
     rows: usize,
 ) -> Result<SendableRecordBatchStream, JobError> {
-    let opened = source.table.read_file_in_batches(&source.file, rows).await;
-    let opened = opened.map_err(table_error(source.table.resolution()))?;
+    let opened = source.table.read_whole_file_in_batches(&source.file, rows);
+    let opened = opened
+        .await
+        .map_err(table_error(source.table.resolution()))?;
     let without = source.without.clone();
     let batches = opened
+        .batches
         .map_err(|error| DataFusionError::External(Box::new(error)))
         .map(move |batch| match without.is_empty() {
             true => batch,
             false => Ok(without_dates(&batch?, &without)?),
         });
     Ok(Box::pin(RecordBatchStreamAdapter::new(
-        data_file_schema(),
+        opened.schema,
         batches,
     )))
+}
+
+/// Returns the stream with the columns of `schema`.
+fn conform(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
+    let target = Arc::clone(schema);
+    let batches = stream.map(move |batch| Ok(conform_rows(&batch?, &target)?));
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
 }
 
 fn without_dates(batch: &RecordBatch, without: &DateSet) -> Result<RecordBatch, DataFusionError> {
@@ -142,10 +162,10 @@ fn without_dates(batch: &RecordBatch, without: &DateSet) -> Result<RecordBatch, 
 /// Merges sorted streams into one, by asset and time.
 fn merge_sorted(
     streams: Vec<SendableRecordBatchStream>,
+    schema: &SchemaRef,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let schema = data_file_schema();
-    let by = ["asset_id", "timestamp"].map(|name| {
-        let column = Column::new_with_schema(name, &schema)?;
+    let by = [ASSET_COLUMN, TIME_COLUMN].map(|name| {
+        let column = Column::new_with_schema(name, schema)?;
         Ok::<_, DataFusionError>(PhysicalSortExpr::new_default(Arc::new(column)))
     });
     let [asset, time] = by;
@@ -156,7 +176,7 @@ fn merge_sorted(
     let memory = MemoryConsumer::new("merge").register(context.memory_pool());
     StreamingMergeBuilder::new()
         .with_streams(streams)
-        .with_schema(schema)
+        .with_schema(Arc::clone(schema))
         .with_expressions(&order)
         .with_metrics(BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), 0))
         .with_batch_size(BATCH_ROWS)

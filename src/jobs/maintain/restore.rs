@@ -210,6 +210,7 @@ impl MaintenanceRun<'_> {
         watch: &Stopwatch,
         report: &mut RestoreReport,
     ) -> Result<(), JobError> {
+        self.adopt_columns(true)?;
         self.write_intent(run).await?;
         self.job.progress.expect(report.rows);
         let at = resolution as usize;

@@ -122,7 +122,7 @@ impl Sweep<'_> {
         swept: &mut SweepReport,
     ) -> Result<(), JobError> {
         let failed = table_error(resolution);
-        let table = Table::open_or_create(lake, resolution).await;
+        let table = Table::open_or_create(lake, &self.job.schema, resolution).await;
         let table = table.map_err(&failed)?;
         let named = table
             .referenced_files_since(oldest)

@@ -34,7 +34,8 @@ fn batch(rows: &[Row<'_>]) -> RecordBatch {
         number(4),
         Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.4))),
     ];
-    RecordBatch::try_new(data_file_schema(), columns).unwrap()
+    let schema = Arc::clone(RollupSchema::declared().file_schema());
+    RecordBatch::try_new(schema, columns).unwrap()
 }
 
 const ONE: &str = "00000000-0000-4000-8000-000000000001";
@@ -79,7 +80,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn encode_writes_bytes_of_postgres() {
     let batch = golden_rows();
-    let rows = Rows::new(&batch).unwrap();
+    let rows = Rows::new(&batch, RollupSchema::declared()).unwrap();
     let mut out = HEADER.to_vec();
     let mut seen = HashSet::new();
     assert_eq!(
@@ -96,11 +97,12 @@ fn encode_writes_bytes_of_postgres() {
 #[test]
 fn encode_writes_only_rows_of_given_dates() {
     let batch = golden_rows();
-    let rows = Rows::new(&batch).unwrap();
+    let rows = Rows::new(&batch, RollupSchema::declared()).unwrap();
     let dates: DateSet = [day_of(EVENING), day_of(LATE)].into_iter().collect();
     let (mut whole, mut seen) = (Vec::new(), HashSet::new());
     assert_eq!(rows.encode(0..4, &dates, &mut whole, &mut seen).unwrap(), 2);
-    assert_eq!(whole.len(), ROW_BYTES + ROW_BYTES_WITHOUT_LAST);
+    // A count, a UUID and eight numbers, each with its length. The last number of one row is null.
+    assert_eq!(whole.len(), 2 * (2 + (4 + 16) + 8 * (4 + 8)) - 8);
     let mut cut = Vec::new();
     for at in 0..4 {
         rows.encode(at..at + 1, &dates, &mut cut, &mut seen)
@@ -116,8 +118,53 @@ fn encode_writes_only_rows_of_given_dates() {
 }
 
 #[test]
+fn encode_writes_later_columns_and_their_nulls() {
+    let schema = RollupSchema::with_test_columns();
+    let original = golden_rows();
+    let mut columns = original.columns().to_vec();
+    columns.push(Arc::new(Float64Array::from(vec![
+        Some(1.5),
+        None,
+        None,
+        Some(-0.0),
+    ])));
+    columns.push(Arc::new(Int64Array::from(vec![
+        None,
+        Some(7),
+        None,
+        Some(-1),
+    ])));
+    let batch = RecordBatch::try_new(Arc::clone(schema.file_schema()), columns).unwrap();
+    let rows = Rows::new(&batch, &schema).unwrap();
+    let before = Rows::new(&original, RollupSchema::declared()).unwrap();
+    let null = NULL_LENGTH.to_be_bytes().to_vec();
+    let number = |bits: u64| [&8_i32.to_be_bytes()[..], &bits.to_be_bytes()[..]].concat();
+    let later = [
+        [number(1.5_f64.to_bits()), null.clone()],
+        [null.clone(), number(7)],
+        [null.clone(), null.clone()],
+        [number((-0.0_f64).to_bits()), number(u64::MAX)],
+    ];
+    for (at, later) in later.iter().enumerate() {
+        let (mut row, mut expected, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let range = at..at + 1;
+        rows.encode(range.clone(), &all(), &mut row, &mut seen)
+            .unwrap();
+        before
+            .encode(range, &all(), &mut expected, &mut seen)
+            .unwrap();
+        expected[..2].copy_from_slice(&11_i16.to_be_bytes());
+        expected.extend(later.concat());
+        assert_eq!(hex(&row), hex(&expected), "row {at}");
+    }
+}
+
+#[test]
 fn rows_refuse_malformed_batch() {
     let batch = batch(&[("pump 7", 0, [0.0; 5], 1, None)]);
-    let error = Rows::new(&batch).err().unwrap().to_string();
+    let error = Rows::new(&batch, RollupSchema::declared())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("\"pump 7\" is not a UUID"), "{error}");
 }

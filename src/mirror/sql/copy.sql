@@ -1,1 +1,1 @@
-COPY data_x (asset_id, timestamp, value, count, min, max, first, last, stddev) FROM STDIN (FORMAT binary)
+COPY data_x (COLUMNS) FROM STDIN (FORMAT binary)

@@ -1,5 +1,2 @@
 -- Holds the lake's rows of some dates, to compare them with the rows in the database.
-CREATE TEMPORARY TABLE mirror_incoming (
-    asset_id UUID, timestamp TIMESTAMPTZ, value DOUBLE PRECISION, count BIGINT,
-    min DOUBLE PRECISION, max DOUBLE PRECISION, first DOUBLE PRECISION, last DOUBLE PRECISION, stddev DOUBLE PRECISION
-) ON COMMIT DROP
+CREATE TEMPORARY TABLE mirror_incoming (DEFINITIONS) ON COMMIT DROP
