@@ -83,8 +83,8 @@ impl Plant {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         let objects = self.raw.objects();
-        let put = objects.put(&Path::from(path), PutPayload::from(bytes));
-        put.await.unwrap();
+        let path = Path::from(path);
+        objects.put(&path, PutPayload::from(bytes)).await.unwrap();
     }
 
     async fn run(&self, schema: &RollupSchema, full: bool) {

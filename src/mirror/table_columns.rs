@@ -91,6 +91,9 @@ async fn read_columns(
 
 /// Returns the later columns that a table lacks, or the problem of a table that cannot be used.
 fn compare(found: &[FoundColumn], schema: &RollupSchema) -> Result<Vec<Column>, String> {
+    if found.is_empty() {
+        return Err("does not exist".to_owned());
+    }
     let mut missing = Vec::new();
     for column in schema.columns() {
         let name = column.name;
@@ -180,6 +183,7 @@ mod tests {
             compare(&found, schema).unwrap_err(),
             "has a column count of type integer instead of bigint"
         );
+        assert_eq!(compare(&[], schema).unwrap_err(), "does not exist");
         found.remove(3);
         assert_eq!(compare(&found, schema).unwrap_err(), "has no column count");
     }

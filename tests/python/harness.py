@@ -149,6 +149,7 @@ class Lake(ABC):
         self.folder = folder  # on this machine: contains the state, and is the working folder
         self.state = folder / "state"
         self.settings = settings or {}
+        self.ignored_columns: set[str] = set()  # columns that tables may have besides the reference's
         folder.mkdir(parents=True, exist_ok=True)
 
     # ---- the binary
@@ -242,7 +243,8 @@ class Lake(ABC):
         if table is None:
             return to_frame(pa.table({column: [] for column in COLUMNS}))
         arrow = pa.table(table.to_pyarrow_table())
-        assert arrow.column_names == [*COLUMNS, PARTITION[name]], f"columns of {name}: {arrow.column_names}"
+        columns = [column for column in arrow.column_names if column not in self.ignored_columns]
+        assert columns == [*COLUMNS, PARTITION[name]], f"columns of {name}: {arrow.column_names}"
         frame = to_frame(arrow)
         recorded = [str(value) for value in arrow[PARTITION[name]].to_pylist()]
         expected_values = partition_values(name, frame["timestamp"])
