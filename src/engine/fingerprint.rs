@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use ecow::EcoString;
 use foldhash::fast::RandomState;
 
-use super::sql::MAX_SQL_BYTES;
+use super::statement_limits::MAX_SQL_BYTES;
 use crate::model::hex;
 
 /// See [`FingerprintCache::get`].

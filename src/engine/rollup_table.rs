@@ -27,6 +27,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
 
+use super::engine_table::{Contents, TableProperties};
 use super::page_cache::PageCacheReaderFactory;
 use super::published::{PublishedFile, PublishedTable};
 use super::scan_pruning::ScanPruning;
@@ -151,6 +152,16 @@ impl RollupTable {
             column.null_count = Precision::Exact(0);
         }
         statistics
+    }
+}
+
+impl TableProperties for RollupTable {
+    fn estimated_rows(&self, filters: &[Expr], limit: Option<usize>) -> f64 {
+        self.estimate_rows(filters, limit) as f64
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::Immutable
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::QueryError;
-use super::account_tables::Account;
+use super::account::Account;
 use super::published::PublishedTables;
 use super::session::QuerySession;
 use super::sql::SessionOption;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Float32Array, Float64Array, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, Statistics};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -22,85 +22,61 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 
-use super::catalog_tables::CatalogSource;
-use super::table_arguments::{Argument, ArgumentType, FunctionSignature};
-use crate::catalog::{Snapshot, VisibleAssets};
+use super::super::engine_table::{Contents, TableProperties, UNKNOWN_ROWS};
+use super::function::{CallTable, Implementation, TableFunction, VisibleCatalog};
+use super::signature::{Argument, ArgumentType, FunctionSignature};
+use crate::catalog::Snapshot;
 use crate::search::{MAX_RESULTS, Search, SearchRequest, SearchResult, check_text};
 
-/// The signature of the function.
-pub(super) static SEARCH: FunctionSignature = FunctionSignature {
-    name: "search",
-    parameters: &[ArgumentType::Text, ArgumentType::Integer],
-    required: 1,
-    example: "search('high-temperature reactor vessel', 5)",
+pub(super) static SEARCH: TableFunction = TableFunction {
+    signature: FunctionSignature {
+        name: "search",
+        parameters: &[
+            ("text", ArgumentType::Text),
+            ("limit", ArgumentType::Integer),
+        ],
+        required: 1,
+        example: "search('high-temperature reactor vessel', 5)",
+    },
+    documentation: "[assets that match a description](search.md); `limit` up to 1,000",
+    implementation: Implementation::Search(SearchTable::table),
 };
 
 /// The number of results if no limit is given.
 const DEFAULT_LIMIT: usize = 10;
 
-/// The function in a session that sees the assets in `visible`.
-struct SearchFunction {
+/// One call of the function.
+struct SearchTable {
     search: Search,
-    catalog: Arc<CatalogSource>,
-    visible: Arc<VisibleAssets>,
+    catalog: VisibleCatalog,
+    text: Argument<String>,
+    limit: Argument<i64>,
+    schema: SchemaRef,
 }
 
-/// Registers the function with a session that sees the assets in `visible`.
-pub(super) fn register(
-    state: &mut SessionState,
-    search: Search,
-    catalog: Arc<CatalogSource>,
-    visible: Arc<VisibleAssets>,
-) {
-    let made = SearchFunction {
-        search,
-        catalog,
-        visible,
-    };
-    state.register_udtf(SEARCH.name, Arc::new(made));
-}
-
-impl fmt::Debug for SearchFunction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SearchFunction")
-    }
-}
-
-impl TableFunctionImpl for SearchFunction {
-    fn call_with_args(&self, call: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let arguments = call.exprs();
-        SEARCH.check_count(arguments)?;
-        let text = SEARCH.text(arguments, 0)?;
+impl SearchTable {
+    fn table(search: Search, catalog: VisibleCatalog, arguments: &[Expr]) -> Result<CallTable> {
+        let signature = &SEARCH.signature;
+        let text = signature.text(arguments, 0)?;
         if let Argument::Given(text) = &text {
-            check_text(text).map_err(|error| SEARCH.error(error))?;
+            check_text(text).map_err(|error| signature.error(error))?;
         }
-        let limit = SEARCH.integer(arguments, 1)?;
+        let limit = signature.integer(arguments, 1)?;
         if let Argument::Given(limit) = limit
             && !(1..=MAX_RESULTS as i64).contains(&limit)
         {
-            return Err(SEARCH.error(format_args!(
+            return Err(signature.error(format_args!(
                 "limit must be between 1 and {MAX_RESULTS}, not {limit}"
             )));
         }
-        Ok(Arc::new(SearchTable {
-            search: self.search.clone(),
-            catalog: Arc::clone(&self.catalog),
-            visible: Arc::clone(&self.visible),
+        Ok(Arc::new(Self {
+            search,
+            catalog,
             text,
             limit,
             schema: schema(),
         }))
     }
-}
-
-/// One call of the function.
-pub(super) struct SearchTable {
-    search: Search,
-    catalog: Arc<CatalogSource>,
-    visible: Arc<VisibleAssets>,
-    text: Argument<String>,
-    limit: Argument<i64>,
-    schema: SchemaRef,
 }
 
 /// Returns the schema of the results.
@@ -124,6 +100,17 @@ impl fmt::Debug for SearchTable {
     }
 }
 
+impl TableProperties for SearchTable {
+    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
+        // A search runs models, so it is never short.
+        UNKNOWN_ROWS
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::Changing
+    }
+}
+
 #[async_trait]
 impl TableProvider for SearchTable {
     fn schema(&self) -> SchemaRef {
@@ -141,15 +128,15 @@ impl TableProvider for SearchTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let text = SEARCH.value(&self.text)?.unwrap_or_default();
-        let limit = SEARCH.value(&self.limit)?;
+        let signature = &SEARCH.signature;
+        let text = signature.value(&self.text)?.unwrap_or_default();
+        let limit = signature.value(&self.limit)?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-        let snapshot = self.catalog.snapshot().await;
-        let snapshot = snapshot.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let snapshot = self.catalog.snapshot().await?;
         let request = SearchRequest {
             text,
             limit: limit.unwrap_or(DEFAULT_LIMIT),
-            granted: Arc::clone(&self.visible),
+            granted: Arc::clone(&self.catalog.visible),
             by: None,
         };
         let found: Arc<dyn ExecutionPlan> = Arc::new(SearchExec {

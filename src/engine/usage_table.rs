@@ -1,16 +1,15 @@
-//! The usage ledger in SQL: the table `account.usage`, a row for each request, and the table function `usage_report`,
-//! the totals of a month. Admins see their whole organisation, others only their own requests.
+//! The usage ledger in SQL: the table `account.usage`, a row for each request. Admins see their whole organisation, others
+//! only their own requests.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
@@ -21,36 +20,14 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 use tokio::runtime::Handle;
 
-use super::account_tables::{Account, flags, text, times};
-use super::table_arguments::{Argument, ArgumentType, FunctionSignature, quoted};
+use super::account::Account;
+use super::account_columns::{counts, external_error, flags, optional_text, text, times};
+use super::engine_table::{Contents, TableProperties, UNKNOWN_ROWS};
 use crate::model::Month;
-use crate::store::{
-    LedgerEntry, LedgerPosition, OrganisationStore, RecordFilter, ReportBy, ReportFilter,
-    ReportLine,
-};
+use crate::store::{LedgerEntry, LedgerPosition, OrganisationStore, RecordFilter};
 
 /// The number of rows that are read from the store at once.
 const PAGE_ROWS: u32 = 1_024;
-/// The totals of a month.
-pub(super) static REPORT: FunctionSignature = FunctionSignature {
-    name: "usage_report",
-    parameters: &[ArgumentType::Text],
-    required: 1,
-    example: "usage_report('2026-11')",
-};
-
-fn optional_text(values: impl Iterator<Item = Option<impl AsRef<str>>>) -> ArrayRef {
-    Arc::new(values.collect::<StringArray>())
-}
-
-fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
-    let values = values.map(|count| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
-    Arc::new(values.collect::<Int64Array>())
-}
-
-fn external_error(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
 
 /// The table `account.usage`.
 pub(super) struct UsageTable {
@@ -141,6 +118,17 @@ impl UsageTable {
 impl fmt::Debug for UsageTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UsageTable")
+    }
+}
+
+impl TableProperties for UsageTable {
+    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
+        // The ledger may be long, and is read page by page.
+        UNKNOWN_ROWS
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::OfUser
     }
 }
 
@@ -350,136 +338,5 @@ impl PartitionStream for LedgerReader {
             }
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), pages))
-    }
-}
-
-/// The table function `usage_report('2026-11')`: the totals of a month by user and endpoint.
-pub(super) struct UsageReportFunction(pub Account);
-
-impl fmt::Debug for UsageReportFunction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UsageReportFunction")
-    }
-}
-
-impl TableFunctionImpl for UsageReportFunction {
-    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        REPORT.check_count(args.exprs())?;
-        let month = match REPORT.text(args.exprs(), 0)? {
-            Argument::Given(text) => Some(text.parse::<Month>().map_err(|_| invalid_month(&text))?),
-            _ => None,
-        };
-        Ok(Arc::new(UsageReport {
-            account: self.0.clone(),
-            month,
-            schema: report_schema(),
-        }))
-    }
-}
-
-fn invalid_month(text: &str) -> DataFusionError {
-    let month = quoted(text);
-    REPORT.error(format_args!("invalid month {month}; write it as 2026-11"))
-}
-
-/// The totals of one month.
-pub(super) struct UsageReport {
-    account: Account,
-    /// `None` if the month is not given yet.
-    month: Option<Month>,
-    schema: SchemaRef,
-}
-
-fn report_schema() -> SchemaRef {
-    let text = |name| Field::new(name, DataType::Utf8, false);
-    let count = |name| Field::new(name, DataType::Int64, false);
-    Arc::new(Schema::new(vec![
-        text("billing_month"),
-        text("user"),
-        text("endpoint"),
-        count("requests"),
-        count("billable_requests"),
-        count("late_requests"),
-        count("rows"),
-        count("bytes_sent"),
-        count("bytes_scanned"),
-        count("errors"),
-        count("cancelled"),
-        count("aborted"),
-    ]))
-}
-
-impl UsageReport {
-    fn rows(&self, lines: &[ReportLine]) -> Result<RecordBatch> {
-        let lines = || lines.iter();
-        let sums = || lines().map(|line| line.sums);
-        let columns = vec![
-            text(lines().map(|line| line.month.to_string())),
-            text(lines().map(|line| line.user.clone().unwrap_or_default())),
-            text(lines().map(|line| line.endpoint.clone().unwrap_or_default())),
-            counts(sums().map(|sums| Some(sums.requests))),
-            counts(sums().map(|sums| Some(sums.billable_requests))),
-            counts(sums().map(|sums| Some(sums.late_requests))),
-            counts(sums().map(|sums| Some(sums.rows))),
-            counts(sums().map(|sums| Some(sums.bytes_sent))),
-            counts(sums().map(|sums| Some(sums.bytes_scanned))),
-            counts(sums().map(|sums| Some(sums.errors))),
-            counts(sums().map(|sums| Some(sums.cancelled))),
-            counts(sums().map(|sums| Some(sums.aborted))),
-        ];
-        Ok(RecordBatch::try_new(self.schema(), columns)?)
-    }
-}
-
-impl fmt::Debug for UsageReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("UsageReport").field(&self.month).finish()
-    }
-}
-
-#[async_trait]
-impl TableProvider for UsageReport {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let account = &self.account;
-        let month = self.month.ok_or_else(|| REPORT.unbound_error())?;
-        let filter = ReportFilter {
-            organisation: Some(account.organisation),
-            user: (!account.is_admin).then_some(account.user),
-            months: month..=month,
-            by: ReportBy {
-                user: true,
-                endpoint: true,
-                day: false,
-            },
-        };
-        let mut lines = account
-            .store
-            .usage_report(&filter)
-            .await
-            .map_err(external_error)?;
-        // The store query is restricted to these lines already; the filter guards against a mistake there.
-        lines.retain(|line| {
-            line.organisation_id == account.organisation
-                && (account.is_admin || line.user_id == Some(account.user))
-        });
-        Ok(MemorySourceConfig::try_new_exec(
-            &[vec![self.rows(&lines)?]],
-            self.schema(),
-            projection.cloned(),
-        )?)
     }
 }
