@@ -36,13 +36,13 @@ pub use networks::Networks;
 pub use redact::redact;
 pub use report::EffectiveSetting;
 pub use secret::Secret;
-pub use settings::{
-    AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MetricsSettings,
-    MirrorSettings, QdrantSettings, ResampleSettings, Retention, RetentionSettings,
-    ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFETIME,
-};
+pub use settings::{MetricsSettings, Retention, RetentionSettings, Settings, TICKET_LIFETIME};
 pub use storage::StorageSettings;
-pub use table::{DefaultValue, SETTINGS, SettingSpec, Type};
+pub use table::{
+    AuthSettings, ConnectionSettings, DefaultValue, LogSettings, MaintainSettings, MirrorSettings,
+    QdrantSettings, ResampleSettings, SETTINGS, ScheduleSettings, SearchSettings, ServeSettings,
+    SettingSpec, Type,
+};
 pub use value::{
     ExpiryAction, JournalFullAction, LogFormat, MAX_TOKEN_LIFETIME, TimeBound, WebhookUrl,
     duration as parse_duration, size as parse_size, timezone as parse_timezone,
