@@ -11,8 +11,8 @@ use super::super::administration::{format_instant, format_optional_minute, open_
 use super::super::exit::Exit;
 use super::super::output::{Table, human};
 use super::super::run_command::{Context, RunCommand};
+use crate::app::{job_kinds, read_jobs};
 use crate::clock;
-use crate::jobs::spec::read_jobs;
 use crate::model::JobSpec;
 use crate::store::JobRun;
 
@@ -27,7 +27,7 @@ Examples:
   plantlake jobs history resample --last 100 --json
 
 A job is a file jobs/<name>.toml:
-  kind = \"resample\"            # resample, mirror, index or maintain; by default the name of the file
+  kind = \"resample\"            # {kinds}; by default the name of the file
   schedule = \"*/15 * * * *\"    # minute, hour, day of the month (L is the last), month, weekday
   timezone = \"Europe/Berlin\"   # [default: UTC]
   timeout = \"1h\"               # of one attempt [default: 1h]
@@ -35,14 +35,48 @@ A job is a file jobs/<name>.toml:
   backoff = \"1min\"             # before the first retry, and twice as long before each further one [default: 1min]
   missed = \"once\"              # or \"skip\": how missed times are handled [default: once]
   after = [\"resample\"]         # waits for that job's run of the same time, and is skipped if it fails
-  [arguments]                  # of resample: full, from, to; of mirror and index: full
+  [arguments]                  # {arguments}
 
 Times skipped by daylight saving run right afterwards; of times that occur twice, the first one runs. Schedules without a fixed
 hour (*/15 * * * *) run at constant intervals.";
 
+/// Returns the examples with the kinds of jobs and their arguments.
+fn examples() -> String {
+    let kinds = job_kinds();
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    // Kinds with the same arguments are listed together.
+    let mut groups: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    for kind in &kinds {
+        let arguments: Vec<&str> = kind.arguments().iter().map(|(name, _)| *name).collect();
+        match groups.iter_mut().find(|(_, known)| *known == arguments) {
+            _ if arguments.is_empty() => {}
+            Some((kinds, _)) => kinds.push(kind.name()),
+            None => groups.push((vec![kind.name()], arguments)),
+        }
+    }
+    let groups = groups.iter().map(|(kinds, arguments)| {
+        let (kinds, arguments) = (join_words(kinds, "and"), arguments.join(", "));
+        format!("of {kinds}: {arguments}")
+    });
+    let groups: Vec<String> = groups.collect();
+    EXAMPLES
+        .replace("{kinds}", &join_words(&names, "or"))
+        .replace("{arguments}", &groups.join("; "))
+}
+
+/// Joins words with commas, and the last two with `conjunction`.
+fn join_words(words: &[&str], conjunction: &str) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => {
+            format!("{} {conjunction} {last}", first.join(", "))
+        }
+        _ => words.concat(),
+    }
+}
+
 /// List the declared jobs, their schedules and their runs
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples())]
 pub struct JobsArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -222,4 +256,20 @@ fn format_elapsed(run: &JobRun) -> String {
         .ended_at
         .map(|end| (end - run.started_at).to_std().unwrap_or(Duration::ZERO));
     took.map(human::duration).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_list_kinds_and_their_arguments() {
+        let examples = examples();
+        for line in [
+            "# resample, mirror, index or maintain; by default the name of the file\n",
+            "# of resample: full, from, to; of mirror and index: full\n",
+        ] {
+            assert!(examples.contains(line), "{examples}");
+        }
+    }
 }
