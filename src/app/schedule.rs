@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::job_kinds::read_jobs;
 use super::jobs::{QuietProgress, jobs, start_workers};
 use crate::config::Settings;
 use crate::jobs::Progress;
-use crate::jobs::spec::{SpecError, read_jobs};
+use crate::jobs::spec::SpecError;
 use crate::model::JobSpec;
 use crate::schedule::{CheckIntervals, Jobs, Scheduler, StopSignal, Webhook, WebhookError, Worker};
 use crate::store::{OrganisationStore, StoreError};

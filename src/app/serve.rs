@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::job_kinds::job_kinds;
 use super::search::{index_folder, search};
 use super::shared_writing::no_write_grant_warning;
 use crate::auth::{AuthError, Authenticator};
@@ -56,7 +57,7 @@ pub enum AppError {
 pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let lake = Store::open(&settings.lake, settings.storage.options())?;
     let raw = Store::open(&settings.raw, settings.storage.options())?;
-    let columns = ResampleSpec::read(&settings.jobs)?.columns;
+    let columns = ResampleSpec::read(&settings.jobs, &job_kinds())?.columns;
     let format = RawFormat {
         columns: ColumnNames {
             id: columns.id,

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::administration::{open_existing, operator, read_secret};
-use super::{Context, Exit};
+use super::exit::Exit;
+use super::run_command::Context;
 use crate::auth::{AdminCommand, AdminOutcome, Administrator, AuthError, Passwords};
 use crate::flight::{Credential, RemoteServer};
 

@@ -4,7 +4,8 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::{Context, Exit};
+use super::exit::Exit;
+use super::run_command::Context;
 use crate::model::host_name;
 use crate::store::{Actor, Migrated, OrganisationStore, StoreError};
 

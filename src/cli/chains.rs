@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
+use super::exit::Exit;
 use super::output::{Table, human};
-use super::{Context, Exit};
+use super::run_command::Context;
 use crate::store::{ChainHeads, ChainVerification};
 
 /// The exported head to compare with.

@@ -106,7 +106,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
     exit_of(error)
 }
 
-/// Returns the exit code of an action that runs outside [`dispatch`](super::dispatch).
+/// Returns the exit code of an action that runs outside [`dispatch`](super::dispatch::dispatch).
 pub(super) fn exit_of_output(outcome: Result<(), OutputError>) -> Exit {
     match outcome {
         Ok(()) => Exit::Success,

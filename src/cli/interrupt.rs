@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Exit;
+use super::exit::Exit;
 
 /// The time for pending writes after the time to stop has passed.
 const PENDING_WRITES_TIMEOUT: Duration = Duration::from_secs(3);

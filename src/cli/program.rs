@@ -5,7 +5,8 @@
 
 use std::process::ExitCode;
 
-use super::{Exit, Parsed, parse, report, run};
+use super::exit::{Exit, report};
+use super::invocation::{Parsed, parse};
 use crate::descriptors;
 use crate::engine::THREAD_STACK_BYTES;
 use crate::memory;
@@ -46,7 +47,7 @@ fn run_on_large_stack() -> ExitCode {
             return Exit::Failure.into();
         }
     };
-    let outcome = runtime.block_on(run(*invocation));
+    let outcome = runtime.block_on(invocation.run());
     // Work that an interruption left on other threads must not delay the exit.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| report(&error)).into()

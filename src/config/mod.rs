@@ -38,15 +38,14 @@ pub use networks::Networks;
 pub use redact::redact;
 pub use report::EffectiveSetting;
 pub use secret::Secret;
-pub use settings::{
-    AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MetricsSettings,
-    MirrorSettings, QdrantSettings, ResampleSettings, Retention, RetentionSettings,
-    ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFETIME,
-};
+pub use settings::{MetricsSettings, Retention, RetentionSettings, Settings, TICKET_LIFETIME};
 pub use sources::{Inputs, Override, SETTINGS_FILE};
 pub use spec::{DefaultValue, SettingSpec, Type};
 pub use storage::StorageSettings;
-pub use table::SETTINGS;
+pub use table::{
+    AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MirrorSettings,
+    QdrantSettings, ResampleSettings, SETTINGS, ScheduleSettings, SearchSettings, ServeSettings,
+};
 pub use value::{
     ExpiryAction, JournalFullAction, LogFormat, MAX_TOKEN_LIFETIME, TimeBound, WebhookUrl,
     duration as parse_duration, size as parse_size, timezone as parse_timezone,

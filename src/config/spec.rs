@@ -78,8 +78,9 @@ pub(super) struct Setting<T> {
     pub(super) parse: fn(&str) -> Result<T, String>,
 }
 
-/// Declares the settings of a group and the list of their descriptions together, which is a part of the table of all settings:
-/// a setting that is not listed cannot be read anywhere.
+/// Declares the settings of a group and the list of their descriptions together, which is a part of [`SETTINGS`]: a setting
+/// that is not listed cannot be read anywhere. With a name of a struct, the settings become its fields, beside nested
+/// structs, and are read by its `from_raw`.
 macro_rules! settings {
     ($group:ident; $($name:ident: $type:ty, $parse:path { $($field:ident: $value:expr),* $(,)? })*) => {
         $(pub(in crate::config) const $name: Setting<$type> =
@@ -87,6 +88,40 @@ macro_rules! settings {
 
         /// The settings of this group, in the order in which they are shown.
         pub(super) const $group: &[SettingSpec] = &[$($name.spec),*];
+    };
+    (
+        $group:ident => $struct:ident $({ $($nested:ident: $nested_type:ident),* })?, $about:literal;
+        $($name:ident => $field:ident: $type:ty, $parse:path {
+            key: $key:expr, types: $types:expr, expected: $expected:expr, default: $default:expr,
+            example: $example:expr, flag: $flag:expr, doc: $doc:literal $(,)?
+        })*
+    ) => {
+        settings! {
+            $group;
+            $($name: $type, $parse {
+                key: $key, types: $types, expected: $expected, default: $default, example: $example,
+                flag: $flag, doc: $doc
+            })*
+        }
+
+        #[doc = $about]
+        #[derive(Debug, Clone)]
+        pub struct $struct {
+            $(#[doc = $doc] pub $field: $type,)*
+            $($(#[doc = concat!("See [`", stringify!($nested_type), "`].")] pub $nested: $nested_type,)*)?
+        }
+
+        impl $struct {
+            /// Parses the settings. The first invalid one is reported.
+            pub(in crate::config) fn from_raw(
+                raw: &$crate::config::spec::RawSettings,
+            ) -> Result<Self, $crate::config::ConfigError> {
+                Ok(Self {
+                    $($field: raw.get(&$name)?,)*
+                    $($($nested: $nested_type::from_raw(raw)?,)*)?
+                })
+            }
+        }
     };
 }
 

@@ -4,14 +4,13 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
 use super::error::{ConfigError, InvalidValue};
-use super::settings::{
-    AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MeteringSettings,
-    MetricsSettings, MirrorSettings, QdrantSettings, ResampleSettings, Retention,
-    RetentionSettings, ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFETIME,
-};
+use super::settings::{MetricsSettings, Retention, RetentionSettings, Settings, TICKET_LIFETIME};
 use super::spec::RawSettings;
 use super::storage::StorageSettings;
-use super::table;
+use super::table::{
+    self, AuthSettings, LogSettings, MaintainSettings, MeteringSettings, MirrorSettings,
+    QdrantSettings, ResampleSettings, ScheduleSettings, SearchSettings, ServeSettings,
+};
 use super::value::TimeBound;
 use crate::model::{Price, PriceList};
 
@@ -25,35 +24,17 @@ impl Settings {
             catalog: raw.get(&table::CATALOG)?,
             organisation_url: raw.get(&table::ORGANISATION_URL)?,
             mirror_url: raw.get(&table::MIRROR_URL)?,
-            qdrant: qdrant_settings(raw)?,
-            mirror: mirror_settings(raw)?,
-            auth: auth_settings(raw)?,
+            qdrant: QdrantSettings::from_raw(raw)?,
+            mirror: MirrorSettings::from_raw(raw)?,
+            auth: AuthSettings::from_raw(raw)?,
             jobs: raw.get(&table::JOBS)?,
-            resample: resample_settings(raw)?,
+            resample: ResampleSettings::from_raw(raw)?,
             retention: retention_settings(raw)?,
-            maintain: MaintainSettings {
-                target_file_size: raw.get(&table::MAINTAIN_TARGET_FILE_SIZE)?,
-                grace: raw
-                    .get(&table::MAINTAIN_GRACE)?
-                    .max(max_query_lifetime(raw)?),
-            },
-            serve: serve_settings(raw)?,
-            metering: MeteringSettings {
-                sql: raw.get(&table::METERING_SQL)?,
-                journal_size: raw.get(&table::METERING_JOURNAL_SIZE)?,
-                journal_full: raw.get(&table::METERING_JOURNAL_FULL)?,
-                journal_sync: raw.get(&table::METERING_JOURNAL_SYNC)?,
-            },
-            search: SearchSettings {
-                models: raw.get(&table::SEARCH_MODELS)?,
-                bi_encoder: raw.get(&table::SEARCH_BI_ENCODER)?,
-                cross_encoder: raw.get(&table::SEARCH_CROSS_ENCODER)?,
-            },
-            schedule: ScheduleSettings {
-                history: raw.get(&table::SCHEDULE_HISTORY)?,
-                webhook_url: raw.get(&table::SCHEDULE_WEBHOOK_URL)?,
-                shutdown_timeout: raw.get(&table::SCHEDULE_SHUTDOWN_TIMEOUT)?,
-            },
+            maintain: maintain_settings(raw)?,
+            serve: ServeSettings::from_raw(raw)?,
+            metering: MeteringSettings::from_raw(raw)?,
+            search: SearchSettings::from_raw(raw)?,
+            schedule: ScheduleSettings::from_raw(raw)?,
             metrics: MetricsSettings {
                 listen: raw.get(&table::METRICS_LISTEN)?,
                 is_explicit: raw.origin(table::METRICS_LISTEN.spec.key).is_some(),
@@ -65,11 +46,7 @@ impl Settings {
                     .map(|(name, value)| (name.to_owned(), value.text.clone()))
                     .collect(),
             ),
-            log: LogSettings {
-                filter: raw.get(&table::LOG)?,
-                format: raw.get(&table::LOG_FORMAT)?,
-                sql: raw.get(&table::LOG_SQL)?,
-            },
+            log: LogSettings::from_raw(raw)?,
         };
         settings.check_consistency(raw)?;
         Ok(settings)
@@ -102,47 +79,6 @@ impl Settings {
     }
 }
 
-fn qdrant_settings(raw: &RawSettings) -> Result<QdrantSettings, ConfigError> {
-    Ok(QdrantSettings {
-        url: raw.get(&table::QDRANT_URL)?,
-        api_key: raw.get(&table::QDRANT_API_KEY)?,
-        collection: raw.get(&table::QDRANT_COLLECTION)?,
-        timeout: raw.get(&table::QDRANT_TIMEOUT)?,
-    })
-}
-
-fn mirror_settings(raw: &RawSettings) -> Result<MirrorSettings, ConfigError> {
-    Ok(MirrorSettings {
-        window_min: raw.get(&table::MIRROR_WINDOW_MIN)?,
-        window_h: raw.get(&table::MIRROR_WINDOW_H)?,
-        window_d: raw.get(&table::MIRROR_WINDOW_D)?,
-        timeout: raw.get(&table::MIRROR_TIMEOUT)?,
-        retry_for: raw.get(&table::MIRROR_RETRY_FOR)?,
-    })
-}
-
-fn auth_settings(raw: &RawSettings) -> Result<AuthSettings, ConfigError> {
-    Ok(AuthSettings {
-        keys_dir: raw.get(&table::KEYS_DIR)?,
-        token_lifetime: raw.get(&table::AUTH_TOKEN_LIFETIME)?,
-        issuer: raw.get(&table::AUTH_ISSUER)?,
-        audience: raw.get(&table::AUTH_AUDIENCE)?,
-        keys_per_organisation: raw.get(&table::AUTH_KEYS_PER_ORGANISATION)?,
-        sessions_per_user: raw.get(&table::AUTH_SESSIONS_PER_USER)?,
-        changes_per_day: raw.get(&table::AUTH_CHANGES_PER_DAY)?,
-    })
-}
-
-fn resample_settings(raw: &RawSettings) -> Result<ResampleSettings, ConfigError> {
-    Ok(ResampleSettings {
-        memory: raw.get(&table::RESAMPLE_MEMORY)?,
-        threads: raw.get(&table::RESAMPLE_THREADS)?,
-        timezone: raw.get(&table::RESAMPLE_TIMEZONE)?,
-        earliest: raw.get(&table::RESAMPLE_EARLIEST)?,
-        latest: raw.get(&table::RESAMPLE_LATEST)?,
-    })
-}
-
 fn retention_settings(raw: &RawSettings) -> Result<RetentionSettings, ConfigError> {
     Ok(RetentionSettings {
         raw: Retention {
@@ -164,43 +100,16 @@ fn retention_settings(raw: &RawSettings) -> Result<RetentionSettings, ConfigErro
     })
 }
 
+fn maintain_settings(raw: &RawSettings) -> Result<MaintainSettings, ConfigError> {
+    let mut maintain = MaintainSettings::from_raw(raw)?;
+    maintain.grace = maintain.grace.max(max_query_lifetime(raw)?);
+    Ok(maintain)
+}
+
 /// Returns the maximum time between the announcement of a result and the end of its query.
 fn max_query_lifetime(raw: &RawSettings) -> Result<TimeDelta, ConfigError> {
     let waits = raw.get(&table::SERVE_QUEUE_TIMEOUT)?;
     Ok(TICKET_LIFETIME + waits + raw.get(&table::SERVE_QUERY_TIMEOUT)?)
-}
-
-fn serve_settings(raw: &RawSettings) -> Result<ServeSettings, ConfigError> {
-    Ok(ServeSettings {
-        listen: raw.get(&table::SERVE_LISTEN)?,
-        tls_cert: raw.get(&table::SERVE_TLS_CERT)?,
-        tls_key: raw.get(&table::SERVE_TLS_KEY)?,
-        allow_plaintext: raw.get(&table::SERVE_ALLOW_PLAINTEXT)?,
-        queries: raw.get(&table::SERVE_QUERIES)?,
-        query_memory: raw.get(&table::SERVE_QUERY_MEMORY)?,
-        total_memory: raw.get(&table::SERVE_TOTAL_MEMORY)?,
-        spill: raw.get(&table::SERVE_SPILL)?,
-        query_timeout: raw.get(&table::SERVE_QUERY_TIMEOUT)?,
-        queue_timeout: raw.get(&table::SERVE_QUEUE_TIMEOUT)?,
-        unread_timeout: raw.get(&table::SERVE_UNREAD_TIMEOUT)?,
-        shutdown_timeout: raw.get(&table::SERVE_SHUTDOWN_TIMEOUT)?,
-        largest_ingest: raw.get(&table::SERVE_LARGEST_INGEST)?,
-        oldest_ingest: raw.get(&table::SERVE_OLDEST_INGEST)?,
-        connections: connection_settings(raw)?,
-    })
-}
-
-fn connection_settings(raw: &RawSettings) -> Result<ConnectionSettings, ConfigError> {
-    Ok(ConnectionSettings {
-        total: raw.get(&table::SERVE_CONNECTIONS)?,
-        per_address: raw.get(&table::SERVE_CONNECTIONS_PER_ADDRESS)?,
-        handshake_timeout: raw.get(&table::SERVE_HANDSHAKE_TIMEOUT)?,
-        unauthenticated_timeout: raw.get(&table::SERVE_UNAUTHENTICATED_TIMEOUT)?,
-        message_timeout: raw.get(&table::SERVE_MESSAGE_TIMEOUT)?,
-        message_memory: raw.get(&table::SERVE_MESSAGE_MEMORY)?,
-        trusted_proxies: raw.get(&table::SERVE_TRUSTED_PROXIES)?,
-        proxy_protocol: raw.get(&table::SERVE_PROXY_PROTOCOL)?,
-    })
 }
 
 fn price_list(raw: &RawSettings) -> Result<PriceList, ConfigError> {

@@ -3,36 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use datafusion::catalog::{SchemaProvider, Session, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::usage_tables::UsageTable;
+use super::account::Account;
+use super::account_columns::{external_error, flags, text, times};
+use super::engine_table::{Contents, EngineTable, SMALL_TABLE_ROWS, TableProperties};
+use super::usage_table::UsageTable;
 use crate::clock;
-use crate::model::{Month, OrganisationId, UsageLimits, UserId};
-use crate::store::{ApiKey, OrganisationStore, UsageTotals, User};
-
-/// The account that a session reads, and who reads it.
-#[derive(Debug, Clone)]
-pub struct Account {
-    /// The database that holds users, keys, limits and usage.
-    pub store: OrganisationStore,
-    /// The organisation that the account belongs to.
-    pub organisation: OrganisationId,
-    /// The user who runs the session.
-    pub user: UserId,
-    /// Whether the user is an admin, who sees users, keys and the usage of others.
-    pub is_admin: bool,
-}
+use crate::model::{Month, UsageLimits};
+use crate::store::{ApiKey, UsageTotals, User};
 
 /// The schema `account` as one session sees it.
 #[derive(Debug)]
@@ -48,23 +34,28 @@ impl SchemaProvider for AccountSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if name == UsageTable::NAME {
-            return Ok(Some(Arc::new(UsageTable::new(self.0.clone()))));
-        }
-        let found = AccountTable::ALL
-            .into_iter()
-            .find(|table| table.name() == name && table.is_visible_to(&self.0));
-        Ok(found.map(|table| {
-            Arc::new(AccountTableProvider {
-                table,
-                account: self.0.clone(),
-                schema: table.schema(),
-            }) as _
-        }))
+        let table = self.find(name).map(EngineTable::of_user);
+        Ok(table.map(|table| Arc::new(table) as _))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.table_names().iter().any(|known| known == name)
+    }
+}
+
+impl AccountSchema {
+    fn find(&self, name: &str) -> Option<Arc<dyn TableProperties>> {
+        if name == UsageTable::NAME {
+            return Some(Arc::new(UsageTable::new(self.0.clone())));
+        }
+        let table = AccountTable::ALL
+            .into_iter()
+            .find(|table| table.name() == name && table.is_visible_to(&self.0))?;
+        Some(Arc::new(AccountTableProvider {
+            table,
+            account: self.0.clone(),
+            schema: table.schema(),
+        }))
     }
 }
 
@@ -130,11 +121,13 @@ impl AccountTable {
     }
 
     async fn rows(self, account: &Account) -> Result<RecordBatch> {
-        let failed = |error| DataFusionError::External(Box::new(error));
         let (store, organisation) = (&account.store, account.organisation);
         let columns = match self {
             Self::Users => {
-                let users = store.users(Some(organisation)).await.map_err(failed)?;
+                let users = store
+                    .users(Some(organisation))
+                    .await
+                    .map_err(external_error)?;
                 // The store query is restricted to this organisation already; the filter guards against a mistake
                 // there.
                 user_columns(
@@ -144,7 +137,10 @@ impl AccountTable {
                 )
             }
             Self::Keys => {
-                let keys = store.keys(Some(organisation), None).await.map_err(failed)?;
+                let keys = store
+                    .keys(Some(organisation), None)
+                    .await
+                    .map_err(external_error)?;
                 key_columns(
                     keys.iter()
                         .filter(|key| key.organisation_id == organisation),
@@ -155,8 +151,8 @@ impl AccountTable {
                 let limits = store
                     .organisation_limits(organisation)
                     .await
-                    .map_err(failed)?;
-                let totals = store.usage_totals(month).await.map_err(failed)?;
+                    .map_err(external_error)?;
+                let totals = store.usage_totals(month).await.map_err(external_error)?;
                 let used = totals
                     .into_iter()
                     .find_map(|(id, totals)| (id == organisation).then_some(totals));
@@ -165,23 +161,6 @@ impl AccountTable {
         };
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
-}
-
-pub(super) fn text(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
-    Arc::new(values.map(Some).collect::<StringArray>())
-}
-
-pub(super) fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
-    Arc::new(values.map(Some).collect::<BooleanArray>())
-}
-
-pub(super) fn times(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
-    let values = values.map(|time| time.map(|time| time.timestamp_micros()));
-    Arc::new(
-        values
-            .collect::<TimestampMicrosecondArray>()
-            .with_timezone("UTC"),
-    )
 }
 
 fn user_columns<'a>(users: impl Iterator<Item = &'a User> + Clone) -> Vec<ArrayRef> {
@@ -253,7 +232,7 @@ fn limit_columns(limits: &UsageLimits, used: &UsageTotals, month: Month) -> Vec<
     ]
 }
 
-pub(super) struct AccountTableProvider {
+struct AccountTableProvider {
     table: AccountTable,
     account: Account,
     schema: SchemaRef,
@@ -264,6 +243,16 @@ impl fmt::Debug for AccountTableProvider {
         f.debug_tuple("AccountTableProvider")
             .field(&self.table)
             .finish()
+    }
+}
+
+impl TableProperties for AccountTableProvider {
+    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
+        SMALL_TABLE_ROWS
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::OfUser
     }
 }
 

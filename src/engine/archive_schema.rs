@@ -7,6 +7,7 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
 
+use super::engine_table::EngineTable;
 use super::published::PublishedTables;
 use super::rollup_table::RollupTable;
 use crate::catalog::VisibleAssets;
@@ -42,7 +43,7 @@ impl SchemaProvider for ArchiveSchema {
         let archived = archived.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let visible = Arc::clone(&self.visible);
         let table = RollupTable::new(resolution, archived, visible);
-        Ok(Some(Arc::new(table)))
+        Ok(Some(Arc::new(EngineTable::new(Arc::new(table)))))
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {

@@ -15,6 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
+use super::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 use crate::catalog::{Asset, CatalogError, Edge, Snapshot, VisibleAssets};
 
 /// Rows in a batch, the same as DataFusion's default.
@@ -203,6 +204,16 @@ impl fmt::Debug for CatalogTableProvider {
         f.debug_tuple("CatalogTableProvider")
             .field(&self.table)
             .finish()
+    }
+}
+
+impl TableProperties for CatalogTableProvider {
+    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
+        SMALL_TABLE_ROWS
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::Immutable
     }
 }
 

@@ -1,25 +1,16 @@
 //! Estimates the cost of a query from its plan, to decide whether it is short: short queries run on the serving thread.
 
-use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Dependency, Result};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, GroupingSet, Join, LogicalPlan, Operator, TableScan};
 
-use super::account_tables::AccountTableProvider;
-use super::catalog_tables::CatalogTableProvider;
-use super::graph_tables::GraphTable;
-use super::raw_readings::RawReadings;
-use super::rollup_table::RollupTable;
-use super::search_table::SearchTable;
-use super::session::INFORMATION_SCHEMA;
+use super::engine_table::{Contents, EngineTable, SMALL_TABLE_ROWS, UNKNOWN_ROWS};
+use super::schema_names::INFORMATION_SCHEMA;
 use super::simple_statement::is_cheap_function;
-use super::usage_tables::{UsageReport, UsageTable};
 
 /// The maximum estimated rows of a short query, which a scan processes in some 10 ms.
 const MAX_SHORT_ROWS: f64 = 300_000.0;
-/// The number of rows that a table in memory counts as.
-const MEMORY_TABLE_ROWS: f64 = 1_000.0;
 /// The number of rows of a window frame that a function processes in the time in which a scan reads a row.
 const FRAME_ROWS_PER_SCANNED_ROW: f64 = 16.0;
 
@@ -130,41 +121,29 @@ pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
 /// Whether everything that a plan reads is immutable: published tables, and the catalog at the time of planning.
 pub(super) fn has_immutable_inputs(plan: &LogicalPlan) -> bool {
     !any_scan(plan, |scan| {
-        let table = source_as_provider(&scan.source);
-        table.map_or(true, |table| {
-            !table.is::<RollupTable>() && !is_catalog_table(&*table)
-        })
+        read_table(scan, |table| table.contents()) != Some(Contents::Immutable)
     })
 }
 
 /// Whether a plan reads the settings, or may read them: whether it reads a table of a type that is not defined in this
 /// engine. The name is not enough, because `information_schema` may be the session's default schema.
 pub(super) fn may_read_settings(plan: &LogicalPlan) -> bool {
-    any_scan(plan, |scan| {
-        let table = source_as_provider(&scan.source);
-        table.map_or(true, |table| {
-            !table.is::<RollupTable>()
-                && !table.is::<RawReadings>()
-                && !is_catalog_table(&*table)
-                && !table.is::<SearchTable>()
-                && !is_account_table(&*table)
-        })
-    })
+    any_scan(plan, |scan| read_table(scan, |_| ()).is_none())
 }
 
 /// Whether a scan reads a table whose contents differ between users.
 pub(super) fn is_account_scan(scan: &TableScan) -> bool {
     // A plan of unknown tables is not shared.
-    source_as_provider(&scan.source).map_or(true, |table| is_account_table(&*table))
+    source_as_provider(&scan.source).map_or(true, |table| {
+        let table = table.downcast_ref::<EngineTable>();
+        table.is_some_and(|table| table.contents() == Contents::OfUser)
+    })
 }
 
-/// Whether a table derives from the catalog.
-fn is_catalog_table(table: &dyn TableProvider) -> bool {
-    table.is::<CatalogTableProvider>() || table.is::<GraphTable>()
-}
-
-fn is_account_table(table: &dyn TableProvider) -> bool {
-    table.is::<AccountTableProvider>() || table.is::<UsageTable>() || table.is::<UsageReport>()
+/// Returns what `read` returns for the table of a scan; `None` if the table is not of this engine.
+fn read_table<T>(scan: &TableScan, read: impl FnOnce(&EngineTable) -> T) -> Option<T> {
+    let table = source_as_provider(&scan.source).ok()?;
+    table.downcast_ref::<EngineTable>().map(read)
 }
 
 /// Whether a predicate is true for any table that a plan reads, in subqueries too.
@@ -226,20 +205,12 @@ fn max_joined_pairs(join: &Join, left: f64, right: f64) -> f64 {
 
 fn estimate_scan_rows(scan: &TableScan) -> f64 {
     if scan.table_name.schema() == Some(INFORMATION_SCHEMA) {
-        return MEMORY_TABLE_ROWS;
+        return SMALL_TABLE_ROWS;
     }
-    let Ok(table) = source_as_provider(&scan.source) else {
-        return f64::INFINITY;
-    };
-    if let Some(table) = table.downcast_ref::<RollupTable>() {
-        return table.estimate_rows(&scan.filters, scan.fetch) as f64;
-    }
-    // The ledger may be long, and is read page by page, so it does not count as small.
-    let is_small = table.is::<AccountTableProvider>() || table.is::<UsageReport>();
-    match is_catalog_table(&*table) || is_small {
-        true => MEMORY_TABLE_ROWS,
-        false => f64::INFINITY,
-    }
+    let rows = read_table(scan, |table| {
+        table.estimated_rows(&scan.filters, scan.fetch)
+    });
+    rows.unwrap_or(UNKNOWN_ROWS)
 }
 
 fn estimate_subquery_rows(plan: &LogicalPlan) -> f64 {
@@ -257,4 +228,46 @@ fn estimate_subquery_rows(plan: &LogicalPlan) -> f64 {
         })
     });
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Query, QuerySession, Statement};
+    use super::*;
+    use crate::lake::Store;
+
+    fn query(sql: &str) -> Query {
+        match Statement::parse(sql).unwrap() {
+            Statement::Query(query) => query,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn tables_and_table_functions_have_their_own_properties() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Store::open(folder.path().to_str().unwrap(), &Default::default()).unwrap();
+        let session = QuerySession::open(&lake, Path::new("catalog"), None).await;
+        let session = session.unwrap();
+        for (table, is_expected_short, is_of_engine) in [
+            ("data_h", true, true),
+            ("archive.data_min", true, true),
+            ("assets", true, true),
+            ("neighbours('R-101')", true, true),
+            ("upstream('R-101', 2)", true, true),
+            ("path_between('P-101', 'R-101')", true, true),
+            ("information_schema.tables", true, false),
+            ("generate_series(1, 2)", false, false),
+        ] {
+            let query = query(&format!("SELECT * FROM {table}"));
+            let plan = session.plan(&query, &[]).await.unwrap();
+            assert!(QuerySession::is_repeatable(&plan), "{table}");
+            let optimised = session.optimise(&plan).unwrap();
+            assert_eq!(optimised.is_short, is_expected_short, "{table}");
+            assert_eq!(has_immutable_inputs(&plan), is_of_engine, "{table}");
+            assert_eq!(may_read_settings(&plan), !is_of_engine, "{table}");
+        }
+    }
 }

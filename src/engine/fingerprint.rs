@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
-use super::sql::MAX_SQL_BYTES;
+use super::statement_limits::MAX_SQL_BYTES;
 use crate::model::hex;
 
 /// See [`FingerprintCache::get`].

@@ -8,9 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::QueryError;
-
-/// The maximum number of grouping sets of one `GROUP BY`. Each input row is aggregated once for each of them.
-pub const MAX_GROUPING_SETS: usize = 512;
+use super::statement_limits::MAX_GROUPING_SETS;
 
 /// Returns an error if a `GROUP BY` of the statement has more than [`MAX_GROUPING_SETS`] sets.
 pub(super) fn check_grouping_sets(statement: &Parsed) -> Result<(), QueryError> {

@@ -3,6 +3,8 @@
 //! Every table is created with the assets that its caller may see ([`crate::catalog::VisibleAssets`]), and its scan
 //! returns no rows of others, so no SQL can bypass the restriction.
 
+mod account;
+mod account_columns;
 mod account_tables;
 mod archive_schema;
 mod batch;
@@ -13,10 +15,10 @@ mod cancellable_window;
 mod cancellation;
 mod catalog_tables;
 mod cost_estimate;
+mod engine_table;
 mod even_batches;
 mod fingerprint;
 mod functions;
-mod graph_tables;
 mod grouping_limits;
 mod idle_cache;
 mod ingest;
@@ -37,7 +39,7 @@ mod rollup_table;
 mod row_limits;
 mod scan_pruning;
 mod scheduler;
-mod search_table;
+mod schema_names;
 mod sequential;
 mod session;
 mod session_cache;
@@ -47,16 +49,18 @@ mod spec_functions;
 mod spec_json;
 mod sql;
 mod sql_tokens;
+mod statement_limits;
 mod table_arguments;
+mod table_functions;
 mod table_limits;
 mod task_memory;
 mod tenant_filter_scan;
 mod tenant_scan;
-mod usage_tables;
+mod usage_table;
 mod views;
 mod visible_filter;
 
-pub use account_tables::Account;
+pub use account::Account;
 pub use batch::batch_context;
 pub use cancellation::{CancelToken, Cancelled};
 pub use even_batches::EvenBatches;
@@ -71,8 +75,8 @@ pub use raw_files::{INGESTED, RawFiles};
 pub use raw_scan::{RawScanExec, ScanFile};
 pub use resource_limits::MemoryLimits;
 pub use scheduler::{QueryAborted, QueryScheduler, QueryTimer, SchedulerLimits};
-pub use session::{
-    ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession, ReadyQuery,
-};
-pub use sql::{Explain, MAX_SQL_BYTES, Query, SessionOption, Statement, THREAD_STACK_BYTES};
-pub use sql_tokens::MAX_OPERATORS;
+pub use schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
+pub use session::{QuerySession, ReadyQuery};
+pub use sql::{Explain, Query, SessionOption, Statement, THREAD_STACK_BYTES};
+pub use statement_limits::{MAX_OPERATORS, MAX_SQL_BYTES};
+pub use table_functions::table_function_rows;

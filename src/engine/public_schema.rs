@@ -4,25 +4,31 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider, TableProvider,
+};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::TableType;
 
+use super::account::Account;
+use super::account_tables::AccountSchema;
+use super::archive_schema::ArchiveSchema;
 use super::catalog_tables::{CatalogSource, CatalogTable, CatalogTableProvider};
+use super::engine_table::{EngineTable, TableProperties};
 use super::published::PublishedTables;
 use super::raw_files::RawFiles;
 use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
-use super::session::with_public_schema;
+use super::schema_names::{ACCOUNT, ARCHIVE, CATALOG, PUBLIC, RAW_READINGS, public_table_names};
+use super::table_functions::{self, FunctionSources, VisibleCatalog};
 use super::views::Views;
 use crate::catalog::VisibleAssets;
 use crate::model::Resolution;
 use crate::search::Search;
-
-/// The name of the table of raw readings.
-const RAW_READINGS: &str = "raw_readings";
 
 /// The schema `public`. A table is opened when a query names it.
 #[derive(Clone)]
@@ -35,21 +41,49 @@ pub(super) struct PublicSchema {
     pub search: Option<Search>,
     /// The assets that the session sees.
     pub visible: Arc<VisibleAssets>,
-    /// The state that views are planned with; it has no tables.
+    /// The state without tables from which sessions are derived, also those that plan views.
     pub base_state: Arc<SessionState>,
     /// The views that are being planned, outermost first.
     pub view_stack: Vec<String>,
 }
 
 impl PublicSchema {
-    /// Returns the names of the tables, which no view can have.
-    pub fn table_names() -> Vec<&'static str> {
-        let tables = Resolution::ALL.map(Resolution::table).into_iter();
-        let catalog = CatalogTable::ALL.map(CatalogTable::name);
-        tables.chain(catalog).chain([RAW_READINGS]).collect()
+    /// Returns a session's state with the schemas `public` and `archive`, the schema `account` if there is one, and the
+    /// table functions over them.
+    pub fn into_state(self, account: Option<Account>) -> Result<SessionState> {
+        let base_state = Arc::clone(&self.base_state);
+        let sources = FunctionSources {
+            catalog: VisibleCatalog {
+                source: Arc::clone(&self.catalog),
+                visible: Arc::clone(&self.visible),
+            },
+            search: self.search.clone(),
+            account: account.clone(),
+        };
+        let archive = ArchiveSchema {
+            published: Arc::clone(&self.published),
+            visible: Arc::clone(&self.visible),
+        };
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema(ARCHIVE, Arc::new(archive))?;
+        catalog.register_schema(PUBLIC, Arc::new(self))?;
+        if let Some(account) = account {
+            catalog.register_schema(ACCOUNT, Arc::new(AccountSchema(account)))?;
+        }
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let mut state = SessionStateBuilder::new_from_existing((*base_state).clone())
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        table_functions::register(&mut state, &sources);
+        Ok(state)
     }
 
-    fn base_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+    fn base_table(&self, name: &str) -> Option<EngineTable> {
+        self.find_base_table(name).map(EngineTable::new)
+    }
+
+    fn find_base_table(&self, name: &str) -> Option<Arc<dyn TableProperties>> {
         let visible = || Arc::clone(&self.visible);
         if let Some(resolution) = Resolution::ALL.into_iter().find(|it| it.table() == name) {
             let published = self.published.table(resolution);
@@ -79,7 +113,7 @@ impl PublicSchema {
         }
         let mut inside = self.clone();
         inside.view_stack.push(name.to_owned());
-        let state = with_public_schema(&self.base_state, Arc::new(inside))?;
+        let state = inside.into_state(None)?;
         let plan = state.statement_to_plan(query.with_arguments(&[])?).await;
         let plan = plan.map_err(|error| error.context(format!("in the view {name}")))?;
         Ok(Some(Arc::new(ViewTable::new(
@@ -98,7 +132,7 @@ impl fmt::Debug for PublicSchema {
 #[async_trait]
 impl SchemaProvider for PublicSchema {
     fn table_names(&self) -> Vec<String> {
-        let tables = Self::table_names().into_iter();
+        let tables = public_table_names().into_iter();
         let tables = tables.filter(|name| self.raw.is_some() || *name != RAW_READINGS);
         let views = self.views.names();
         tables.chain(views).map(str::to_owned).collect()
@@ -106,7 +140,7 @@ impl SchemaProvider for PublicSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.base_table(name) {
-            Some(table) => Ok(Some(table)),
+            Some(table) => Ok(Some(Arc::new(table))),
             None => self.view(name).await,
         }
     }

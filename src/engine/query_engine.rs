@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use datafusion::execution::SessionState;
 
 use super::QueryError;
-use super::account_tables::Account;
+use super::account::Account;
 use super::catalog_tables::CatalogSource;
 use super::ingest::{Ingest, IngestAssets, IngestError, IngestTimes};
 use super::public_schema::PublicSchema;
@@ -18,6 +18,7 @@ use super::published::{Publications, PublishedTables};
 use super::raw_files::RawFiles;
 use super::resource_limits::{MemoryLimits, RuntimeEnvFactory};
 use super::scheduler::{QueryScheduler, SchedulerLimits};
+use super::schema_names::public_table_names;
 use super::session::{QuerySession, base_state};
 use super::session_cache::{SessionCache, SessionKey};
 use super::sql::SessionOption;
@@ -105,7 +106,7 @@ impl QueryEngine {
             catalog,
             search,
             search_requests,
-            views: ViewFolder::new(views.to_owned(), PublicSchema::table_names()),
+            views: ViewFolder::new(views.to_owned(), public_table_names()),
             views_in_force: RwLock::default(),
             views_version: AtomicU64::default(),
         };
@@ -209,7 +210,6 @@ impl QueryEngine {
                 Arc::clone(&ground.visible),
             );
             QuerySession::new(
-                &self.base_state,
                 public,
                 Some(ground.account.clone()),
                 &ground.options,

@@ -2,11 +2,10 @@
 
 use datafusion::common::DataFusionError;
 
-use super::ACCOUNT;
-use super::grouping_limits::MAX_GROUPING_SETS;
-use super::sql::MAX_SQL_BYTES;
-use super::sql_tokens::{MAX_OPERATORS, MAX_PARAMETERS};
-use super::table_limits::MAX_TABLES;
+use super::schema_names::ACCOUNT;
+use super::statement_limits::{
+    MAX_GROUPING_SETS, MAX_OPERATORS, MAX_PARAMETERS, MAX_SQL_BYTES, MAX_TABLES,
+};
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;

@@ -13,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
+use super::engine_table::{Contents, TableProperties, UNKNOWN_ROWS};
 use super::raw_files::{FileFacts, RawFiles};
 use super::raw_scan::{RawScanExec, ScanFile};
 use super::scan_pruning::ScanPruning;
@@ -32,6 +33,16 @@ impl RawReadings {
     /// Creates the table of `files`, restricted to the assets in `visible`.
     pub fn new(files: Arc<RawFiles>, visible: Arc<VisibleAssets>) -> Self {
         Self { files, visible }
+    }
+}
+
+impl TableProperties for RawReadings {
+    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
+        UNKNOWN_ROWS
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::Changing
     }
 }
 

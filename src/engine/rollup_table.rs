@@ -27,6 +27,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
 
+use super::engine_table::{Contents, TableProperties};
 use super::page_cache::PageCacheReaderFactory;
 use super::published::{PublishedFile, PublishedTable};
 use super::scan_pruning::ScanPruning;
@@ -141,6 +142,16 @@ impl RollupTable {
             }
         }
         statistics
+    }
+}
+
+impl TableProperties for RollupTable {
+    fn estimated_rows(&self, filters: &[Expr], limit: Option<usize>) -> f64 {
+        self.estimate_rows(filters, limit) as f64
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::Immutable
     }
 }
 

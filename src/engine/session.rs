@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
-    SchemaProvider,
-};
+use datafusion::catalog::SchemaProvider;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues, Result, ScalarValue, TableReference};
@@ -23,8 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
-use super::account_tables::{Account, AccountSchema};
-use super::archive_schema::ArchiveSchema;
+use super::account::Account;
 use super::cancellable_aggregate::with_cancellable_aggregates;
 use super::cancellable_plan::with_cancellation_checks;
 use super::cancellation::CancelToken;
@@ -37,28 +33,16 @@ use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::resource_limits::RuntimeEnvFactory;
 use super::rollup_table::store_url;
-use super::search_table;
+use super::schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
 use super::short_times::ShortTimes;
 use super::sql::{Query, SessionOption, Statement};
 use super::tenant_filter_scan::rewrite_scans;
-use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
-use super::{QueryError, cancellable_rules, functions, graph_tables, row_limits, spec_functions};
+use super::{QueryError, cancellable_rules, functions, row_limits, spec_functions};
 use crate::catalog::VisibleAssets;
 use crate::lake::Store;
 use crate::lake::scanned_bytes::ScannedBytes;
 use crate::search::Search;
-
-/// The only catalog of SQL.
-pub const CATALOG: &str = "plantlake";
-/// The schema of the tables.
-pub const PUBLIC: &str = "public";
-/// The schema of an organisation's own users, keys, limits and usage.
-pub const ACCOUNT: &str = "account";
-/// The schema of expired rows.
-pub const ARCHIVE: &str = "archive";
-/// The schema that describes the other schemas.
-pub const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// The schemas that a caller may see, at one published set of table versions.
 #[derive(Clone)]
@@ -98,7 +82,6 @@ impl QuerySession {
         catalog: &Path,
         search: Option<Search>,
     ) -> Result<Self, QueryError> {
-        let bare = Arc::new(base_state(lake, Arc::new(RuntimeEnv::default()))?);
         let public = PublicSchema {
             published: Arc::new(PublishedTables::latest(lake).await?),
             raw: None,
@@ -106,15 +89,14 @@ impl QuerySession {
             views: Arc::new(Views::default()),
             search,
             visible: Arc::new(VisibleAssets::All),
-            base_state: Arc::clone(&bare),
+            base_state: Arc::new(base_state(lake, Arc::new(RuntimeEnv::default()))?),
             view_stack: Vec::new(),
         };
-        Self::new(&bare, public, None, &[], None)
+        Self::new(public, None, &[], None)
     }
 
-    /// Returns a session derived from `bare` with these schemas and options.
+    /// Returns a session with these schemas and options.
     pub(super) fn new(
-        bare: &SessionState,
         public: PublicSchema,
         account: Option<Account>,
         options: &[SessionOption],
@@ -122,14 +104,7 @@ impl QuerySession {
     ) -> Result<Self, QueryError> {
         let run = public.published.run();
         let is_restricted = matches!(*public.visible, VisibleAssets::Only(_));
-        let mut state = with_public_schema(bare, Arc::new(public))?;
-        if let Some(account) = account
-            && let Some(catalog) = state.catalog_list().catalog(CATALOG)
-        {
-            let report = UsageReportFunction(account.clone());
-            catalog.register_schema(ACCOUNT, Arc::new(AccountSchema(account)))?;
-            state.register_udtf(usage_tables::REPORT.name, Arc::new(report));
-        }
+        let mut state = public.into_state(account)?;
         for option in options {
             let config = state.config_mut().options_mut();
             match option {
@@ -453,31 +428,5 @@ pub(super) fn base_state(
     functions::retain_supported(&mut builder);
     let mut state = builder.build();
     spec_functions::register(&mut state)?;
-    Ok(state)
-}
-
-/// Returns `bare` with the schemas `public` and `archive`, and the functions over the catalog.
-pub(super) fn with_public_schema(
-    bare: &SessionState,
-    public: Arc<PublicSchema>,
-) -> Result<SessionState> {
-    let catalog = MemoryCatalogProvider::new();
-    let (source, visible) = (Arc::clone(&public.catalog), Arc::clone(&public.visible));
-    let search = public.search.clone();
-    let archive = ArchiveSchema {
-        published: Arc::clone(&public.published),
-        visible: Arc::clone(&visible),
-    };
-    catalog.register_schema(ARCHIVE, Arc::new(archive))?;
-    catalog.register_schema(PUBLIC, public)?;
-    let catalogs = MemoryCatalogProviderList::new();
-    catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-    let mut state = SessionStateBuilder::new_from_existing(bare.clone())
-        .with_catalog_list(Arc::new(catalogs))
-        .build();
-    graph_tables::register(&mut state, &source, &visible);
-    if let Some(search) = search {
-        search_table::register(&mut state, search, source, visible);
-    }
     Ok(state)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::QueryError;
-use super::account_tables::Account;
+use super::account::Account;
 use super::idle_cache::{IdleCache, IdleCacheLimits};
 use super::published::PublishedTables;
 use super::session::QuerySession;

@@ -11,8 +11,7 @@ use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, Expr, ObjectName, TableFactor, UnaryOperator, Visit, Visitor,
 };
 
-use super::public_schema::PublicSchema;
-use super::session::ARCHIVE;
+use super::schema_names::{ARCHIVE, public_table_names};
 
 /// The maximum length of a simple statement, in bytes.
 pub(super) const MAX_BYTES: usize = 4 << 10;
@@ -52,7 +51,7 @@ pub(super) fn is_simple(statement: &Parsed) -> bool {
         return false;
     };
     let mut found = SimplicityVisitor {
-        tables: PublicSchema::table_names()
+        tables: public_table_names()
             .into_iter()
             .map(str::to_owned)
             .collect(),

@@ -6,16 +6,16 @@ use std::ops::ControlFlow;
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit, Visitor, visit_expressions};
+use datafusion::sql::sqlparser::ast::{self, Expr, Visit, Visitor, visit_expressions};
 
 use super::grouping_limits::check_grouping_sets;
 use super::parse_budget::ParseBudget;
 use super::sql_tokens::{check_nesting, check_parameters, number_parameters, tokenize};
+use super::statement_limits::MAX_SQL_BYTES;
+use super::table_arguments::{self, placeholder};
 use super::table_limits::check_tables;
-use super::{QueryError, simple_statement, table_arguments};
+use super::{QueryError, simple_statement};
 
-/// The maximum length of SQL text, in bytes; longer text is a program's mistake or an attack.
-pub const MAX_SQL_BYTES: usize = 1 << 20;
 /// The maximum nesting of parentheses and similar constructs that is parsed.
 const MAX_PARSE_DEPTH: usize = 100;
 /// The stack size in bytes that threads need for statements within the limits of depth; only the part that is used takes memory.
@@ -225,17 +225,6 @@ impl Visitor for LimitParameters {
         let counts = limit.into_iter().chain(offset).chain(fetched);
         self.0.extend(counts.filter_map(placeholder));
         ControlFlow::Continue(())
-    }
-}
-
-/// Returns the number of a placeholder `$n`.
-pub(super) fn placeholder(expression: &Expr) -> Option<usize> {
-    match expression {
-        Expr::Value(value) => match &value.value {
-            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

@@ -6,14 +6,10 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::QueryError;
+use super::statement_limits::{MAX_OPERATORS, MAX_PARAMETERS};
 
-/// The maximum number of operators. Each may nest the rest of its expression one level deeper, and recursive visitors
-/// descend all levels: without a limit, a long sum overflows a thread's stack, which aborts the process.
-pub const MAX_OPERATORS: usize = 2_000;
 /// The maximum depth of brackets, of which the parser takes fewer in expressions.
 const MAX_BRACKET_DEPTH: usize = 1_000;
-/// The maximum number of parameters of a statement, and the maximum number of a parameter.
-pub(super) const MAX_PARAMETERS: usize = 10_000;
 /// The maximum number of characters of a parameter that an error quotes.
 const MAX_QUOTED_CHARS: usize = 24;
 

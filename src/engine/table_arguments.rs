@@ -1,183 +1,27 @@
-//! The arguments of table functions. They are evaluated while a statement is planned, so they must be constants or
-//! parameters. Values of parameters are put into the statement before planning; parameters without a value are null. A
-//! call with a null argument has a schema, so that statements can be prepared, but it cannot be run.
+//! Parameters in the arguments of table functions. The arguments are evaluated while a statement is planned, so the values
+//! of parameters are put into the statement before; parameters without a value become null.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::logical_expr::Expr;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, ObjectName, ObjectNamePart, TableFactor, Value, Visit,
     VisitMut, Visitor, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
-use super::graph_tables::{DOWNSTREAM, NEIGHBOURS, PATH_BETWEEN, UPSTREAM};
-use super::search_table::SEARCH;
-use super::sql::placeholder;
-use super::usage_tables::REPORT;
+use super::table_functions::find_table_function;
 
-/// The maximum number of characters of an argument that an error quotes.
-const MAX_QUOTED_CHARS: usize = 24;
-
-/// The signature of a table function.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct FunctionSignature {
-    /// The function's name.
-    pub name: &'static str,
-    /// The types of the parameters.
-    pub parameters: &'static [ArgumentType],
-    /// The number of required arguments.
-    pub required: usize,
-    /// An example call, for error messages.
-    pub example: &'static str,
-}
-
-/// The type of an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ArgumentType {
-    /// A text.
-    Text,
-    /// A whole number.
-    Integer,
-}
-
-/// The functions whose parameters have known types, which clients can ask for.
-static SIGNATURES: [&FunctionSignature; 6] = [
-    &NEIGHBOURS,
-    &UPSTREAM,
-    &DOWNSTREAM,
-    &PATH_BETWEEN,
-    &REPORT,
-    &SEARCH,
-];
-
-/// The value of an argument.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Argument<T> {
-    /// The argument is omitted.
-    Absent,
-    /// The argument is null, or a parameter without a value.
-    Unbound,
-    /// The argument has this value.
-    Given(T),
-}
-
-impl ArgumentType {
-    const fn data_type(self) -> DataType {
-        match self {
-            Self::Text => DataType::Utf8,
-            Self::Integer => DataType::Int64,
-        }
-    }
-}
-
-/// Returns an argument as an error quotes it: its beginning, if it is long.
-pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", truncated(text))
-}
-
-fn truncated(text: &str) -> String {
-    let rest = text.char_indices().nth(MAX_QUOTED_CHARS);
-    let (start, more) = match rest {
-        Some((at, _)) => (text.get(..at).unwrap_or_default(), "…"),
-        None => (text, ""),
-    };
-    format!("{}{more}", start.escape_debug())
-}
-
-impl FunctionSignature {
-    /// Returns an error about a call of the function.
-    pub fn error(&self, what: impl std::fmt::Display) -> DataFusionError {
-        DataFusionError::Plan(format!("{}: {what}", self.name))
-    }
-
-    /// Returns an error if there are too few or too many arguments.
-    pub fn check_count(&self, arguments: &[Expr]) -> Result<()> {
-        let most = self.parameters.len();
-        if (self.required..=most).contains(&arguments.len()) {
-            return Ok(());
-        }
-        let wanted = match self.required {
-            1 if most == 1 => "1 argument".to_owned(),
-            needs if needs == most => format!("{needs} arguments"),
-            needs => format!("{needs} to {most} arguments"),
-        };
-        Err(self.error(format_args!(
-            "expected {wanted}, not {}; example: {}",
-            arguments.len(),
-            self.example
-        )))
-    }
-
-    /// Returns the text argument at index `at`, counted from 0.
-    pub fn text(&self, arguments: &[Expr], at: usize) -> Result<Argument<String>> {
-        self.read(arguments, at, "a text in quotes", |value| {
-            value.try_as_str().flatten().map(str::to_owned)
-        })
-    }
-
-    /// Returns the integer argument at index `at`, counted from 0.
-    pub fn integer(&self, arguments: &[Expr], at: usize) -> Result<Argument<i64>> {
-        self.read(arguments, at, "a whole number", |value| {
-            let is_whole = value.data_type().is_integer();
-            let value = is_whole.then(|| value.cast_to(&DataType::Int64));
-            match value {
-                Some(Ok(ScalarValue::Int64(value))) => value,
-                _ => None,
-            }
-        })
-    }
-
-    fn read<T>(
-        &self,
-        arguments: &[Expr],
-        at: usize,
-        wanted: &str,
-        convert: impl FnOnce(&ScalarValue) -> Option<T>,
-    ) -> Result<Argument<T>> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            self.error(format_args!(
-                "argument {} must be {wanted}, not {what}; example: {}",
-                at + 1,
-                self.example
-            ))
-        };
-        match arguments.get(at) {
-            None => Ok(Argument::Absent),
-            Some(Expr::Literal(value, _)) if value.is_null() => Ok(Argument::Unbound),
-            Some(Expr::Literal(value, _)) => match convert(value) {
-                Some(value) => Ok(Argument::Given(value)),
-                None => Err(wrong(&match value.try_as_str().flatten() {
-                    Some(text) => quoted(text),
-                    None => truncated(&value.to_string()),
-                })),
-            },
-            // The value of a column is not known during planning.
-            Some(_) => Err(wrong(&"a non-constant expression")),
-        }
-    }
-
-    /// Returns the value of an argument when the call is run; `None` if it is omitted.
-    ///
-    /// # Errors
-    /// If the argument is null, or a parameter without a value.
-    pub fn value<T: Clone>(&self, argument: &Argument<T>) -> Result<Option<T>> {
-        match argument {
-            Argument::Absent => Ok(None),
-            Argument::Given(value) => Ok(Some(value.clone())),
-            Argument::Unbound => Err(self.unbound_error()),
-        }
-    }
-
-    /// Returns the error of a call that is run without a value for an argument.
-    pub fn unbound_error(&self) -> DataFusionError {
-        self.error(format_args!(
-            "an argument is null or a parameter without a value; example: {}",
-            self.example
-        ))
+/// Returns the number of a placeholder `$n`.
+pub(super) fn placeholder(expression: &ast::Expr) -> Option<usize> {
+    match expression {
+        ast::Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -289,9 +133,9 @@ impl Visitor for ParameterTypes {
             return ControlFlow::Continue(());
         };
         let name = name.to_string().to_lowercase();
-        let form = SIGNATURES.iter().find(|form| form.name == name);
-        let kinds = form.map_or(&[][..], |form| form.parameters);
-        for (argument, kind) in arguments.iter().zip(kinds) {
+        let function = find_table_function(&name);
+        let parameters = function.map_or(&[][..], |function| function.signature.parameters);
+        for (argument, (_, kind)) in arguments.iter().zip(parameters) {
             visit_expressions(argument, |expression| {
                 if let Some(number) = placeholder(expression) {
                     self.0.insert(number, kind.data_type());
@@ -337,8 +181,6 @@ impl Visitor for CallFinder {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::logical_expr::{col, lit};
-
     use super::super::{Query, Statement};
     use super::*;
 
@@ -419,46 +261,5 @@ mod tests {
                 "{sql}"
             );
         }
-    }
-
-    #[test]
-    fn long_argument_is_quoted_truncated() {
-        let long = lit("7 ".repeat(5_000));
-        let error = NEIGHBOURS.integer(&[long], 0).unwrap_err().to_string();
-        assert!(error.contains("\"7 7 ") && error.contains("…\""), "{error}");
-        assert!(error.len() < 200, "{error}");
-        assert_eq!(quoted("a\"b"), r#""a\"b""#);
-    }
-
-    #[test]
-    fn arguments_of_the_wrong_type_are_rejected() {
-        let form = &NEIGHBOURS;
-        let null = lit(ScalarValue::Utf8(None));
-        for wrong in [lit(101), col("id"), lit(true)] {
-            let error = form.text(&[wrong], 0).unwrap_err().to_string();
-            assert!(
-                error.contains("must be a text in quotes, not ")
-                    && error.contains("; example: neighbours("),
-                "{error}"
-            );
-        }
-        for wrong in [lit("2"), lit(2.5), col("id")] {
-            let error = form.integer(&[wrong], 0).unwrap_err().to_string();
-            assert!(error.contains("must be a whole number, not "), "{error}");
-        }
-        assert_eq!(
-            form.text(&[lit("a")], 0).unwrap(),
-            Argument::Given("a".to_owned())
-        );
-        assert_eq!(form.integer(&[lit(7_u8)], 0).unwrap(), Argument::Given(7));
-        assert_eq!(
-            form.integer(std::slice::from_ref(&null), 1).unwrap(),
-            Argument::Absent
-        );
-        let open = form.text(&[null], 0).unwrap();
-        assert_eq!(open, Argument::Unbound);
-        let error = form.value(&open).unwrap_err().to_string();
-        assert!(error.contains("neighbours: an argument is null"), "{error}");
-        assert!(form.check_count(&[]).is_err() && form.check_count(&[lit("a")]).is_ok());
     }
 }

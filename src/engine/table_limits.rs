@@ -8,10 +8,7 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 
 use super::QueryError;
-
-/// The maximum number of tables that a statement names. The tables of a common table expression count wherever it is
-/// named: a chain of twenty expressions, each naming the previous one twice, makes a million.
-pub const MAX_TABLES: usize = 500;
+use super::statement_limits::MAX_TABLES;
 
 /// Returns an error if the statement names more than [`MAX_TABLES`] tables.
 pub(super) fn check_tables(statement: &Parsed) -> Result<(), QueryError> {

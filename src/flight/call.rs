@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -14,8 +14,8 @@ use super::error_text;
 use super::metered::Meter;
 use super::status::{self, REQUEST_ID};
 use crate::auth::{Access, Authenticator, Principal};
-use crate::clock::Stopwatch;
 use crate::memory::{self, QueryMemory};
+use crate::metrics::RequestKind;
 
 /// An authenticated call.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Call {
     /// Sets the command of the call in its usage record.
     pub fn set_command(&self, command: &str) {
         self.meter.set_command(self.rpc, command);
+    }
+
+    /// Sets the kind of the action that the call runs, for metrics.
+    pub fn set_action_kind(&self, kind: RequestKind) {
+        self.meter.set_action_kind(kind);
     }
 
     /// Runs the work of the call, and adds the call's id to everything that is logged meanwhile. If a library panics, the
@@ -71,26 +76,6 @@ impl Call {
 #[derive(Debug, thiserror::Error)]
 #[error("panicked: {0}")]
 struct PanicError(String);
-
-/// An authenticated call, as the gate passes it to the service.
-#[derive(Clone)]
-pub(super) struct CallContext {
-    /// The id of the call.
-    pub id: Uuid,
-    /// Started when the headers of the call arrived.
-    pub stopwatch: Stopwatch,
-    /// The access of the principal that makes the call.
-    pub access: Access,
-    /// The credential that a handshake returns.
-    pub credential: Option<String>,
-    /// The address of the client.
-    pub address: Option<IpAddr>,
-}
-
-/// Returns the address of the client that makes a call.
-pub(super) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.extensions().get::<CallContext>()?.address
-}
 
 /// Authenticates a call by its headers.
 pub(super) async fn authenticate(

@@ -18,15 +18,16 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::call::{CallContext, authenticate, authenticate_handshake, with_request_id};
+use super::call::{authenticate, authenticate_handshake, with_request_id};
+use super::call_context::CallContext;
 use super::connections::ConnectionState;
 use super::listener::Peer;
+use super::message_limits::{MAX_MESSAGE_BYTES, MAX_PUT_MESSAGE_BYTES, MAX_SENT_MESSAGE_BYTES};
 use super::proxies::resolve_client_address;
 use super::request_body::{BodyLimits, MessageMemory, RequestBody};
 use super::server::Server;
 use super::service::Service;
 use super::status::REQUEST_ID;
-use super::{MAX_MESSAGE_BYTES, MAX_PUT_MESSAGE_BYTES, MAX_SENT_MESSAGE_BYTES};
 use crate::auth::Access;
 use crate::clock::{self, Stopwatch};
 

@@ -1,8 +1,6 @@
 //! Ingest of readings that clients send (`CommandStatementIngest`, which ADBC's `adbc_ingest` uses): checks the permission,
 //! and writes the messages into a raw file.
 
-use std::time::Duration;
-
 use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
 use arrow_flight::sql::CommandStatementIngest;
@@ -10,12 +8,13 @@ use futures::Stream;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::actions::no_transactions;
 use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, accept_any_type};
 use super::body_check::BodyLimits;
 use super::call::Call;
 use super::error_text::data_error_text;
-use super::ingest_permits::NoIngestPermit;
+use super::ingest_permits::{IngestLimits, NoIngestPermit};
+use super::message_limits::MAX_PUT_MESSAGE_BYTES;
+use super::messages::no_transactions;
 use super::running_queries::access_ended_status;
 use super::server::Server;
 use super::status;
@@ -28,15 +27,6 @@ const MIN_READING_BYTES: u64 = 8;
 /// The maximum number of messages of one ingest. Each counts towards the limit on bytes as well.
 const MAX_MESSAGES: u64 = 1 << 20;
 
-/// The limits of an ingest.
-#[derive(Debug, Clone, Copy)]
-pub struct IngestLimits {
-    /// The maximum size of the Arrow data, decompressed, in bytes.
-    pub max_bytes: u64,
-    /// The time limit for the next message.
-    pub idle_timeout: Duration,
-}
-
 impl IngestLimits {
     fn decode_limits(self) -> DecodeLimits {
         DecodeLimits {
@@ -44,7 +34,7 @@ impl IngestLimits {
             max_messages: MAX_MESSAGES,
             idle_timeout: self.idle_timeout,
             body: BodyLimits {
-                max_bytes: super::MAX_PUT_MESSAGE_BYTES as u64,
+                max_bytes: MAX_PUT_MESSAGE_BYTES as u64,
                 max_rows: u64::MAX,
                 min_row_bytes: MIN_READING_BYTES,
                 may_be_compressed: true,

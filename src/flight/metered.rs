@@ -22,7 +22,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
-use super::call::client_address;
+use super::call_context::client_address;
 use super::{error_text, status};
 use crate::auth::{Principal, Proof};
 use crate::engine::FingerprintCache;
@@ -31,6 +31,7 @@ use crate::metering::{
     Caller, EndOutcome, EndedBy, IS_DISABLED, LimitExceeded, OpenRequest, ResponseEnd,
     StatementRefused,
 };
+use crate::metrics::RequestKind;
 
 /// The maximum length of a client's user agent in a record, in characters.
 const MAX_AGENT_CHARS: usize = 200;
@@ -120,6 +121,11 @@ impl Meter {
     /// Sets the command of the call.
     pub fn set_command(&self, rpc: &str, command: &str) {
         self.lock().set_endpoint(eco_format!("{rpc}/{command}"));
+    }
+
+    /// Sets the kind of the action that the call runs, for metrics.
+    pub fn set_action_kind(&self, kind: RequestKind) {
+        self.lock().set_action_kind(kind);
     }
 
     /// Sets the statement of the call.

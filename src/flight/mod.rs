@@ -3,15 +3,15 @@
 //! | file | content |
 //! |---|---|
 //! | `listener`, `tls`, `proxies`, `connections` | connections: accepting them, TLS, client addresses, limits |
-//! | `gate` | authentication by headers (`call`, `credentials`), before a body is read (`request_body`) |
-//! | `service`, `metered` | the gRPC methods; dispatches and meters each call |
+//! | `gate` | authentication by headers (`call`, `call_context`, `credentials`), before a body is read (`request_body`) |
+//! | `service`, `metered` | the gRPC methods; dispatches and meters each call (`messages`, `message_limits`) |
 //! | `statements` | SQL: the description of a result, and the result (`planning`, `plan_cache`, `ticket`) |
 //! | `wire_types`, `running_queries` | results while they are sent (`redeemed_tickets`, `panics`) |
 //! | `ingest`, `ingest_permits` | readings that clients send |
 //! | `parameters` | bound parameters |
 //! | `batch_decoder`, `body_check` | batches of clients, of parameters and of readings: checked, then decoded |
 //! | `metadata`, `sql_info` | catalogs, schemas, tables, types, and information about the server (`like_pattern`) |
-//! | `actions` | prepared statements, cancellation, sessions (`session_messages`, `session_options`) |
+//! | `actions/` | one file an action: prepared statements, cancellation, sessions (`session_messages`, `session_options`) |
 //! | `status`, `error_text` | error statuses and their texts |
 //! | `tenants` | the assets that each organisation may see |
 //! | `server` | the state that all calls share |
@@ -21,6 +21,7 @@ mod actions;
 mod batch_decoder;
 mod body_check;
 mod call;
+mod call_context;
 mod connections;
 mod credentials;
 mod error_text;
@@ -29,6 +30,8 @@ mod ingest;
 mod ingest_permits;
 mod like_pattern;
 mod listener;
+mod message_limits;
+mod messages;
 mod metadata;
 mod metered;
 mod panics;
@@ -63,7 +66,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use ingest::IngestLimits;
+pub use ingest_permits::IngestLimits;
 pub use remote::{Credential, RemoteError, RemoteServer};
 pub use server::{ConnectionLimits, Server, ServerLimits};
 pub use tls::{TlsError, TlsSource};
@@ -75,12 +78,6 @@ use listener::ListenerConfig;
 use service::Service;
 use tls::Tls;
 
-/// The maximum size of a sent message, in bytes: the limit of ADBC.
-const MAX_SENT_MESSAGE_BYTES: usize = 16 << 20;
-/// The maximum size of a DoPut message, in bytes: enough for a million readings, which some clients send in one message.
-const MAX_PUT_MESSAGE_BYTES: usize = 64 << 20;
-/// The maximum size of any other received message, in bytes: twice the size of the longest statement handle.
-const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The maximum number of concurrent calls on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// The HTTP/2 flow-control windows, in bytes: the data that a client may send before the server has read it, on one call

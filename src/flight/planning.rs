@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::actions::schema_bytes;
+use super::messages::schema_bytes;
 use super::parameters::bound_values;
 use super::status;
 use super::wire_types::{result_schema, table_schema};

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::call::Call;
-use super::ingest::IngestLimits;
-use super::ingest_permits::IngestPermits;
+use super::ingest_permits::{IngestLimits, IngestPermits};
 use super::metered::over_limit_status;
 use super::plan_cache::PlanCache;
 use super::redeemed_tickets::RedeemedTickets;

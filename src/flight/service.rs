@@ -22,8 +22,10 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::actions::{self, decode_command, no_substrait, no_transactions, schema_bytes};
-use super::call::{Call, CallContext, add_request_id, client_address, with_request_id};
+use super::actions;
+use super::call::{Call, add_request_id, with_request_id};
+use super::call_context::{CallContext, client_address};
+use super::messages::{decode_command, no_substrait, no_transactions, schema_bytes};
 use super::metered::{
     Meter, Metered, MeteredStream, end_unary, metering_unavailable, usage_caller,
 };

@@ -4,6 +4,11 @@ use std::collections::HashMap;
 
 use prost::{Enumeration, Message, Oneof};
 
+/// Names of session options, as clients send them.
+pub(super) const OPTION_CATALOG: &str = "catalog";
+pub(super) const OPTION_SCHEMA: &str = "schema";
+pub(super) const OPTION_TIME_ZONE: &str = "time_zone";
+
 /// The body of `SetSessionOptions`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SetSessionOptionsRequest {

@@ -15,6 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::call::Call;
+use super::message_limits::MAX_SENT_MESSAGE_BYTES;
 use super::panics::catch_panics;
 use super::plan_cache::{CachedPlan, PlanKey};
 use super::planning::{Description, OptimisedPlan, PlanOutcome, PlanRequest};
@@ -37,7 +38,7 @@ const TARGET_MESSAGE_BYTES: usize = 1 << 20;
 /// The rows of a message, if their number must not depend on the layout of the rows in files.
 const EVEN_BATCH_ROWS: usize = 8_192;
 /// The maximum size of a row that can be sent, in bytes; 64 KiB are reserved for the rest of the message.
-const MAX_ROW_BYTES: usize = super::MAX_SENT_MESSAGE_BYTES - (64 << 10);
+const MAX_ROW_BYTES: usize = MAX_SENT_MESSAGE_BYTES - (64 << 10);
 
 /// The maximum number of parameters that are encoded on the thread that handles the call; more are encoded on the planning
 /// threads.

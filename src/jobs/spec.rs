@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use self::columns::Columns;
+use self::columns::RESAMPLE;
 pub use self::error::SpecError;
 use self::source::{ParsedSpec, SpecSource};
 use crate::model::{JobKind, JobSpec};
@@ -23,9 +24,10 @@ pub struct ResampleSpec {
 }
 
 impl ResampleSpec {
-    /// Reads `resample.toml` in the jobs folder. Returns the defaults if the file does not exist.
-    pub fn read(jobs: &Path) -> Result<Self, SpecError> {
-        let path = jobs.join("resample.toml");
+    /// Reads `resample.toml` in the jobs folder. Returns the defaults if the file does not exist. `kinds` are all kinds of
+    /// jobs.
+    pub fn read(jobs: &Path, kinds: &[JobKind]) -> Result<Self, SpecError> {
+        let path = jobs.join(format!("{RESAMPLE}.toml"));
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -36,14 +38,15 @@ impl ResampleSpec {
         let source = SpecSource {
             path: &path,
             text: &text,
+            kinds,
         };
-        let columns = source.parse(JobKind::Resample.name())?.columns;
+        let columns = source.parse(RESAMPLE)?.columns;
         Ok(Self { columns })
     }
 }
 
-/// Reads all jobs in the folder, sorted by name. Returns none if the folder does not exist.
-pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
+/// Reads all jobs in the folder, sorted by name. Returns none if the folder does not exist. `kinds` are all kinds of jobs.
+pub fn read_jobs(jobs: &Path, kinds: &[JobKind]) -> Result<Vec<JobSpec>, SpecError> {
     let mut declared = BTreeMap::new();
     for path in list_files(jobs)? {
         let text = std::fs::read_to_string(&path);
@@ -54,6 +57,7 @@ pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
         let source = SpecSource {
             path: &path,
             text: &text,
+            kinds,
         };
         let stem = path
             .file_stem()
@@ -67,7 +71,7 @@ pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
         declared.insert(name.clone(), (path.clone(), source.parse(&name)?, text));
     }
     for (path, job, text) in declared.values() {
-        let source = SpecSource { path, text };
+        let source = SpecSource { path, text, kinds };
         for (name, at) in job.spec.after.iter().zip(&job.after) {
             let problem = match declared.get(name) {
                 None => format!("`after` names {name:?}, but there is no {name}.toml"),

@@ -69,6 +69,8 @@ pub struct OpenRequest {
     scanned: ScannedBytes,
     /// Whether it counts as a concurrent query of its organisation.
     is_query: bool,
+    /// The kind of the action that it runs, if it runs one.
+    action_kind: RequestKind,
     /// The amounts that the quotas know.
     last_amounts: RequestAmounts,
     /// The number of bytes sent at the last update of the journal; `None` if the journal does not know the request.
@@ -123,6 +125,7 @@ impl OpenRequest {
             since: Stopwatch::start(),
             scanned: ScannedBytes::default(),
             is_query: false,
+            action_kind: RequestKind::Other,
             last_amounts: RequestAmounts::default(),
             journaled_bytes: None,
             status: CANCELLED,
@@ -140,6 +143,11 @@ impl OpenRequest {
         if let Some(record) = &mut self.record {
             record.endpoint = endpoint;
         }
+    }
+
+    /// Sets the kind of the action that it runs, for metrics.
+    pub fn set_action_kind(&mut self, kind: RequestKind) {
+        self.action_kind = kind;
     }
 
     /// Sets the statement. `fingerprint` is shared by all statements that differ only in literals.
@@ -305,7 +313,7 @@ impl OpenRequest {
         record.bytes_scanned = self.scanned.bytes();
         let is_waited_for = record.billable;
         METRICS.requests.record_ended(&EndedRequest {
-            kind: request_kind(&record.endpoint, self.is_query),
+            kind: request_kind(&record.endpoint, self.is_query, self.action_kind),
             status: self.status,
             took: Duration::from_micros(record.duration_microseconds),
             first_byte: record.first_byte_microseconds.map(Duration::from_micros),
@@ -351,8 +359,8 @@ impl OpenRequest {
     }
 }
 
-/// Returns the kind of a call, from its RPC and the command in it.
-fn request_kind(endpoint: &str, runs: bool) -> RequestKind {
+/// Returns the kind of a call, from its RPC and the command in it, or from its action.
+fn request_kind(endpoint: &str, runs: bool, action: RequestKind) -> RequestKind {
     let (rpc, command) = endpoint.split_once('/').unwrap_or((endpoint, ""));
     match (rpc, command) {
         (_, "StatementIngest") => RequestKind::Ingest,
@@ -364,7 +372,7 @@ fn request_kind(endpoint: &str, runs: bool) -> RequestKind {
         {
             RequestKind::Plan
         }
-        ("DoAction", "CreatePreparedStatement" | "ClosePreparedStatement") => RequestKind::Plan,
+        ("DoAction", _) => action,
         ("GetFlightInfo" | "PollFlightInfo" | "GetSchema" | "DoGet", _) => RequestKind::Metadata,
         ("Handshake", _) => RequestKind::SignIn,
         _ => RequestKind::Other,
@@ -401,14 +409,19 @@ mod tests {
             ("GetSchema/PreparedStatementQuery", RequestKind::Plan),
             ("DoPut/PreparedStatementQuery", RequestKind::Plan),
             ("DoPut/StatementIngest", RequestKind::Ingest),
-            ("DoAction/CreatePreparedStatement", RequestKind::Plan),
             ("DoAction/unknown", RequestKind::Other),
             ("DoGet/GetTables", RequestKind::Metadata),
             ("GetFlightInfo/GetTables", RequestKind::Metadata),
             ("Handshake", RequestKind::SignIn),
             ("ListActions", RequestKind::Other),
         ] {
-            assert_eq!(request_kind(endpoint, false), kind, "{endpoint}");
+            let found = request_kind(endpoint, false, RequestKind::Other);
+            assert_eq!(found, kind, "{endpoint}");
         }
+        let action = "DoAction/CreatePreparedStatement";
+        assert_eq!(
+            request_kind(action, false, RequestKind::Plan),
+            RequestKind::Plan
+        );
     }
 }

@@ -9,50 +9,30 @@ use serde::{Deserialize, Serialize};
 
 use super::Schedule;
 
-/// The kind of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JobKind {
-    /// Computes averages from raw files.
-    Resample,
-    /// Copies recent averages to the mirror database.
-    Mirror,
-    /// Updates the search index from the catalog.
-    Index,
-    /// Deletes unneeded files of the tables, and merges files that are too small.
-    Maintain,
+/// A kind of job: its name, and the arguments that a job of this kind accepts. `app` has the list of all kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobKind {
+    name: &'static str,
+    arguments: &'static [(&'static str, ArgumentType)],
 }
 
 impl JobKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Resample, Self::Mirror, Self::Index, Self::Maintain];
+    /// Declares a kind with its arguments.
+    pub const fn new(
+        name: &'static str,
+        arguments: &'static [(&'static str, ArgumentType)],
+    ) -> Self {
+        Self { name, arguments }
+    }
 
     /// Returns the kind's name, as used in files and on the command line.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Resample => "resample",
-            Self::Mirror => "mirror",
-            Self::Index => "index",
-            Self::Maintain => "maintain",
-        }
-    }
-
-    /// Returns the kind with this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        self.name
     }
 
     /// Returns the arguments that a job of this kind accepts, with the type of each.
     pub const fn arguments(self) -> &'static [(&'static str, ArgumentType)] {
-        match self {
-            Self::Resample => &[
-                ("full", ArgumentType::Boolean),
-                ("from", ArgumentType::Date),
-                ("to", ArgumentType::Date),
-            ],
-            Self::Mirror | Self::Index => &[("full", ArgumentType::Boolean)],
-            Self::Maintain => &[],
-        }
+        self.arguments
     }
 }
 
@@ -136,21 +116,5 @@ impl JobSpec {
             Some(Argument::Date(date)) => Some(*date),
             _ => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_of_each_kind_are_those_that_its_job_reads() {
-        let names = |kind: JobKind| -> Vec<&str> {
-            kind.arguments().iter().map(|(name, _)| *name).collect()
-        };
-        assert_eq!(names(JobKind::Resample), ["full", "from", "to"]);
-        assert_eq!(names(JobKind::Mirror), ["full"]);
-        assert_eq!(names(JobKind::Index), ["full"]);
-        assert!(names(JobKind::Maintain).is_empty());
     }
 }

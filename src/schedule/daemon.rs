@@ -13,7 +13,7 @@ use super::due::{JobAction, decide};
 use super::job::StopSignal;
 use super::worker::{LEASE_TIMEOUT, Worker, retention_start};
 use crate::metrics::METRICS;
-use crate::model::{JobKind, JobSpec};
+use crate::model::JobSpec;
 use crate::store::{JobRun, RunStatus, StoreError};
 
 /// The maximum number of times that a run is resumed after its process ended. If the process then dies once more, the
@@ -136,8 +136,9 @@ impl Scheduler {
             if let Some(at) = state.succeeded_at {
                 METRICS.jobs.set_last_success(&state.job, at.timestamp());
             }
-            if let (JobKind::Mirror, Some(at)) = (spec.kind, state.done_as_of) {
-                METRICS.tables.set_mirrored(at);
+            let job = self.worker.jobs.get(spec.kind.name());
+            if let (Some(job), Some(at)) = (job, state.done_as_of) {
+                job.report_done_as_of(at);
             }
         }
         self.report_next_due(&specs, now);

@@ -176,7 +176,7 @@ mod tests {
     fn spec(name: &str, cron: &str, missed: MissedRunPolicy, after: &[&str]) -> JobSpec {
         JobSpec {
             name: name.to_owned(),
-            kind: JobKind::Resample,
+            kind: JobKind::new("resample", &[]),
             schedule: Some(Schedule::parse(cron, Tz::UTC).unwrap()),
             timeout: Duration::from_secs(60),
             retries: 0,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::model::{JobKind, JobSpec};
+use crate::model::JobSpec;
 
 /// A kind of job. `app` assembles the implementations.
 ///
@@ -18,10 +18,13 @@ use crate::model::{JobKind, JobSpec};
 pub trait Job: Send + Sync {
     /// Runs the job once.
     async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure>;
+
+    /// Sets metrics of the job's target: it has everything that was due at `done_as_of`, according to the history.
+    fn report_done_as_of(&self, _done_as_of: DateTime<Utc>) {}
 }
 
-/// The jobs that can be run, by kind.
-pub type Jobs = BTreeMap<JobKind, Arc<dyn Job>>;
+/// The jobs that can be run, by the name of their kind.
+pub type Jobs = BTreeMap<&'static str, Arc<dyn Job>>;
 
 /// The input of a run.
 #[derive(Debug, Clone)]

@@ -256,7 +256,7 @@ impl Worker {
     }
 
     async fn run_attempt(&self, spec: &JobSpec, run: &JobRun, stop: &StopSignal) -> AttemptOutcome {
-        let Some(job) = self.jobs.get(&spec.kind) else {
+        let Some(job) = self.jobs.get(spec.kind.name()) else {
             return AttemptOutcome::Failed(format!("cannot run jobs of kind {} here", spec.kind));
         };
         let context = JobContext {

@@ -162,7 +162,7 @@ pub fn spec(name: &str, cron: &str) -> JobSpec {
 pub fn in_zone(name: &str, cron: &str, zone: chrono_tz::Tz) -> JobSpec {
     JobSpec {
         name: name.to_owned(),
-        kind: JobKind::Resample,
+        kind: JobKind::new("resample", &[]),
         schedule: Some(Schedule::parse(cron, zone).unwrap()),
         timeout: Duration::from_secs(3_600),
         retries: 0,
@@ -231,7 +231,7 @@ impl Plant {
         Worker {
             history: Arc::new(history),
             clock: Arc::new(self.clock.clone()),
-            jobs: Jobs::from([(JobKind::Resample, Arc::clone(&self.job) as Arc<dyn Job>)]),
+            jobs: Jobs::from([("resample", Arc::clone(&self.job) as Arc<dyn Job>)]),
             webhook: None,
             grace: self.grace,
             holder: JobHolder {

@@ -9,14 +9,15 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 
+use super::super::job_kinds::{job_kinds, missing_setting, read_jobs};
 use super::Finding;
 use super::folders::excess_permissions;
 use crate::clock;
 use crate::config::{EffectiveSetting, Origin, Settings};
 use crate::flight::{Validity, check_tls};
-use crate::jobs::spec::{ResampleSpec, read_jobs};
+use crate::jobs::spec::ResampleSpec;
 use crate::metrics::health_check;
-use crate::model::{JobKind, host_name};
+use crate::model::host_name;
 
 /// The text that replaces a secret in output.
 const MASK: &str = "******";
@@ -102,33 +103,31 @@ fn check_secret_files(in_force: &[EffectiveSetting]) -> Option<Finding> {
 fn check_jobs(settings: &Settings) -> Finding {
     let what = "jobs";
     let folder = settings.jobs.display();
-    if let Err(error) = ResampleSpec::read(&settings.jobs) {
+    if let Err(error) = ResampleSpec::read(&settings.jobs, &job_kinds()) {
         return Finding::failed(what, &error, "correct that line");
     }
     let specs = match read_jobs(&settings.jobs) {
         Ok(specs) => specs,
         Err(error) => return Finding::failed(what, &error, "correct that line"),
     };
-    let scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
-    let scheduled: Vec<&str> = scheduled.clone().map(|spec| spec.name.as_str()).collect();
-    let mirrors = specs
-        .iter()
-        .find(|spec| spec.kind == JobKind::Mirror && spec.schedule.is_some());
-    match (mirrors, &settings.mirror_url) {
-        (Some(spec), None) => Finding::wrong(
+    let mut scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
+    let names: Vec<&str> = scheduled.clone().map(|spec| spec.name.as_str()).collect();
+    let unusable = scheduled.find_map(|spec| Some((spec, missing_setting(spec.kind, settings)?)));
+    match unusable {
+        Some((spec, missing)) => Finding::wrong(
             what,
-            format!("{} is scheduled, but no mirror is configured", spec.name),
+            format!("{} is scheduled, but {}", spec.name, missing.problem),
             format!(
-                "set `mirror_url`, or remove the schedule from {folder}/{}.toml",
-                spec.name
+                "set `{}`, or remove the schedule from {folder}/{}.toml",
+                missing.key, spec.name
             ),
         ),
-        _ if scheduled.is_empty() => Finding::note(
+        None if names.is_empty() => Finding::note(
             what,
             format!("no job in {folder} has a schedule"),
             "no action is needed if another program runs `plantlake run`; otherwise give a job a schedule (docs/jobs.md)",
         ),
-        _ => Finding::right(what, format!("{} in {folder}", scheduled.join(", "))),
+        None => Finding::right(what, format!("{} in {folder}", names.join(", "))),
     }
 }
 

@@ -15,40 +15,45 @@ pub(super) const RETENTION_TIME: &str =
     "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
 
 settings! {
-    AVERAGES;
+    RESAMPLE => ResampleSettings, "Settings of resampling.";
 
-    RESAMPLE_MEMORY: u64, value::memory {
+    RESAMPLE_MEMORY => memory: u64, value::memory {
         key: "resample.memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("1GiB"), example: "\"512MiB\"", flag: None,
         doc: "The maximum memory of the buffers of `plantlake resample`, however large the input is.",
     }
-    RESAMPLE_THREADS: usize, value::threads {
+    RESAMPLE_THREADS => threads: usize, value::threads {
         key: "resample.threads", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
         default: DefaultValue::Derived { description: "the number of cores", rule: derived::threads },
         example: "4", flag: None,
         doc: "The number of threads on which `plantlake resample` computes.",
     }
-    RESAMPLE_TIMEZONE: Tz, value::timezone {
+    RESAMPLE_TIMEZONE => timezone: Tz, value::timezone {
         key: "resample.timezone", types: &[Type::Text],
         expected: "the IANA name of a time zone, such as UTC or Europe/Berlin",
         default: DefaultValue::Fixed("UTC"), example: "\"Europe/Berlin\"", flag: None,
         doc: "The time zone of raw timestamps that are stored without one. Timestamps that are stored with a zone are \
               converted to UTC.",
     }
-    RESAMPLE_EARLIEST: TimeBound, value::earliest {
+    RESAMPLE_EARLIEST => earliest: TimeBound, value::earliest {
         key: "resample.earliest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
         default: DefaultValue::Fixed("1970-01-01"), example: "\"2015-01-01\"", flag: None,
         doc: "The first plausible time: readings before it are left out and counted. \
               A date means its first instant, UTC.",
     }
-    RESAMPLE_LATEST: TimeBound, value::latest {
+    RESAMPLE_LATEST => latest: TimeBound, value::latest {
         key: "resample.latest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
         default: DefaultValue::Fixed("+1d"), example: "\"+1h\"", flag: None,
         doc: "The last plausible time: readings after it are left out and counted. \
               A date means its last instant, UTC.",
     }
+}
+
+settings! {
+    RETENTION;
+
     RETENTION_RAW_KEEP: Option<TimeDelta>, value::retention_time {
         key: "retention.raw.keep", types: &[Type::Text], expected: RETENTION_TIME,
         default: DefaultValue::Fixed("forever"), example: "\"400d\"", flag: None,
@@ -96,14 +101,19 @@ settings! {
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
         doc: "The action of `plantlake maintain` on expired days: move them to the table `archive.data_d`, or delete them.",
     }
-    MAINTAIN_TARGET_FILE_SIZE: u64, value::file_size {
+}
+
+settings! {
+    MAINTAIN => MaintainSettings, "Settings of the maintenance of files.";
+
+    MAINTAIN_TARGET_FILE_SIZE => target_file_size: u64, value::file_size {
         key: "maintain.target_file_size", types: &[Type::Text, Type::Integer],
         expected: "from 1MiB to 4GiB: a number of bytes, or a number with a unit (64MiB, 1GB)",
         default: DefaultValue::Fixed("128MiB"), example: "\"256MiB\"", flag: None,
         doc: "The size of the files to which `plantlake maintain` compacts small files. Files of at least three quarters \
               of it are not compacted.",
     }
-    MAINTAIN_GRACE: TimeDelta, value::grace_period {
+    MAINTAIN_GRACE => grace: TimeDelta, value::grace_period {
         key: "maintain.grace", types: &[Type::Text],
         expected: "a duration from 1h to 5d, such as 12h or 2d",
         default: DefaultValue::Fixed("24h"), example: "\"48h\"", flag: None,

@@ -6,16 +6,34 @@ mod operation;
 pub(super) mod roots;
 mod server;
 
-pub(super) use averages::*;
-pub(super) use installation::*;
-pub(super) use operation::*;
+pub use averages::*;
+pub use installation::*;
+pub use operation::*;
 pub(super) use roots::*;
-pub(super) use server::*;
+pub use server::*;
 
 use super::spec::SettingSpec;
 
 /// The groups of settings, in the order in which they are shown.
-const GROUPS: [&[SettingSpec]; 5] = [ROOTS, INSTALLATION, AVERAGES, SERVER, OPERATION];
+const GROUPS: [&[SettingSpec]; 17] = [
+    ROOTS,
+    LOCATIONS,
+    MIRROR,
+    QDRANT,
+    AUTH,
+    SOURCES,
+    RESAMPLE,
+    RETENTION,
+    MAINTAIN,
+    SERVE,
+    CONNECTIONS,
+    METERING,
+    SEARCH,
+    SCHEDULE,
+    METRICS,
+    BILLING,
+    LOGGING,
+];
 
 /// Every setting, in the order in which they are shown. Those of `storage.*` are not included: their names
 /// are `object_store`'s.

@@ -17,34 +17,39 @@ const PRICE: &str =
 const MODEL: &str = "a model's name on the hub: organisation/name";
 
 settings! {
-    OPERATION;
+    SEARCH => SearchSettings, "Settings of search.";
 
-    SEARCH_MODELS: PathBuf, value::folder {
+    SEARCH_MODELS => models: PathBuf, value::folder {
         key: "search.models", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Derived { description: "`<state>/models`", rule: derived::models },
         example: "\"/var/lib/plantlake/models\"", flag: None,
         doc: "The folder of the models of search, each in its own subfolder; `plantlake models fetch` fetches them.",
     }
-    SEARCH_BI_ENCODER: String, value::model {
+    SEARCH_BI_ENCODER => bi_encoder: String, value::model {
         key: "search.bi_encoder", types: &[Type::Text], expected: MODEL,
         default: DefaultValue::Fixed("sentence-transformers/all-MiniLM-L6-v2"),
         example: "\"sentence-transformers/all-MiniLM-L12-v2\"", flag: None,
         doc: "The model that computes the embedding of a text: a BERT sentence transformer with mean pooling.",
     }
-    SEARCH_CROSS_ENCODER: String, value::model {
+    SEARCH_CROSS_ENCODER => cross_encoder: String, value::model {
         key: "search.cross_encoder", types: &[Type::Text], expected: MODEL,
         default: DefaultValue::Fixed("cross-encoder/ms-marco-MiniLM-L6-v2"),
         example: "\"cross-encoder/ms-marco-MiniLM-L12-v2\"", flag: None,
         doc: "The model that re-ranks the best results by reading the query together with each of them: a BERT sequence \
               classifier with one output.",
     }
-    SCHEDULE_HISTORY: TimeDelta, value::history_time {
+}
+
+settings! {
+    SCHEDULE => ScheduleSettings, "Settings of the scheduler.";
+
+    SCHEDULE_HISTORY => history: TimeDelta, value::history_time {
         key: "schedule.history", types: &[Type::Text],
         expected: "a duration from 1d to 3650d, such as 30d or 365d",
         default: DefaultValue::Fixed("90d"), example: "\"365d\"", flag: None,
         doc: "How long runs of jobs stay in the history. The last run of each job always stays.",
     }
-    SCHEDULE_WEBHOOK_URL: Option<WebhookUrl>, WebhookUrl::parse {
+    SCHEDULE_WEBHOOK_URL => webhook_url: Option<WebhookUrl>, WebhookUrl::parse {
         key: "schedule.webhook_url", types: &[Type::Text],
         expected: "a URL that begins with https:// or http://",
         default: DefaultValue::Derived { description: "none", rule: derived::none },
@@ -53,13 +58,18 @@ settings! {
               `attempts`, `host`, `pid`, `run`, `scheduled_for`, `started_at` and `ended_at`. It is not shown, because \
               anyone who knows it can write there.",
     }
-    SCHEDULE_SHUTDOWN_TIMEOUT: TimeDelta, value::timeout {
+    SCHEDULE_SHUTDOWN_TIMEOUT => shutdown_timeout: TimeDelta, value::timeout {
         key: "schedule.shutdown_timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
         doc: "How long running jobs may continue when their process is asked to stop. Then they are aborted, and the next \
               available process runs them again.",
     }
+}
+
+settings! {
+    METRICS;
+
     METRICS_LISTEN: Option<SocketAddr>, value::optional_address {
         key: "metrics.listen", types: &[Type::Text],
         expected: "an address with a port, such as 127.0.0.1:9464, or `off`",
@@ -72,6 +82,11 @@ settings! {
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the metrics may be served to other machines, to everyone and without encryption.",
     }
+}
+
+settings! {
+    BILLING;
+
     BILLING_CURRENCY: Currency, money::currency {
         key: "billing.currency", types: &[Type::Text],
         expected: "the three capital letters of a currency, such as EUR",
@@ -111,19 +126,24 @@ settings! {
         default: DefaultValue::Fixed("0"), example: "\"10\"", flag: None,
         doc: "GB scanned that are free in each month.",
     }
-    LOG: String, value::log_filter {
+}
+
+settings! {
+    LOGGING => LogSettings, "Settings of logging.";
+
+    LOG => filter: String, value::log_filter {
         key: "log", types: &[Type::Text],
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as \
                    warn,plantlake::lake=debug",
         default: DefaultValue::Fixed("warn"), example: "\"info\"", flag: Some("--log"),
         doc: "The filter of log lines on standard error, in the syntax of the tracing library.",
     }
-    LOG_FORMAT: LogFormat, value::log_format {
+    LOG_FORMAT => format: LogFormat, value::log_format {
         key: "log_format", types: &[Type::Text], expected: "`text` or `json`",
         default: DefaultValue::Fixed("text"), example: "\"json\"", flag: None,
         doc: "The format of log lines: text for people, or one JSON object per line.",
     }
-    LOG_SQL: bool, value::boolean {
+    LOG_SQL => sql: bool, value::boolean {
         key: "log_sql", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the log contains the text of queries (level info), which may be confidential.",

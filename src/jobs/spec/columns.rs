@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+/// The job whose file configures how raw files are read.
+pub(super) const RESAMPLE: &str = "resample";
+
 /// The names of the columns in the raw files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::{Datetime, Value};
 
-use super::columns::Columns;
+use super::columns::{Columns, RESAMPLE};
 use super::error::SpecError;
 use crate::config::{parse_duration, parse_timezone};
 use crate::model::{Argument, ArgumentType, JobKind, JobSpec, MissedRunPolicy, Schedule};
@@ -41,6 +41,8 @@ struct SpecFile {
 pub(super) struct SpecSource<'a> {
     pub path: &'a Path,
     pub text: &'a str,
+    /// All kinds of jobs.
+    pub kinds: &'a [JobKind],
 }
 
 /// The checked contents of one file.
@@ -93,7 +95,7 @@ impl SpecSource<'_> {
             ));
         }
         let columns = match written.columns {
-            Some(columns) if name != JobKind::Resample.name() => {
+            Some(columns) if name != RESAMPLE => {
                 return Err(self.error_at(
                     columns.span().start,
                     "`columns` belongs in resample.toml: it applies to every reader of raw files",
@@ -127,18 +129,21 @@ impl SpecSource<'_> {
     }
 
     fn kind(&self, name: &str, written: Option<&Spanned<String>>) -> Result<JobKind, SpecError> {
-        let names = JobKind::ALL
-            .map(|kind| format!("{:?}", kind.name()))
-            .join(", ");
+        let find = |name: &str| {
+            let mut kinds = self.kinds.iter().copied();
+            kinds.find(|kind| kind.name() == name)
+        };
+        let names = self.kinds.iter().map(|kind| format!("{:?}", kind.name()));
+        let names = names.collect::<Vec<_>>().join(", ");
         let Some(written) = written else {
             let problem = format!("`kind` is missing; expected one of {names}");
-            return JobKind::parse(name).ok_or_else(|| self.error_at(0, problem));
+            return find(name).ok_or_else(|| self.error_at(0, problem));
         };
-        let kind = JobKind::parse(written.get_ref());
+        let kind = find(written.get_ref());
         let kind = kind.ok_or_else(|| {
             self.invalid_value("kind", written, "is unknown", &format!("one of {names}"))
         })?;
-        match JobKind::parse(name) {
+        match find(name) {
             // `plantlake run mirror` must run a job of that kind.
             Some(other) if other != kind => {
                 let problem =

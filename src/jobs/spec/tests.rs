@@ -1,7 +1,22 @@
 //! Checks that job specifications are read, and that errors name the file and the line.
 
 use super::*;
-use crate::model::MissedRunPolicy;
+use crate::model::{ArgumentType, MissedRunPolicy};
+
+/// The kinds of jobs, as in `app`.
+const KINDS: [JobKind; 4] = [
+    JobKind::new(
+        "resample",
+        &[
+            ("full", ArgumentType::Boolean),
+            ("from", ArgumentType::Date),
+            ("to", ArgumentType::Date),
+        ],
+    ),
+    JobKind::new("mirror", &[("full", ArgumentType::Boolean)]),
+    JobKind::new("index", &[("full", ArgumentType::Boolean)]),
+    JobKind::new("maintain", &[]),
+];
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -12,12 +27,12 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn jobs(files: &[(&str, &str)]) -> Result<Vec<JobSpec>, String> {
-    read_jobs(folder(files).path()).map_err(|error| error.to_string())
+    read_jobs(folder(files).path(), &KINDS).map_err(|error| error.to_string())
 }
 
 fn columns(text: &str) -> Result<Columns, SpecError> {
     let folder = folder(&[("resample.toml", text)]);
-    ResampleSpec::read(folder.path()).map(|spec| spec.columns)
+    ResampleSpec::read(folder.path(), &KINDS).map(|spec| spec.columns)
 }
 
 #[test]
@@ -41,11 +56,11 @@ fn columns_are_mapped_and_errors_name_their_line() {
 fn spec_without_file_is_default() {
     let folder = folder(&[]);
     assert_eq!(
-        ResampleSpec::read(folder.path()).unwrap(),
+        ResampleSpec::read(folder.path(), &KINDS).unwrap(),
         ResampleSpec::default()
     );
-    assert_eq!(read_jobs(folder.path()).unwrap(), []);
-    assert_eq!(read_jobs(&folder.path().join("none")).unwrap(), []);
+    assert_eq!(read_jobs(folder.path(), &KINDS).unwrap(), []);
+    assert_eq!(read_jobs(&folder.path().join("none"), &KINDS).unwrap(), []);
 }
 
 #[test]
@@ -61,10 +76,7 @@ fn spec_with_all_keys_is_read() {
         ("notes.txt", "not a job"),
     ]);
     let [nightly, resample] = read.unwrap().try_into().unwrap();
-    assert_eq!(
-        (nightly.name.as_str(), nightly.kind),
-        ("nightly", JobKind::Resample)
-    );
+    assert_eq!((nightly.name.as_str(), nightly.kind), ("nightly", KINDS[0]));
     assert_eq!(
         nightly.schedule.as_ref().unwrap().to_string(),
         "30 2 * * * Europe/Berlin"
@@ -235,7 +247,7 @@ fn spec_with_cycle_in_after_is_rejected() {
 #[test]
 fn specs_of_repository_are_valid() {
     let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
-    let names: Vec<_> = read_jobs(&jobs)
+    let names: Vec<_> = read_jobs(&jobs, &KINDS)
         .unwrap()
         .into_iter()
         .map(|job| job.name)

@@ -1,0 +1,266 @@
+//! `plantlake query`: read-only SQL on the published tables.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt;
+use parquet::arrow::ArrowWriter;
+
+use super::super::admin_target::ServerArgs;
+use super::super::exit::Exit;
+use super::super::output::{Table, human};
+use super::super::run_command::{Context, RunCommand};
+use crate::app;
+use crate::engine::{QueryError, QuerySession};
+use crate::lake::Store;
+
+/// The maximum number of rows that a table shows; more rows need a file.
+const MAX_SHOWN_ROWS: usize = 1_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  List the tables, and describe one:
+      plantlake query \"SHOW TABLES\"
+      plantlake query \"DESCRIBE data_h\"
+
+  A month of hours of one asset:
+      plantlake query \"SELECT timestamp, value, count FROM data_h
+        WHERE asset_id = 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'
+          AND timestamp >= '2026-01-01' AND timestamp < '2026-02-01' ORDER BY timestamp\"
+
+  All minutes of a day, as Parquet (--format json writes one object per line):
+      plantlake query \"SELECT * FROM data_min WHERE date = '2026-01-31'\" --format parquet --output day.parquet
+
+  Yesterday's mean of every pressure sensor of a unit, by name:
+      plantlake query \"SELECT a.name, d.value, a.specifications FROM data_d d JOIN assets a ON a.id = d.asset_id
+        WHERE a.type = 'pressure sensor' AND a.location LIKE '%Unit 100%'
+          AND d.timestamp >= now() - INTERVAL '2 days' ORDER BY a.name\"
+
+  From a file or a pipe:
+      plantlake query - < report.sql
+
+  On a server, as a user of an organisation:
+      plantlake query \"SELECT * FROM data_d\" --server grpc+tls://history.example.com:50051 --as ada@northfield.example";
+
+/// Run read-only SQL on the tables
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct QueryArgs {
+    /// One SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE; `-` reads it from standard input
+    sql: String,
+    /// The format of the result
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Write to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// The format of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people; fits the terminal
+    Table,
+    /// Comma-separated values with a header line
+    Csv,
+    /// One JSON object per line
+    Json,
+    /// A Parquet file
+    Parquet,
+}
+
+/// The error that the file of the result cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the result to {path}")]
+struct OutputFailed {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl RunCommand for QueryArgs {
+    fn is_machine_output(&self) -> bool {
+        self.format != Format::Table
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        // Read before the SQL: the secret is the first line of standard input.
+        let server = self.server.connect(&context).await?;
+        let mut sql = self.sql;
+        if sql == "-" {
+            sql.clear();
+            std::io::stdin().read_to_string(&mut sql)?;
+        }
+        let rows = match server {
+            Some(server) => server.query(&sql).await?,
+            None => run_local_query(&context, &sql).await?,
+        };
+        if self.format == Format::Table && self.output.is_none() {
+            print_rows(&context, rows).await?;
+            return Ok(Exit::Success);
+        }
+        let mut out: Box<dyn Write + Send> = match &self.output {
+            Some(path) => Box::new(std::io::BufWriter::new(File::create(path).map_err(
+                |source| OutputFailed {
+                    path: path.clone(),
+                    source,
+                },
+            )?)),
+            None if self.format == Format::Parquet && std::io::stdout().is_terminal() => {
+                return Err(Exit::Usage.wrap(anyhow::anyhow!(
+                    "cannot write Parquet to a terminal; name a file with --output, or pipe the output"
+                )));
+            }
+            None => Box::new(context.terminal.writer()),
+        };
+        match self.format {
+            Format::Csv => write_csv(rows, &mut out).await?,
+            Format::Json => write_json(rows, &mut out).await?,
+            Format::Parquet => write_parquet(rows, &mut out).await?,
+            Format::Table => {
+                let (table, _) = read_table(rows).await?;
+                out.write_all(table.render(None).as_bytes())?;
+            }
+        }
+        out.flush()?;
+        Ok(Exit::Success)
+    }
+}
+
+/// Runs a query on the local tables.
+pub(super) async fn run_local_query(
+    context: &Context,
+    sql: &str,
+) -> anyhow::Result<SendableRecordBatchStream> {
+    let settings = &context.settings;
+    let lake = Store::open_existing_lake(&settings.lake, settings.storage.options())?;
+    let search = app::search(settings, true)?;
+    let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
+    if session.run() == 0 {
+        context.terminal.note(&format!(
+            "nothing is published in {} yet, so its tables are empty; run `plantlake resample`, or set another `--lake`",
+            settings.lake
+        ));
+    }
+    let frame = session.sql(sql).await.map_err(|error| match error {
+        error @ QueryError::NotReadOnly { .. } => Exit::Usage.wrap(error),
+        error => error.into(),
+    })?;
+    Ok(frame.execute_stream().await.map_err(QueryError::from)?)
+}
+
+/// Prints a result as a table.
+pub(super) async fn print_rows(
+    context: &Context,
+    stream: SendableRecordBatchStream,
+) -> anyhow::Result<()> {
+    let (table, rows) = read_table(stream).await?;
+    context.terminal.table(&table)?;
+    if rows > MAX_SHOWN_ROWS {
+        context.terminal.note(&format!(
+            "The first {} of {} rows; --format csv, json or parquet gives all.",
+            human::count(MAX_SHOWN_ROWS as u64),
+            human::count(rows as u64)
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the first rows as a table, and the total number of rows.
+async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Table, usize)> {
+    let schema = stream.schema();
+    let mut table = Table::new(schema.fields().iter().map(|field| field.name().clone()))
+        .numbers(numeric_columns(&schema));
+    let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
+    let mut rows = 0;
+    while let Some(batch) = stream.try_next().await? {
+        let formatters = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options))
+            .collect::<Result<Vec<_>, _>>()?;
+        for row in 0..batch.num_rows().min(MAX_SHOWN_ROWS.saturating_sub(rows)) {
+            table.row(
+                formatters
+                    .iter()
+                    .map(|formatter| formatter.value(row).to_string()),
+            );
+        }
+        rows += batch.num_rows();
+    }
+    Ok((table, rows))
+}
+
+fn numeric_columns(schema: &SchemaRef) -> Vec<usize> {
+    let columns = schema.fields().iter().enumerate();
+    columns
+        .filter(|(_, field)| {
+            field.data_type().is_numeric() && !matches!(field.data_type(), DataType::Null)
+        })
+        .map(|(index, _)| index)
+        .collect()
+}
+
+async fn write_csv(
+    mut stream: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let schema = stream.schema();
+    let mut writer = arrow::csv::WriterBuilder::new()
+        .with_header(true)
+        .build(out);
+    writer.write(&RecordBatch::new_empty(schema))?;
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    Ok(())
+}
+
+async fn write_json(
+    mut stream: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(out);
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+/// Prints a result as one JSON array.
+pub(super) async fn print_json_list(
+    context: &Context,
+    mut stream: SendableRecordBatchStream,
+) -> anyhow::Result<Exit> {
+    let mut out = context.terminal.writer();
+    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow::json::writer::JsonArray>(&mut out);
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    writer.finish()?;
+    drop(writer);
+    writeln!(out)?;
+    out.flush()?;
+    Ok(Exit::Success)
+}
+
+async fn write_parquet(
+    mut stream: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let mut writer = ArrowWriter::try_new(out, stream.schema(), None)?;
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    Ok(())
+}
