@@ -181,7 +181,7 @@ impl FlightServer {
                 reporter
                     .set_not_serving::<FlightServiceServer<Service>>()
                     .await;
-                registry.close_pending();
+                registry.stop();
                 stopping.send_replace(true);
             });
         let too_late = async {
