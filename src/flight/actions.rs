@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 
-use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, Any, Command, ProstMessageExt, TicketStatementQuery,
+    ActionCreatePreparedStatementResult, Any, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo,
-    IpcMessage, SchemaAsIpc,
 };
 use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use super::call::Call;
+use super::action_names::ADMINISTER;
+use super::commands::{malformed, no_substrait, no_transactions};
+use super::middleware::{Call, Work};
 use super::server::Server;
 use super::session_messages::{
     CloseSessionResult, CloseStatus, GetSessionOptionsResult, OptionValue, SessionOptionValue,
@@ -27,10 +27,6 @@ use crate::auth::{AdminCommand, Administrator, change_own_password};
 use crate::engine::{CATALOG, PUBLIC, SessionOption};
 use crate::metering::RateLimitKind;
 use crate::model::printable;
-
-/// The action that runs an administration command. Its body is an [`AdminCommand`] as JSON, and its result an
-/// [`AdminOutcome`](crate::auth::AdminOutcome) as JSON.
-pub(super) const ADMINISTER: &str = "plantlake.Administer";
 
 /// The names and descriptions of the supported actions.
 const ACTIONS: [(&str, &str); 7] = [
@@ -73,6 +69,21 @@ pub(super) fn list_actions() -> Vec<ActionType> {
     ACTIONS.map(of).to_vec()
 }
 
+/// Returns the work that an action asks for.
+pub(super) fn work(action: &Action) -> Work<'_> {
+    // An unknown name may be long and contain anything, so it is not recorded.
+    let known = ACTIONS.iter().find(|(name, _)| *name == action.r#type);
+    Work {
+        command: Some(known.map_or("unknown", |(name, _)| name)),
+        rate_limit: match action.r#type.as_str() {
+            "CreatePreparedStatement" => Some(RateLimitKind::Prepare),
+            // These free resources.
+            "ClosePreparedStatement" | "CancelFlightInfo" => None,
+            _ => Some(RateLimitKind::Action),
+        },
+    }
+}
+
 impl Server {
     /// Runs an action. Returns the bodies of its results.
     pub(super) async fn run_action(
@@ -81,17 +92,8 @@ impl Server {
         action: &Action,
     ) -> Result<Vec<Bytes>, Status> {
         let body = &action.body;
-        // An unknown name may be long and contain anything, so it is not recorded.
-        let known = ACTIONS.iter().find(|(name, _)| *name == action.r#type);
-        call.set_command(known.map_or("unknown", |(name, _)| name));
-        match action.r#type.as_str() {
-            // The first has a rate limit of its own; the others free resources.
-            "CreatePreparedStatement" | "ClosePreparedStatement" | "CancelFlightInfo" => {}
-            _ => self.check_rate_limit(call, RateLimitKind::Action)?,
-        }
         match action.r#type.as_str() {
             "CreatePreparedStatement" => {
-                self.check_rate_limit(call, RateLimitKind::Prepare)?;
                 let request: ActionCreatePreparedStatementRequest = unpack(body)?;
                 if request.transaction_id.is_some() {
                     return Err(no_transactions());
@@ -277,27 +279,6 @@ impl Server {
     }
 }
 
-/// Decodes the command in a message.
-pub(super) fn decode_command(message: &[u8]) -> Result<Command, Status> {
-    let any = Any::decode(message).map_err(malformed)?;
-    Command::try_from(any)
-        .map_err(|error| Status::invalid_argument(format!("invalid Flight SQL command: {error}")))
-}
-
-pub(super) fn no_transactions() -> Status {
-    Status::unimplemented(
-        "transactions are not supported: each query sees one consistent set of table versions",
-    )
-}
-
-pub(super) fn no_substrait() -> Status {
-    Status::unimplemented("Substrait plans are not supported; send SQL")
-}
-
-pub(super) fn malformed(error: prost::DecodeError) -> Status {
-    Status::invalid_argument(format!("cannot decode the message: {error}"))
-}
-
 fn unpack<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
     let any = Any::decode(body).map_err(malformed)?;
     match any.unpack::<M>() {
@@ -306,15 +287,4 @@ fn unpack<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
             "the type of the body does not match the action",
         )),
     }
-}
-
-/// Encodes a schema as an encapsulated IPC message.
-pub(super) fn schema_bytes(schema: &arrow::datatypes::Schema) -> Result<Bytes, Status> {
-    let options = IpcWriteOptions::default();
-    let message: IpcMessage = SchemaAsIpc::new(schema, &options).try_into().map_err(
-        |error: arrow::error::ArrowError| {
-            Status::internal(format!("cannot encode the schema: {error}"))
-        },
-    )?;
-    Ok(message.0)
 }

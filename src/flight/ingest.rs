@@ -1,8 +1,6 @@
 //! Ingest of readings that clients send (`CommandStatementIngest`, which ADBC's `adbc_ingest` uses): checks the permission,
 //! and writes the messages into a raw file.
 
-use std::time::Duration;
-
 use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
 use arrow_flight::sql::CommandStatementIngest;
@@ -10,12 +8,13 @@ use futures::Stream;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::actions::no_transactions;
 use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, accept_any_type};
 use super::body_check::BodyLimits;
-use super::call::Call;
+use super::commands::no_transactions;
 use super::error_text::data_error_text;
 use super::ingest_permits::NoIngestPermit;
+use super::limits::{IngestLimits, MAX_PUT_MESSAGE_BYTES};
+use super::middleware::Call;
 use super::running_queries::access_ended_status;
 use super::server::Server;
 use super::status;
@@ -28,29 +27,18 @@ const MIN_READING_BYTES: u64 = 8;
 /// The maximum number of messages of one ingest. Each counts towards the limit on bytes as well.
 const MAX_MESSAGES: u64 = 1 << 20;
 
-/// The limits of an ingest.
-#[derive(Debug, Clone, Copy)]
-pub struct IngestLimits {
-    /// The maximum size of the Arrow data, decompressed, in bytes.
-    pub max_bytes: u64,
-    /// The time limit for the next message.
-    pub idle_timeout: Duration,
-}
-
-impl IngestLimits {
-    fn decode_limits(self) -> DecodeLimits {
-        DecodeLimits {
-            max_bytes: self.max_bytes,
-            max_messages: MAX_MESSAGES,
-            idle_timeout: self.idle_timeout,
-            body: BodyLimits {
-                max_bytes: super::MAX_PUT_MESSAGE_BYTES as u64,
-                max_rows: u64::MAX,
-                min_row_bytes: MIN_READING_BYTES,
-                may_be_compressed: true,
-            },
-            check_type: accept_any_type,
-        }
+fn decode_limits(limits: IngestLimits) -> DecodeLimits {
+    DecodeLimits {
+        max_bytes: limits.max_bytes,
+        max_messages: MAX_MESSAGES,
+        idle_timeout: limits.idle_timeout,
+        body: BodyLimits {
+            max_bytes: MAX_PUT_MESSAGE_BYTES as u64,
+            max_rows: u64::MAX,
+            min_row_bytes: MIN_READING_BYTES,
+            may_be_compressed: true,
+        },
+        check_type: accept_any_type,
     }
 }
 
@@ -80,8 +68,7 @@ impl Server {
             .ingest_permits
             .acquire(organisation)
             .map_err(no_permit_status)?;
-        let limits = self.limits.ingest;
-        let mut batches = BatchDecoder::new(messages, limits.decode_limits());
+        let mut batches = BatchDecoder::new(messages, decode_limits(self.limits.ingest));
         let first = batches.next().await.map_err(from_decode_error)?;
         let schema = batches
             .schema()

@@ -3,24 +3,25 @@
 //! | file | content |
 //! |---|---|
 //! | `listener`, `tls`, `proxies`, `connections` | connections: accepting them, TLS, client addresses, limits |
-//! | `gate` | authentication by headers (`call`, `credentials`), before a body is read (`request_body`) |
-//! | `service`, `metered` | the gRPC methods; dispatches and meters each call |
+//! | `gate`, `middleware` | the entrance of all calls; the layers around every RPC (`credentials`, `request_body`) |
+//! | `service`, `queries`, `put`, `actions` | the RPCs: what they do with commands (`commands`) and actions (`action_names`) |
 //! | `statements` | SQL: the description of a result, and the result (`planning`, `plan_cache`, `ticket`) |
 //! | `wire_types`, `running_queries` | results while they are sent (`redeemed_tickets`, `panics`) |
 //! | `ingest`, `ingest_permits` | readings that clients send |
 //! | `parameters` | bound parameters |
 //! | `batch_decoder`, `body_check` | batches of clients, of parameters and of readings: checked, then decoded |
 //! | `metadata`, `sql_info` | catalogs, schemas, tables, types, and information about the server (`like_pattern`) |
-//! | `actions` | prepared statements, cancellation, sessions (`session_messages`, `session_options`) |
+//! | `session_messages`, `session_options` | sessions |
 //! | `status`, `error_text` | error statuses and their texts |
 //! | `tenants` | the assets that each organisation may see |
-//! | `server` | the state that all calls share |
+//! | `server`, `limits` | the state that all calls share, and limits |
 //! | `remote` | the client with which `plantlake` calls another server |
 
+mod action_names;
 mod actions;
 mod batch_decoder;
 mod body_check;
-mod call;
+mod commands;
 mod connections;
 mod credentials;
 mod error_text;
@@ -28,14 +29,17 @@ mod gate;
 mod ingest;
 mod ingest_permits;
 mod like_pattern;
+mod limits;
 mod listener;
 mod metadata;
-mod metered;
+mod middleware;
 mod panics;
 mod parameters;
 mod plan_cache;
 mod planning;
 mod proxies;
+mod put;
+mod queries;
 mod redeemed_tickets;
 mod remote;
 mod request_body;
@@ -63,9 +67,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use ingest::IngestLimits;
+pub use limits::{ConnectionLimits, IngestLimits, ServerLimits};
 pub use remote::{Credential, RemoteError, RemoteServer};
-pub use server::{ConnectionLimits, Server, ServerLimits};
+pub use server::Server;
 pub use tls::{TlsError, TlsSource};
 pub use validity::Validity;
 
@@ -75,12 +79,6 @@ use listener::ListenerConfig;
 use service::Service;
 use tls::Tls;
 
-/// The maximum size of a sent message, in bytes: the limit of ADBC.
-const MAX_SENT_MESSAGE_BYTES: usize = 16 << 20;
-/// The maximum size of a DoPut message, in bytes: enough for a million readings, which some clients send in one message.
-const MAX_PUT_MESSAGE_BYTES: usize = 64 << 20;
-/// The maximum size of any other received message, in bytes: twice the size of the longest statement handle.
-const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The maximum number of concurrent calls on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// The HTTP/2 flow-control windows, in bytes: the data that a client may send before the server has read it, on one call
@@ -163,7 +161,7 @@ impl FlightServer {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<FlightServiceServer<Service>>().await;
-        let gate = Gate::new(Arc::clone(&self.server), health);
+        let gate = Gate::new(&self.server, health);
         let connections = listener::connections(listener, listening);
         let (stopping, mut stopped) = watch::channel(false);
         let serve = tonic::transport::Server::builder()
