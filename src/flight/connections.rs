@@ -77,6 +77,7 @@ pub(super) struct Registry {
 
 struct Shared {
     limits: RegistryLimits,
+    is_stopping: AtomicBool,
     open: Mutex<OpenConnections>,
 }
 
@@ -129,6 +130,7 @@ impl Registry {
     pub fn new(limits: RegistryLimits) -> Self {
         let shared = Arc::new(Shared {
             limits,
+            is_stopping: AtomicBool::new(false),
             open: Mutex::default(),
         });
         let weak = Arc::downgrade(&shared);
@@ -190,8 +192,9 @@ impl Registry {
         Ok(ConnectionSlot { state })
     }
 
-    /// Closes all pending connections, because the server shuts down.
-    pub fn close_pending(&self) {
+    /// Closes all pending connections, because the server shuts down. The others end when their calls have ended.
+    pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
         let mut open = self.shared.lock();
         while let Some((_, state)) = open.pending.pop_first() {
             state.close();
@@ -378,6 +381,11 @@ impl ConnectionState {
     /// Whether a call on the connection has presented a valid credential, and the connection is not to be closed.
     pub fn is_authenticated(&self) -> bool {
         self.phase.load(Ordering::Acquire) == AUTHENTICATED
+    }
+
+    /// Whether the server shuts down.
+    pub fn is_server_stopping(&self) -> bool {
+        self.shared.is_stopping.load(Ordering::Acquire)
     }
 
     /// Polls whether the connection is to be closed, and registers the task that reads from it.

@@ -1,9 +1,6 @@
 //! Error texts for clients: short enough for a header, without control characters and credentials, and with only a short
 //! excerpt of the data that they concern.
 
-use tonic::Status;
-
-use super::status::{is_caused_by_caller, mark_caused_by_caller};
 use crate::config::redact;
 
 /// The maximum length of a text, in characters.
@@ -19,23 +16,8 @@ const MAX_VALUE_CHARS: usize = 64;
 /// The maximum length of a text about data, in characters.
 const MAX_DATA_TEXT_CHARS: usize = 512;
 
-/// Returns the same status with a text that is within the limits.
-pub(super) fn limit_text(status: Status) -> Status {
-    let text = sanitise(status.message());
-    if text == status.message() {
-        return status;
-    }
-    let details = status.details().to_vec();
-    let metadata = status.metadata().clone();
-    let within = Status::with_details_and_metadata(status.code(), text, details.into(), metadata);
-    match is_caused_by_caller(&status) {
-        true => mark_caused_by_caller(within),
-        false => within,
-    }
-}
-
 /// Returns the text without credentials and control characters, cut to the limits of a header.
-fn sanitise(text: &str) -> String {
+pub(super) fn sanitise(text: &str) -> String {
     // Text beyond the limit is not sent, so it need not be redacted. A URL that is cut keeps its beginning.
     let length = text.chars().count();
     let start: String = text.chars().take(2 * MAX_TEXT_CHARS).collect();
@@ -153,17 +135,11 @@ fn truncate_words(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
 
     #[test]
-    fn limit_text_cuts_text_to_header_size() {
-        let text = |text: &str| {
-            let status = limit_text(Status::new(Code::NotFound, text));
-            assert_eq!(status.code(), Code::NotFound);
-            status.message().to_owned()
-        };
+    fn sanitise_cuts_text_to_header_size() {
+        let text = sanitise;
         assert_eq!(text("no table \"x\"\nline 1"), "no table \"x\"\nline 1");
         let long = text(&"a".repeat(1_000_000));
         assert!(long.starts_with("aaa") && long.ends_with("a… (1000000 characters in all)"));
@@ -176,10 +152,6 @@ mod tests {
             (MAX_ENCODED_BYTES - 3 * MAX_NOTE_CHARS) / 6
         );
         assert_eq!(text(&wide), wide);
-        let own = limit_text(mark_caused_by_caller(Status::unavailable(
-            "x".repeat(5_000),
-        )));
-        assert!(is_caused_by_caller(&own) && own.message().len() < 3_000);
         assert_eq!(text("a\u{1b}[2J\rb\u{202e}c"), "a\\u{1b}[2J\\rb\\u{202e}c");
         assert_eq!(text("see s3://me:hush@bucket"), "see s3://******@bucket");
     }

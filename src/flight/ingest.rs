@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, accept_any_type};
 use super::body_check::BodyLimits;
-use super::call::Call;
+use super::commands::no_transactions;
 use super::error_text::data_error_text;
-use super::ingest_permits::{IngestLimits, NoIngestPermit};
-use super::message_limits::MAX_PUT_MESSAGE_BYTES;
-use super::messages::no_transactions;
+use super::ingest_permits::NoIngestPermit;
+use super::limits::{IngestLimits, MAX_PUT_MESSAGE_BYTES};
+use super::middleware::Call;
 use super::running_queries::access_ended_status;
 use super::server::Server;
 use super::status;
@@ -27,20 +27,18 @@ const MIN_READING_BYTES: u64 = 8;
 /// The maximum number of messages of one ingest. Each counts towards the limit on bytes as well.
 const MAX_MESSAGES: u64 = 1 << 20;
 
-impl IngestLimits {
-    fn decode_limits(self) -> DecodeLimits {
-        DecodeLimits {
-            max_bytes: self.max_bytes,
-            max_messages: MAX_MESSAGES,
-            idle_timeout: self.idle_timeout,
-            body: BodyLimits {
-                max_bytes: MAX_PUT_MESSAGE_BYTES as u64,
-                max_rows: u64::MAX,
-                min_row_bytes: MIN_READING_BYTES,
-                may_be_compressed: true,
-            },
-            check_type: accept_any_type,
-        }
+fn decode_limits(limits: IngestLimits) -> DecodeLimits {
+    DecodeLimits {
+        max_bytes: limits.max_bytes,
+        max_messages: MAX_MESSAGES,
+        idle_timeout: limits.idle_timeout,
+        body: BodyLimits {
+            max_bytes: MAX_PUT_MESSAGE_BYTES as u64,
+            max_rows: u64::MAX,
+            min_row_bytes: MIN_READING_BYTES,
+            may_be_compressed: true,
+        },
+        check_type: accept_any_type,
     }
 }
 
@@ -70,8 +68,7 @@ impl Server {
             .ingest_permits
             .acquire(organisation)
             .map_err(no_permit_status)?;
-        let limits = self.limits.ingest;
-        let mut batches = BatchDecoder::new(messages, limits.decode_limits());
+        let mut batches = BatchDecoder::new(messages, decode_limits(self.limits.ingest));
         let first = batches.next().await.map_err(from_decode_error)?;
         let schema = batches
             .schema()

@@ -1,8 +1,7 @@
-//! Limits on ingests: of one, and on concurrent ones and their distribution among organisations.
+//! Limits on concurrent ingests, and their distribution among organisations.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::model::OrganisationId;
 
@@ -12,15 +11,6 @@ const MAX_INGESTS: usize = 16;
 const MAX_INGESTS_PER_ORGANISATION: usize = MAX_INGESTS / 2;
 /// The number of places reserved for organisations without a running ingest.
 const RESERVED_PERMITS: usize = MAX_INGESTS / 4;
-
-/// The limits of an ingest.
-#[derive(Debug, Clone, Copy)]
-pub struct IngestLimits {
-    /// The maximum size of the Arrow data, decompressed, in bytes.
-    pub max_bytes: u64,
-    /// The time limit for the next message.
-    pub idle_timeout: Duration,
-}
 
 /// The number of running ingests of each organisation.
 #[derive(Debug, Default)]

@@ -24,6 +24,11 @@ use crate::metrics::{CloseReason, METRICS};
 
 /// The pause after a system error, such as too many open files, before the next connection is accepted.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The time for which a finished connection waits for its client to close it while the server shuts down; it starts again
+/// whenever the client sends something.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The size of the buffer into which bytes are read that are discarded.
+const DISCARD_BYTES: usize = 4 << 10;
 /// The maximum number of connections that wait for tonic to take them.
 const MAX_WAITING: usize = 64;
 
@@ -58,6 +63,8 @@ pub(super) struct Connection {
     place: ConnectionSlot,
     /// Set until a call on the connection presents a valid credential.
     pending: Option<Pending>,
+    /// The time limit for the client to close the connection; set once everything was sent and the server shuts down.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 /// The limits of a connection without a valid credential.
@@ -205,6 +212,7 @@ impl Connection {
                 deadline: Box::pin(sleep(remaining)),
                 sent_bytes: 0,
             }),
+            closing: None,
         }
     }
 
@@ -240,6 +248,35 @@ impl Connection {
         let state = self.place.state();
         let pending = self.pending.as_ref();
         pending.is_none_or(|pending| state.may_send(pending.sent_bytes))
+    }
+
+    /// Discards what the client still sends until it closes the connection, or has sent nothing for [`CLOSE_TIMEOUT`].
+    ///
+    /// The kernel answers bytes that arrive at a closed socket, and bytes that nobody has read when it is closed, with a
+    /// reset. A client that gets a reset loses what is still on its way to it: the end of its result.
+    fn poll_closed_by_client(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.check(context).is_err() {
+            return Poll::Ready(());
+        }
+        let socket = match &mut self.stream {
+            Socket::Plain(socket) => socket,
+            // Nothing that arrives now is decrypted.
+            Socket::Tls(stream) => stream.get_mut().0,
+        };
+        let mut discarded = [0; DISCARD_BYTES];
+        loop {
+            let mut buffer = ReadBuf::new(&mut discarded);
+            match Pin::new(&mut *socket).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => self.closing = None,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    let closing = self
+                        .closing
+                        .get_or_insert_with(|| Box::pin(sleep(CLOSE_TIMEOUT)));
+                    return closing.as_mut().poll(context);
+                }
+            }
+        }
     }
 }
 
@@ -317,9 +354,14 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        // Repeated calls have no effect on the socket.
+        ready!(match &mut self.stream {
             Socket::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        })?;
+        match self.place.state().is_server_stopping() {
+            true => self.poll_closed_by_client(context).map(Ok),
+            false => Poll::Ready(Ok(())),
         }
     }
 }

@@ -15,8 +15,8 @@ use datafusion::logical_expr::TableType;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::call::Call;
 use super::like_pattern::is_like;
+use super::middleware::Call;
 use super::server::Server;
 use super::sql_info::{SQL_INFO, XDBC_TYPES};
 use super::status;

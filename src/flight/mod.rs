@@ -3,8 +3,8 @@
 //! | file | content |
 //! |---|---|
 //! | `listener`, `tls`, `proxies`, `connections` | connections: accepting them, TLS, client addresses, limits |
-//! | `gate` | authentication by headers (`call`, `call_context`, `credentials`), before a body is read (`request_body`) |
-//! | `service`, `metered` | the gRPC methods; dispatches and meters each call (`messages`, `message_limits`) |
+//! | `gate`, `middleware` | the entrance of all calls; the layers around every RPC (`credentials`, `request_body`) |
+//! | `service`, `queries`, `put` | the RPCs: what they do with commands (`commands`) |
 //! | `statements` | SQL: the description of a result, and the result (`planning`, `plan_cache`, `ticket`) |
 //! | `wire_types`, `running_queries` | results while they are sent (`redeemed_tickets`, `panics`) |
 //! | `ingest`, `ingest_permits` | readings that clients send |
@@ -14,14 +14,14 @@
 //! | `actions/` | one file an action: prepared statements, cancellation, sessions (`session_messages`, `session_options`) |
 //! | `status`, `error_text` | error statuses and their texts |
 //! | `tenants` | the assets that each organisation may see |
-//! | `server` | the state that all calls share |
+//! | `server`, `limits` | the state that all calls share, and limits |
 //! | `remote` | the client with which `plantlake` calls another server |
 
+mod action_names;
 mod actions;
 mod batch_decoder;
 mod body_check;
-mod call;
-mod call_context;
+mod commands;
 mod connections;
 mod credentials;
 mod error_text;
@@ -29,16 +29,17 @@ mod gate;
 mod ingest;
 mod ingest_permits;
 mod like_pattern;
+mod limits;
 mod listener;
-mod message_limits;
-mod messages;
 mod metadata;
-mod metered;
+mod middleware;
 mod panics;
 mod parameters;
 mod plan_cache;
 mod planning;
 mod proxies;
+mod put;
+mod queries;
 mod redeemed_tickets;
 mod remote;
 mod request_body;
@@ -66,9 +67,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use ingest_permits::IngestLimits;
+pub use limits::{ConnectionLimits, IngestLimits, ServerLimits};
 pub use remote::{Credential, RemoteError, RemoteServer};
-pub use server::{ConnectionLimits, Server, ServerLimits};
+pub use server::Server;
 pub use tls::{TlsError, TlsSource};
 pub use validity::Validity;
 
@@ -160,7 +161,7 @@ impl FlightServer {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<FlightServiceServer<Service>>().await;
-        let gate = Gate::new(Arc::clone(&self.server), health);
+        let gate = Gate::new(&self.server, health);
         let connections = listener::connections(listener, listening);
         let (stopping, mut stopped) = watch::channel(false);
         let serve = tonic::transport::Server::builder()
@@ -178,7 +179,7 @@ impl FlightServer {
                 reporter
                     .set_not_serving::<FlightServiceServer<Service>>()
                     .await;
-                registry.close_pending();
+                registry.stop();
                 stopping.send_replace(true);
             });
         let too_late = async {

@@ -3,14 +3,12 @@
 
 use std::panic::AssertUnwindSafe;
 
-use datafusion::common::DataFusionError;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::Status;
 use uuid::Uuid;
 
-use super::call::with_request_id;
-use super::status;
+use super::status::{self, panic_error};
 use crate::memory;
 
 /// Returns the messages of a response. A panic ends the response with an error.
@@ -23,27 +21,16 @@ pub(super) fn catch_panics<T: Send + 'static>(
         .map(move |message| {
             message.unwrap_or_else(|panic| {
                 if memory::is_out_of_memory(&*panic) {
-                    return Err(with_request_id(status::out_of_memory(), request));
+                    return Err(status::out_of_memory());
                 }
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 let text = text.unwrap_or_default();
                 tracing::error!(%request, "an expression panicked: {text}");
-                Err(with_request_id(
-                    status::from_execution_error(&panic_error(), request),
-                    request,
-                ))
+                Err(status::from_execution_error(&panic_error(), request))
             })
         })
         .boxed()
-}
-
-/// Returns the error for an expression that panicked.
-pub(super) fn panic_error() -> DataFusionError {
-    DataFusionError::Execution(
-        "cannot compute the statement: an expression failed, probably because a value is out of range"
-            .to_owned(),
-    )
 }
 
 #[cfg(test)]

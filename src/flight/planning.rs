@@ -8,10 +8,9 @@ use datafusion::common::ScalarValue;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::messages::schema_bytes;
 use super::parameters::bound_values;
 use super::status;
-use super::wire_types::{result_schema, table_schema};
+use super::wire_types::{result_schema, schema_bytes, table_schema};
 use crate::engine::{OptimisedQuery, Query, QueryError, QuerySession, SessionOption, Statement};
 
 /// The maximum size of the parameters, in bytes, with which a simple statement is planned on the thread that handles the

@@ -17,8 +17,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::actions::ADMINISTER;
-use super::message_limits::MAX_SENT_MESSAGE_BYTES;
+use super::action_names::ADMINISTER;
+use super::limits::MAX_SENT_MESSAGE_BYTES;
 use crate::auth::{AdminCommand, AdminOutcome};
 
 /// The credential of the caller. Has no `Debug`, because it is secret.

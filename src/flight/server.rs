@@ -1,24 +1,21 @@
 //! The state that all calls share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::Status;
 
-use super::call::Call;
-use super::ingest_permits::{IngestLimits, IngestPermits};
-use super::metered::over_limit_status;
+use super::ingest_permits::IngestPermits;
+use super::limits::ServerLimits;
 use super::plan_cache::PlanCache;
 use super::redeemed_tickets::RedeemedTickets;
 use super::running_queries::RunningQueries;
 use super::session_options::Sessions;
 use super::tenants::TenantAssets;
 use crate::auth::Authenticator;
-use crate::config::Networks;
 use crate::engine::{
     ACCOUNT, ARCHIVE, FingerprintCache, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
 };
-use crate::metering::{Meter, RateLimitKind};
+use crate::metering::Meter;
 use crate::model::printable;
 use crate::store::OrganisationStore;
 
@@ -38,38 +35,6 @@ pub struct Server {
     pub(super) meter: Meter,
     pub(super) redeemed_tickets: RedeemedTickets,
     pub(super) fingerprints: FingerprintCache,
-}
-
-/// Limits on calls, other than those on queries.
-#[derive(Debug, Clone)]
-pub struct ServerLimits {
-    /// Limits on connections and their requests.
-    pub connections: ConnectionLimits,
-    /// Limits on ingests.
-    pub ingest: IngestLimits,
-    /// The time limit for results in progress at shutdown.
-    pub shutdown_timeout: Duration,
-}
-
-/// Limits on connections, and on the requests that arrive on them.
-#[derive(Debug, Clone)]
-pub struct ConnectionLimits {
-    /// The maximum number of connections.
-    pub total: usize,
-    /// The maximum number of connections from one address.
-    pub per_address: usize,
-    /// The time limit for a handshake, and again for the headers of the first call.
-    pub handshake_timeout: Duration,
-    /// The time limit for a connection to present a valid credential.
-    pub unauthenticated_timeout: Duration,
-    /// The time limit for a message to arrive.
-    pub message_timeout: Duration,
-    /// The maximum memory for messages that arrive, in bytes.
-    pub message_memory_bytes: u64,
-    /// Proxies that are trusted to report client addresses.
-    pub trusted_proxies: Networks,
-    /// Whether they start connections with a header of the PROXY protocol.
-    pub proxy_protocol: bool,
 }
 
 impl Server {
@@ -114,16 +79,6 @@ impl Server {
     pub async fn drain(&self) {
         self.auth.flush().await;
         self.meter.drain().await;
-    }
-
-    /// Checks the rate limit of the caller's organisation for the work that a call requests.
-    ///
-    /// # Errors
-    /// Fails if the organisation is over its limit.
-    pub(super) fn check_rate_limit(&self, call: &Call, work: RateLimitKind) -> Result<(), Status> {
-        let organisation = call.principal().organisation_id;
-        let admitted = self.meter.check_rate_limit(organisation, work);
-        admitted.map_err(|over| over_limit_status(&over))
     }
 
     /// Checks that a session may have this option.

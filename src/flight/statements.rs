@@ -14,8 +14,8 @@ use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 use uuid::Uuid;
 
-use super::call::Call;
-use super::message_limits::MAX_SENT_MESSAGE_BYTES;
+use super::limits::MAX_SENT_MESSAGE_BYTES;
+use super::middleware::{Call, admit_further};
 use super::panics::catch_panics;
 use super::plan_cache::{CachedPlan, PlanKey};
 use super::planning::{Description, OptimisedPlan, PlanOutcome, PlanRequest};
@@ -267,7 +267,7 @@ impl Server {
         let held = self.decrypt_handle(call, HandleKind::Ticket, ticket)?;
         self.record_statement(call, &held.sql);
         if !self.redeemed_tickets.redeem(held.query()) {
-            self.check_rate_limit(call, RateLimitKind::Query)?;
+            admit_further(&self.meter, call, RateLimitKind::Query)?;
         }
         let planned = match self.cached_plan(call, &held) {
             Some(planned) => planned,
@@ -294,7 +294,7 @@ impl Server {
                 Ok(batches) => encode_stream(batches, schema, request, is_even),
                 Err(error) => {
                     let status = status::from_execution_error(&error, request);
-                    stream::iter([Err(super::call::with_request_id(status, request))]).boxed()
+                    stream::iter([Err(status)]).boxed()
                 }
             };
             let answer = match planned.query.is_short {
@@ -481,15 +481,11 @@ fn row_too_large(bytes: usize) -> Status {
 /// Converts the error of an encoder to a status.
 fn from_flight_error(error: FlightError, request: Uuid) -> Status {
     match error {
-        FlightError::Tonic(status) => super::call::with_request_id(*status, request),
+        FlightError::Tonic(status) => *status,
         // A computed value cannot be converted to its wire type.
         FlightError::Arrow(error) => {
-            let status = status::from_execution_error(&DataFusionError::from(error), request);
-            super::call::with_request_id(status, request)
+            status::from_execution_error(&DataFusionError::from(error), request)
         }
-        error => super::call::with_request_id(
-            status::hidden_error(&error, request, "cannot encode the result"),
-            request,
-        ),
+        error => status::hidden_error(&error, request, "cannot encode the result"),
     }
 }

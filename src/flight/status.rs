@@ -11,14 +11,12 @@ use tokio::task::JoinError;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::error_text::data_error_text;
+use super::error_text::{data_error_text, sanitise};
 use crate::auth::AuthError;
 use crate::engine::{Cancelled, QueryAborted, QueryError};
 use crate::memory;
 use crate::store::StoreError;
 
-/// The name of the header and trailer that contains the id of a call.
-pub(super) const REQUEST_ID: &str = "plantlake-request-id";
 /// Texts for developers that DataFusion adds to its errors, even if a query is simply invalid.
 const DEVELOPER_TEXTS: [&str; 2] = [
     "Internal error: ",
@@ -60,10 +58,25 @@ pub(super) fn mark_caused_by_caller(mut status: Status) -> Status {
 }
 
 /// Whether a status is marked as caused by the caller's organisation.
-pub(super) fn is_caused_by_caller(status: &Status) -> bool {
+fn is_caused_by_caller(status: &Status) -> bool {
     status
         .source()
         .is_some_and(|source| source.is::<CausedByCaller>())
+}
+
+/// Returns the same status with a text that is within the limits.
+pub(super) fn limit_text(status: Status) -> Status {
+    let text = sanitise(status.message());
+    if text == status.message() {
+        return status;
+    }
+    let details = status.details().to_vec();
+    let metadata = status.metadata().clone();
+    let within = Status::with_details_and_metadata(status.code(), text, details.into(), metadata);
+    match is_caused_by_caller(&status) {
+        true => mark_caused_by_caller(within),
+        false => within,
+    }
 }
 
 /// Whether the status reports a fault of the server.
@@ -146,15 +159,14 @@ pub(super) fn from_execution_error(error: &DataFusionError, request: Uuid) -> St
 pub(super) fn from_query_aborted(cut: &QueryAborted, request: Uuid) -> Status {
     tracing::info!(%request, "query aborted: {cut}");
     let text = cut.to_string();
-    let status = match cut {
+    match cut {
         QueryAborted::TimedOut(_) | QueryAborted::PlanningTimedOut(_) => {
             Status::deadline_exceeded(text)
         }
         QueryAborted::OutOfMemory => out_of_memory(),
         QueryAborted::QueueTimedOut(_) | QueryAborted::Failed => Status::unavailable(text),
         QueryAborted::ResultUnread(_) => Status::cancelled(text),
-    };
-    super::call::with_request_id(status, request)
+    }
 }
 
 /// Returns the status of a query that exceeds the memory limit.
@@ -212,7 +224,7 @@ fn from_datafusion_error(error: &DataFusionError, request: Uuid) -> Result<(Code
             return Err(out_of_memory());
         }
         tracing::error!(%request, "an expression panicked: {error}");
-        let text = super::panics::panic_error().strip_backtrace();
+        let text = panic_error().strip_backtrace();
         return Ok((Code::InvalidArgument, strip_developer_texts(&text)));
     }
     match root {
@@ -257,6 +269,14 @@ fn from_datafusion_error(error: &DataFusionError, request: Uuid) -> Result<(Code
             "the query failed on the server",
         )),
     }
+}
+
+/// Returns the error for an expression that panicked.
+pub(super) fn panic_error() -> DataFusionError {
+    DataFusionError::Execution(
+        "cannot compute the statement: an expression failed, probably because a value is out of range"
+            .to_owned(),
+    )
 }
 
 /// Whether an expression panicked in a task of an operator.
@@ -445,7 +465,12 @@ mod tests {
         let status = mark_caused_by_caller(Status::unavailable("ask again"));
         assert!(is_server_fault(&Status::unavailable("busy")));
         assert!(!is_server_fault(&status));
-        let stamped = super::super::call::with_request_id(status.clone(), Uuid::nil());
-        assert!(!is_server_fault(&stamped));
+        let long = mark_caused_by_caller(Status::unavailable("x".repeat(5_000)));
+        let short = limit_text(long);
+        assert!(is_caused_by_caller(&short) && short.message().len() < 3_000);
+        assert!(!is_server_fault(&short));
+        let missing = limit_text(Status::not_found("x".repeat(5_000)));
+        assert_eq!(missing.code(), Code::NotFound);
+        assert!(missing.message().len() < 3_000);
     }
 }

@@ -6,6 +6,9 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::{IpcMessage, SchemaAsIpc};
+use bytes::Bytes;
 use tonic::Status;
 
 /// The maximum nesting depth of a type. Readers of Arrow IPC messages accept about thirty levels.
@@ -59,6 +62,18 @@ pub(super) fn table_schema(schema: &Schema) -> Schema {
         )
     });
     Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Encodes a schema as an encapsulated IPC message.
+pub(super) fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
+    let options = IpcWriteOptions::default();
+    let message: IpcMessage =
+        SchemaAsIpc::new(schema, &options)
+            .try_into()
+            .map_err(|error: ArrowError| {
+                Status::internal(format!("cannot encode the schema: {error}"))
+            })?;
+    Ok(message.0)
 }
 
 /// Casts `batch` to a schema that [`result_schema`] returned.

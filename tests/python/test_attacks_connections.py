@@ -41,6 +41,7 @@ from wire import (
     is_closed,
     message,
     open_silent,
+    tls_context,
 )
 
 pytestmark = pytest.mark.local_only
@@ -211,13 +212,6 @@ def proxied(built: Plant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = {"PLANTLAKE_SERVE_TRUSTED_PROXIES": "127.0.0.2, 127.0.0.3", "PLANTLAKE_SERVE_PROXY_PROTOCOL": "true"}
     with serving(built, "--dev-tls", settings=settings) as plant:
         yield plant
-
-
-def tls_context(plant: Plant) -> ssl.SSLContext:
-    """Returns a context that trusts the server's certificate."""
-    context = ssl.create_default_context(cafile=plant.startup["certificate"])
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 def test_silent_tls_connections_do_not_delay_others(proxied: Plant) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ import pyarrow.flight as flight
 import pytest
 
 from harness import OK, small_disk
-from server import Plant, any_of, eventually, text_field
+from server import Plant, any_of, eventually, fields_of, text_field
+from wire import FLIGHT, PING, WINDOW_BYTES, WINDOW_UPDATE, Wire, frame, message, tls_context
 
 pytestmark = pytest.mark.local_only
 LONG = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_min c WHERE a.value + b.value + c.value < 0"
@@ -38,10 +41,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
 
 
 @contextlib.contextmanager
-def serving(plant: Plant, process: dict | None = None, **settings: str) -> Iterator[Plant]:
-    """Starts a server with these `serve.…` settings."""
+def serving(plant: Plant, process: dict | None = None, flags: tuple[str, ...] = (), **settings: str) -> Iterator[Plant]:
+    """Starts a server with these flags and `serve.…` settings."""
     named = {f"PLANTLAKE_SERVE_{name.upper()}": value for name, value in settings.items()}
-    plant.serve(settings=named, **(process or {}))
+    plant.serve(*flags, settings=named, **(process or {}))
     try:
         yield plant
     finally:
@@ -284,6 +287,55 @@ def test_shutdown_finishes_started_results(built: Plant) -> None:
         connection.close()
         assert rows == 10 * 40_000
         assert plant.process.wait(timeout=20) == OK
+        plant.process = None
+
+
+def has_sent_everything(server_port: int, client_port: int) -> bool:
+    """Whether the server has shut down its side of a connection whose client has not received everything yet (FIN_WAIT1)."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, state, *_ = line.split()
+        if (int(local[9:], 16), int(remote[9:], 16)) == (server_port, client_port):
+            return state == "04"
+    return False
+
+
+@pytest.mark.parametrize("flags", [(), ("--dev-tls",)], ids=["plain", "tls"])
+def test_shutdown_waits_for_slow_reader(built: Plant, flags: tuple[str, ...]) -> None:
+    """The server has written all of a result of 1 MiB into its socket before the client has read it. If it closed the
+    socket, what the client sends while it reads would be answered with a reset, and the rest of the result would be lost."""
+    with serving(built, flags=flags) as plant:
+        key = plant.tenants["Everything"].key
+        sql = "SELECT asset_id, timestamp, value FROM data_min LIMIT 20000"
+        command = any_of("CommandStatementQuery", text_field(1, sql))
+        with Wire(plant.uri, tls=tls_context(plant) if flags else None) as client:
+            # The kernel of the client accepts little of the result ahead of the client.
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 10)
+            body = bytes([8, 2]) + text_field(2, command)
+            info = client.call(FLIGHT + "GetFlightInfo", key, message(len(body), body))
+            assert info.status == "0", info.headers
+            [ticket] = fields_of(fields_of(info.body[5:])[3][0])[1]
+            client.returns_credit = False
+            stream = client.open(FLIGHT + "DoGet", key)
+            client.data(stream, message(len(ticket), ticket), ends=True)
+            result = client.answers[stream]
+            while len(result.body) < WINDOW_BYTES - len(info.body):
+                client.receive(10)
+                assert not client.is_closed
+            plant.process.send_signal(signal.SIGTERM)
+            # The server announces the last stream once the client has answered its ping.
+            while client.goaway != stream:
+                client.receive(10)
+                assert not client.is_closed and not result.is_over
+            credit = struct.pack(">I", 64 << 20)
+            client.send(frame(WINDOW_UPDATE, 0, 0, credit) + frame(WINDOW_UPDATE, 0, stream, credit))
+            ports = int(plant.uri.rsplit(":", 1)[1]), client.socket.getsockname()[1]
+            assert eventually(lambda: has_sent_everything(*ports)) < 5
+            while not client.is_closed:
+                client.send(frame(PING, 0, 0, b"reading."))
+                client.receive(10)
+            assert result.is_over and result.status == "0", result.headers
+            assert len(result.body) > 1 << 20
+        assert plant.process.wait(timeout=10) == OK
         plant.process = None
 
 

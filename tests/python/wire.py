@@ -73,6 +73,8 @@ class Wire:
         self.is_closed = False
         self.goaway: int | None = None
         self.pongs = 0
+        # Whether received data is returned to the flow-control windows of the server at once.
+        self.returns_credit = True
         self.next_stream = 1
         if begin:
             self.send(PREFACE + frame(SETTINGS, 0, 0))
@@ -171,7 +173,7 @@ class Wire:
         elif kind == DATA:
             if answer:
                 answer.body += payload
-            if payload:
+            if payload and self.returns_credit:
                 size = struct.pack(">I", len(payload))
                 self.send(frame(WINDOW_UPDATE, 0, 0, size) + frame(WINDOW_UPDATE, 0, stream, size))
         elif kind == WINDOW_UPDATE:
@@ -206,6 +208,13 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def tls_context(plant: Plant) -> ssl.SSLContext:
+    """Returns a context that trusts the server's certificate."""
+    context = ssl.create_default_context(cafile=plant.startup["certificate"])
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 # ---- the server during attacks

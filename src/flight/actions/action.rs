@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tonic::Status;
 
-use super::super::call::Call;
+use super::super::middleware::Call;
 use super::super::server::Server;
 use crate::metering::RateLimitKind;
 use crate::metrics::RequestKind;

@@ -5,16 +5,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tonic::Status;
 
-use super::super::call::Call;
+use super::super::action_names::ADMINISTER;
+use super::super::middleware::Call;
 use super::super::server::Server;
 use super::super::status;
 use super::action::FlightAction;
 use crate::auth::{AdminCommand, Administrator, change_own_password};
 use crate::metering::RateLimitKind;
 use crate::metrics::RequestKind;
-
-/// The name of the action.
-pub(in crate::flight) const ADMINISTER: &str = "plantlake.Administer";
 
 /// The maximum size of an order, in bytes.
 const MAX_ORDER_BYTES: usize = 64 << 10;

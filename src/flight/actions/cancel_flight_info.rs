@@ -7,8 +7,8 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use super::super::call::Call;
-use super::super::messages::malformed;
+use super::super::middleware::Call;
+use super::super::commands::malformed;
 use super::super::server::Server;
 use super::super::ticket::HandleKind;
 use super::action::FlightAction;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tonic::Status;
 
-use super::super::call::Call;
-use super::super::messages::unpack;
+use super::super::middleware::Call;
+use super::super::commands::unpack;
 use super::super::server::Server;
 use super::action::FlightAction;
 use crate::metering::RateLimitKind;

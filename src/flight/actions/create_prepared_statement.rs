@@ -8,8 +8,8 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use super::super::call::Call;
-use super::super::messages::{no_transactions, unpack};
+use super::super::middleware::Call;
+use super::super::commands::{no_transactions, unpack};
 use super::super::server::Server;
 use super::action::FlightAction;
 use crate::metering::RateLimitKind;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use super::super::call::Call;
+use super::super::middleware::Call;
 use super::super::server::Server;
 use super::super::session_messages::{
     GetSessionOptionsResult, OPTION_CATALOG, OPTION_SCHEMA, OPTION_TIME_ZONE, OptionValue,

@@ -14,13 +14,13 @@ use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
 use tonic::Status;
 
-use super::call::Call;
-use super::messages::{no_substrait, no_transactions};
+use super::middleware::{Call, Work};
+use super::commands::{no_substrait, no_transactions};
 use super::server::Server;
 use crate::metering::RateLimitKind;
+use crate::metrics::RequestKind;
 use crate::model::printable;
 use action::FlightAction;
-pub(super) use administer::ADMINISTER;
 
 /// The supported actions, in the order of `ListActions`.
 static ACTIONS: [&dyn FlightAction; 7] = [
@@ -42,6 +42,28 @@ pub(super) fn list_actions() -> Vec<ActionType> {
     ACTIONS.map(describe).to_vec()
 }
 
+/// Returns the action with a name.
+fn find_action(name: &str) -> Option<&'static dyn FlightAction> {
+    ACTIONS.into_iter().find(|action| action.name() == name)
+}
+
+/// Returns the work that an action asks for.
+pub(super) fn work(requested: &Action) -> Work<'_> {
+    match find_action(&requested.r#type) {
+        Some(action) => Work {
+            command: Some(action.name()),
+            rate_limit: action.rate_limit(),
+            action_kind: action.request_kind(),
+        },
+        // An unknown name may be long and contain anything, so it is not recorded.
+        None => Work {
+            command: Some("unknown"),
+            rate_limit: Some(RateLimitKind::Action),
+            action_kind: RequestKind::Other,
+        },
+    }
+}
+
 impl Server {
     /// Runs an action. Returns the bodies of its results.
     pub(super) async fn run_action(
@@ -49,19 +71,10 @@ impl Server {
         call: &Call,
         requested: &Action,
     ) -> Result<Vec<Bytes>, Status> {
-        let name = requested.r#type.as_str();
-        let Some(action) = ACTIONS.into_iter().find(|action| action.name() == name) else {
-            // An unknown name may be long and contain anything, so it is not recorded.
-            call.set_command("unknown");
-            self.check_rate_limit(call, RateLimitKind::Action)?;
-            return Err(unsupported_action(name));
-        };
-        call.set_command(action.name());
-        call.set_action_kind(action.request_kind());
-        if let Some(limit) = action.rate_limit() {
-            self.check_rate_limit(call, limit)?;
+        match find_action(&requested.r#type) {
+            Some(action) => action.run(self, call, &requested.body).await,
+            None => Err(unsupported_action(&requested.r#type)),
         }
-        action.run(self, call, &requested.body).await
     }
 }
 
@@ -81,7 +94,6 @@ fn unsupported_action(name: &str) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::RequestKind;
 
     #[test]
     fn actions_on_prepared_statements_count_as_planning() {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use super::super::call::Call;
-use super::super::messages::malformed;
+use super::super::middleware::Call;
+use super::super::commands::malformed;
 use super::super::server::Server;
 use super::super::session_messages::{
     OPTION_CATALOG, OPTION_SCHEMA, OPTION_TIME_ZONE, OptionValue, SetError, SetErrorValue,
