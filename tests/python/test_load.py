@@ -323,7 +323,7 @@ def test_shutdown_waits_for_slow_reader(built: Plant, flags: tuple[str, ...]) ->
                 assert not client.is_closed
             plant.process.send_signal(signal.SIGTERM)
             # The server announces the last stream once the client has answered its ping.
-            while client.goaway != stream:
+            while client.last_stream != stream:
                 client.receive(10)
                 assert not client.is_closed and not result.is_over
             credit = struct.pack(">I", 64 << 20)

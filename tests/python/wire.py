@@ -71,7 +71,9 @@ class Wire:
         self.initial_window = WINDOW_BYTES
         self.buffer = b""
         self.is_closed = False
+        # The error code and the last stream of the server's latest GOAWAY.
         self.goaway: int | None = None
+        self.last_stream: int | None = None
         self.pongs = 0
         # Whether received data is returned to the flow-control windows of the server at once.
         self.returns_credit = True
@@ -196,7 +198,7 @@ class Wire:
             else:
                 self.send(frame(PING, 1, 0, payload))
         elif kind == GOAWAY:
-            self.goaway = struct.unpack(">I", payload[4:8])[0]
+            self.last_stream, self.goaway = struct.unpack(">II", payload[:8])
         if answer and (kind == RST_STREAM or kind in (HEADERS, DATA) and flags & END_STREAM):
             answer.is_over = True
 
