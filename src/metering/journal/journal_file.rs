@@ -70,7 +70,7 @@ impl JournalFile {
 
     /// Fills the file with zeros up to `room`. If that fails, the file has the room that it had before.
     fn grow(&mut self, room: u64) -> io::Result<()> {
-        const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+        static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
         let mut at = self.room;
         while at < room {
             let bytes = usize::try_from(room - at).unwrap_or(usize::MAX);
@@ -96,6 +96,24 @@ impl JournalFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Writes to this device fail as on a full disk.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn append_to_a_full_disk_fails_and_adds_no_line() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut pages = JournalFile {
+            file: Arc::new(full),
+            size: 5,
+            room: 10,
+            step: 10,
+        };
+        for line in [&b"fits"[..], b"needs more room"] {
+            let error = pages.append(line).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            assert_eq!((pages.size(), pages.room), (5, 10));
+        }
+    }
 
     #[test]
     fn append_writes_lines_at_once_followed_by_zeros_only() {
