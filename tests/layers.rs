@@ -74,7 +74,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rpassword", &["cli"]),
     ("candle*", &["search"]),
     ("tokenizers", &["search"]),
-    ("memmap2", &["search", "metering"]),
+    ("memmap2", &["search"]),
     ("rayon", &["search"]),
     ("reqwest", &["search", "schedule"]),
     ("qdrant*", &["search"]),
