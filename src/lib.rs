@@ -1,7 +1,7 @@
 //! plantlake: a process historian on a lakehouse.
 //!
 //! Layers, lowest first. Modules import only from lower layers and, except as noted, not from siblings
-//! (`tests/layers.rs` checks this):
+//! (`tests/it/layers.rs` checks this):
 //!
 //! | layer | modules |
 //! |---|---|
@@ -24,7 +24,6 @@ pub mod config;
 pub mod decoding;
 pub mod descriptors;
 pub mod engine;
-pub mod flight;
 pub mod jobs;
 pub mod lake;
 pub mod memory;
@@ -32,10 +31,11 @@ pub mod metering;
 pub mod metrics;
 pub mod mirror;
 pub mod model;
-pub mod resample;
+pub mod rollup;
 pub mod rollup_schema;
-pub mod schedule;
+pub mod scheduler;
 pub mod search;
+pub mod server;
 pub mod simulate;
 pub mod store;
 pub mod workers;

@@ -146,7 +146,7 @@ def plantlake_binary() -> Path:
 
 
 def scan_binary() -> Path | None:
-    """Returns the path of `examples/bare_scan.rs`, or of PLANTLAKE_SCAN_BIN, or None if it is not built."""
+    """Returns the path of `benches/resample/bare_scan.rs`, or of PLANTLAKE_SCAN_BIN, or None if it is not built."""
     path = Path(os.environ.get("PLANTLAKE_SCAN_BIN") or REPOSITORY / "target" / "release" / "examples" / "bare_scan")
     return path.resolve() if path.is_file() else None
 

@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     "roapi": "ROAPI with its default, tables in memory. Its Delta reader cannot load partitioned tables into memory, so "
     "it reads copies of the live files that include the partition column (format=parquet)",
     "roapi-files": "ROAPI on the Delta tables themselves (format=delta, use_memory_table=false)",
-    "bare": "examples/bare_flight.rs, which returns the record batches of data_min from memory for every request, without SQL",
+    "bare": "benches/serving/bare_flight.rs, which returns the record batches of data_min from memory for every request, without SQL",
     "duckdb": "DuckDB in the client process, which reads the live files with read_parquet, without a server",
 }
 SQL_SERVERS = ["plantlake", "roapi", "roapi-files"]  # servers that support SQL
@@ -150,7 +150,7 @@ def plantlake_binary() -> Path:
 
 
 def bare_binary() -> Path | None:
-    """Returns the path of `examples/bare_flight.rs`, or of PLANTLAKE_BARE_BIN, or None if it is not built."""
+    """Returns the path of `benches/serving/bare_flight.rs`, or of PLANTLAKE_BARE_BIN, or None if it is not built."""
     built = REPOSITORY / "target" / "release" / "examples" / "bare_flight"
     path = Path(os.environ.get("PLANTLAKE_BARE_BIN") or built)
     return path.resolve() if path.is_file() else None

@@ -10,7 +10,7 @@ use super::resample_job::{JobInputs, ResampleJobError};
 use crate::config::Settings;
 use crate::engine::THREAD_STACK_BYTES;
 use crate::jobs::{self as batch, Progress};
-use crate::schedule::{Job, JobContext, JobFailure, JobOutcome, Jobs};
+use crate::scheduler::{Job, JobContext, JobFailure, JobOutcome, Jobs};
 use crate::workers::Workers;
 
 /// Returns a job for each kind that this program can run. With `workers`, the jobs run on those threads.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::config::Settings;
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::jobs::{self as batch, JobError, Progress};
-use crate::lake::lease::LeaseError;
-use crate::lake::table::current_schema;
+use crate::lake::delta::table_columns::current_schema;
+use crate::lake::records::lease::LeaseError;
 use crate::lake::{Store, StoreError};
 use crate::model::JobKind;
-use crate::schedule::JobFailure;
+use crate::scheduler::JobFailure;
 
 /// An error of creating the resample job.
 #[derive(Debug, thiserror::Error)]

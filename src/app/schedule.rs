@@ -12,7 +12,9 @@ use crate::config::Settings;
 use crate::jobs::Progress;
 use crate::jobs::spec::SpecError;
 use crate::model::JobSpec;
-use crate::schedule::{CheckIntervals, Jobs, Scheduler, StopSignal, Webhook, WebhookError, Worker};
+use crate::scheduler::{
+    CheckIntervals, Jobs, Scheduler, StopSignal, Webhook, WebhookError, Worker,
+};
 use crate::store::{OrganisationStore, StoreError};
 
 /// The interval at which the files are checked for changes.

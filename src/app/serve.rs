@@ -15,13 +15,13 @@ use crate::descriptors;
 use crate::engine::{
     Limits, MemoryLimits, QueryEngine, QueryError, RawFiles, SchedulerLimits, THREAD_STACK_BYTES,
 };
-use crate::flight::{ConnectionLimits, IngestLimits, Server, ServerLimits};
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, StoreError as LakeError};
 use crate::metering::{JournalError, Meter, MeterSettings};
 use crate::model::Window;
 use crate::search::index::IndexError;
+use crate::server::{ConnectionLimits, IngestLimits, Server, ServerLimits};
 use crate::store::{OrganisationStore, StoreError};
 
 /// An error of creating the server.

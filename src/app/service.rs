@@ -9,8 +9,8 @@ use super::monitoring::{Monitoring, MonitoringError};
 use super::schedule::{ScheduleError, ScheduleRunner};
 use super::serve::{AppError, server};
 use crate::config::Settings;
-use crate::flight::{FlightServer, ServeError, TlsSource};
-use crate::schedule::StopSender;
+use crate::scheduler::StopSender;
+use crate::server::{FlightServer, ServeError, TlsSource};
 
 /// An error of starting or running a server.
 #[derive(Debug, thiserror::Error)]

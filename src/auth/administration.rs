@@ -1,11 +1,13 @@
 //! Administration of users and keys. It serves both an operator at the machine and an organisation's own admin, who
 //! connects remotely.
 
-use super::command::MAX_AUDIT_ENTRIES;
-use super::{
-    AdminCommand, AdminOutcome, AuthError, Authenticator, FreshKey, Passwords, Principal,
-    Requester, check_new_password,
-};
+use super::api_key::FreshKey;
+use super::authenticator::Authenticator;
+use super::command::{AdminCommand, AdminOutcome, MAX_AUDIT_ENTRIES};
+use super::error::AuthError;
+use super::hash_queue::Requester;
+use super::password::{Passwords, check_new as check_new_password};
+use super::principal::Principal;
 use crate::model::{Email, OrganisationId, Role};
 use crate::store::{
     Actor, AuditFilter, NewKey, NewUser, OrganisationStore, StoreError, User, UserChange,

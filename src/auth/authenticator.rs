@@ -9,13 +9,15 @@ use tokio::task::JoinSet;
 
 use super::api_key::PresentedKey;
 use super::digest::digest;
+use super::error::AuthError;
 use super::failures::SignInFailures;
+use super::hash_queue::Requester;
 use super::key_ring::KeyRing;
 use super::live::{Access, LiveAccess, REVISION_INTERVAL};
 use super::password::Passwords;
+use super::principal::{Principal, Proof};
 use super::throttle::{Attempt, Throttle};
 use super::token::TokenIssuer;
-use super::{AuthError, Principal, Proof, Requester};
 use crate::clock;
 use crate::config::AuthSettings;
 use crate::metrics::{Cache, METRICS};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::AuthError;
+use super::error::AuthError;
 use crate::model::OrganisationId;
 
 /// The maximum number of waiting requests of one organisation or of one known account.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use super::{AuthError, Principal};
+use super::error::AuthError;
+use super::principal::Principal;
 use crate::clock::{self, Stopwatch};
 
 /// The interval at which the revision is read.

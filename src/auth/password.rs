@@ -11,7 +11,7 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, CustomizedPasswordHasher, Params, PasswordHasher};
 
-use super::AuthError;
+use super::error::AuthError;
 use super::hash_queue::{HashQueue, Requester};
 
 /// The minimum length of a password, in characters. NIST SP 800-63B-4 asks for 8 with a second factor and 15 without; 12

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::AuthError;
+use super::error::AuthError;
 use super::hash_queue::{RETRY_AFTER, Requester};
 use crate::clock::Stopwatch;
 

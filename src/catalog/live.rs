@@ -229,9 +229,10 @@ fn apply_outcome(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, Cat
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{asset, catalog};
-    use super::super::{Asset, Catalog};
     use super::*;
+    use crate::catalog::asset::Asset;
+    use crate::catalog::content::Catalog;
+    use crate::catalog::tests::{asset, catalog};
 
     const QUICK: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(60);
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(state.snapshot.catalog().graph, catalog_graph("one"));
     }
 
-    fn catalog_graph(name: &str) -> super::super::Graph {
+    fn catalog_graph(name: &str) -> crate::catalog::graph::Graph {
         named(name, 0).graph
     }
 

@@ -152,7 +152,8 @@ fn truncate(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Catalog, Specifications};
+    use crate::catalog::asset::Specifications;
+    use crate::catalog::content::Catalog;
 
     fn plant(assets: &[(u8, &str, Option<&str>)]) -> Snapshot {
         let assets = assets.iter().map(|(id, name, tag)| Asset {

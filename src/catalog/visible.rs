@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::catalog::Specifications;
+    use crate::catalog::asset::Specifications;
 
     fn asset(id: u8, kind: &str, location: &str) -> Asset {
         Asset {

@@ -6,7 +6,7 @@ use super::administration::{open_existing, operator, read_secret};
 use super::exit::Exit;
 use super::run_command::Context;
 use crate::auth::{AdminCommand, AdminOutcome, Administrator, AuthError, Passwords};
-use crate::flight::{Credential, RemoteServer};
+use crate::server::{Credential, RemoteServer};
 
 /// The remote server, and the user that signs in.
 #[derive(Debug, Args)]

@@ -1,13 +1,16 @@
 //! Loading: reads every source in the order of precedence, and validates the result.
 
 use super::error::{ConfigError, Origin};
-use super::report::{self, EffectiveSetting};
-use super::secret::is_secret;
+use super::output::report;
+use super::output::report::EffectiveSetting;
+use super::redact;
 use super::settings::Settings;
-use super::sources::Inputs;
-use super::spec::RawSettings;
-use super::table::SETTINGS;
-use super::{dotenv, environment, file, legacy_variables, redact, storage};
+use super::sources::inputs::Inputs;
+use super::sources::{dotenv, environment, file, legacy_variables};
+use super::spec::SETTINGS;
+use super::spec::setting::RawSettings;
+use super::values::secret::is_secret;
+use super::values::storage;
 
 /// Settings, with the origin of each.
 #[derive(Debug, Clone)]

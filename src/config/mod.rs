@@ -4,49 +4,35 @@
 //! original system's variables), flags. The table [`SETTINGS`] declares every setting once. Reading, validation, `plantlake
 //! config` and `docs/settings.md` all follow from it, so a setting without documentation cannot be read.
 
-mod database_url;
-mod derived;
-mod docs;
-mod dotenv;
-mod environment;
 mod error;
-mod file;
-mod keys;
-mod legacy_variables;
 mod load;
-mod location;
-mod money;
-mod networks;
+mod output;
 mod redact;
-mod report;
-mod secret;
 mod settings;
 mod sources;
 mod spec;
 mod spelling;
-mod storage;
-mod table;
 mod validation;
-mod value;
+mod values;
 
-pub use database_url::{DatabaseKind, DatabaseUrl};
-pub use docs::markdown;
 pub use error::{ConfigError, InvalidValue, Origin};
 pub use load::{Loaded, load};
-pub use location::Location;
-pub use networks::Networks;
+pub use output::docs::markdown;
+pub use output::report::EffectiveSetting;
 pub use redact::redact;
-pub use report::EffectiveSetting;
-pub use secret::Secret;
 pub use settings::{MetricsSettings, Retention, RetentionSettings, Settings, TICKET_LIFETIME};
-pub use sources::{Inputs, Override, SETTINGS_FILE};
-pub use spec::{DefaultValue, SettingSpec, Type};
-pub use storage::StorageSettings;
-pub use table::{
+pub use sources::inputs::{Inputs, Override, SETTINGS_FILE};
+pub use spec::setting::{DefaultValue, SettingSpec, Type};
+pub use spec::{
     AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MirrorSettings,
     QdrantSettings, ResampleSettings, SETTINGS, ScheduleSettings, SearchSettings, ServeSettings,
 };
-pub use value::{
+pub use values::database_url::{DatabaseKind, DatabaseUrl};
+pub use values::location::Location;
+pub use values::networks::Networks;
+pub use values::secret::Secret;
+pub use values::storage::StorageSettings;
+pub use values::{
     ExpiryAction, JournalFullAction, LogFormat, MAX_TOKEN_LIFETIME, TimeBound, WebhookUrl,
     duration as parse_duration, size as parse_size, timezone as parse_timezone,
 };

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::database_url::DatabaseUrl;
-use super::location::Location;
-use super::storage::StorageSettings;
-use super::table::{
+use super::spec::{
     AuthSettings, LogSettings, MaintainSettings, MeteringSettings, MirrorSettings, QdrantSettings,
     ResampleSettings, ScheduleSettings, SearchSettings, ServeSettings,
 };
-use super::value::ExpiryAction;
+use super::values::ExpiryAction;
+use super::values::database_url::DatabaseUrl;
+use super::values::location::Location;
+use super::values::storage::StorageSettings;
 use crate::model::{PriceList, Resolution};
 
 /// All settings.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::values::storage;
 use super::*;
 
 #[derive(Default)]

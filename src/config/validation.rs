@@ -5,13 +5,14 @@ use rust_decimal::Decimal;
 
 use super::error::{ConfigError, InvalidValue};
 use super::settings::{MetricsSettings, Retention, RetentionSettings, Settings, TICKET_LIFETIME};
-use super::spec::RawSettings;
-use super::storage::StorageSettings;
-use super::table::{
-    self, AuthSettings, LogSettings, MaintainSettings, MeteringSettings, MirrorSettings,
-    QdrantSettings, ResampleSettings, ScheduleSettings, SearchSettings, ServeSettings,
+use super::spec as table;
+use super::spec::setting::RawSettings;
+use super::spec::{
+    AuthSettings, LogSettings, MaintainSettings, MeteringSettings, MirrorSettings, QdrantSettings,
+    ResampleSettings, ScheduleSettings, SearchSettings, ServeSettings,
 };
-use super::value::TimeBound;
+use super::values::TimeBound;
+use super::values::storage::StorageSettings;
 use crate::model::{Price, PriceList};
 
 impl Settings {

@@ -7,8 +7,8 @@ use super::statement_limits::{
     MAX_GROUPING_SETS, MAX_OPERATORS, MAX_PARAMETERS, MAX_SQL_BYTES, MAX_TABLES,
 };
 use crate::catalog::CatalogError;
-use crate::lake::runs::RunsError;
-use crate::lake::table::TableError;
+use crate::lake::delta::error::TableError;
+use crate::lake::records::runs::RunsError;
 
 /// The error of a query.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum QueryError {
         /// The beginning of the statement.
         found: String,
     },
-    /// The text is longer than [`MAX_SQL_BYTES`](super::MAX_SQL_BYTES).
+    /// The text is longer than [`MAX_SQL_BYTES`](super::statement_limits::MAX_SQL_BYTES).
     #[error(
         "the statement is {bytes} bytes long, more than {MAX_SQL_BYTES}; send values as parameters"
     )]
@@ -46,7 +46,7 @@ pub enum QueryError {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// The statement has more operators than [`MAX_OPERATORS`](super::MAX_OPERATORS), so its expressions may be
+    /// The statement has more operators than [`MAX_OPERATORS`](super::statement_limits::MAX_OPERATORS), so its expressions may be
     /// nested too deep.
     #[error(
         "the statement has {operators} operators and keywords, more than {MAX_OPERATORS}; compare with many values by `IN (…)`"

@@ -12,3 +12,6 @@ pub(super) const MAX_PARAMETERS: usize = 10_000;
 pub(super) const MAX_TABLES: usize = 500;
 /// The maximum number of grouping sets of one `GROUP BY`. Each input row is aggregated once for each of them.
 pub(super) const MAX_GROUPING_SETS: usize = 512;
+
+/// The stack size in bytes that threads need for statements within the limits of depth; only the part that is used takes memory.
+pub const THREAD_STACK_BYTES: usize = 64 << 20;

@@ -2,11 +2,11 @@
 
 use datafusion::common::DataFusionError;
 
-use crate::lake::lease::LeaseError;
+use crate::lake::delta::error::TableError;
 use crate::lake::raw::archive_copy::CopyError;
 use crate::lake::raw::{ListError, RawFileError};
-use crate::lake::runs::RunsError;
-use crate::lake::table::TableError;
+use crate::lake::records::lease::LeaseError;
+use crate::lake::records::runs::RunsError;
 use crate::model::Resolution;
 
 /// The maximum number of attempts of a run. A run starts over if raw files change while it reads them, or turn out to

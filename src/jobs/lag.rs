@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::error::JobError;
-use super::ledger::Ledger;
-use super::plan::compare;
+use super::resample::ledger::Ledger;
+use super::resample::plan::compare;
 use crate::clock;
 use crate::lake::Store;
 use crate::lake::raw::list_raw_files;
-use crate::lake::runs::Runs;
+use crate::lake::records::runs::Runs;
 use crate::metrics::{METRICS, WaitingFiles};
 use crate::model::Resolution;
 

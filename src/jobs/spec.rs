@@ -7,11 +7,11 @@ mod source;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use self::columns::Columns;
-use self::columns::RESAMPLE;
-pub use self::error::SpecError;
-use self::source::{ParsedSpec, SpecSource};
 use crate::model::{JobKind, JobSpec};
+pub use columns::Columns;
+use columns::RESAMPLE;
+pub use error::SpecError;
+use source::{ParsedSpec, SpecSource};
 
 /// The maximum length of a job's name in characters. The name is a metric label.
 const MAX_NAME_CHARS: usize = 64;

@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use super::error::JobError;
-use super::ledger::Ledger;
-use super::plan::compare;
-use super::report::{QuarantinedFile, Report};
+use super::resample::ledger::Ledger;
+use super::resample::plan::compare;
+use super::resample::report::{QuarantinedFile, Report};
 use crate::lake::Store;
+use crate::lake::delta::table::Table;
+use crate::lake::delta::table_columns::current_schema;
 use crate::lake::raw::list_raw_files;
-use crate::lake::runs::Runs;
-use crate::lake::table::{Table, current_schema};
+use crate::lake::records::runs::Runs;
 use crate::model::Resolution;
 
 /// The status of a lake.

@@ -11,7 +11,7 @@ use super::query_memory::{LARGE_BYTES, Owner, count_small};
 /// begins on a cache line.
 const HEADER_BYTES: usize = 64;
 
-/// mimalloc, whose large allocations are charged to queries ([`super::QueryMemory`]). An allocation that goes past a
+/// mimalloc, whose large allocations are charged to queries ([`super::query_memory::QueryMemory`]). An allocation that goes past a
 /// query's limit fails, as if there were no memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Allocator;
@@ -180,9 +180,9 @@ unsafe fn realloc_by_copy(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 
 
 #[cfg(test)]
 mod tests {
-    use super::super::query_memory::QueryMemory;
-    use super::super::{enforce_limits, set_query_limits};
     use super::*;
+    use crate::memory::query_memory::QueryMemory;
+    use crate::memory::query_memory::{enforce_limits, set_query_limits};
 
     const MIB: usize = 1 << 20;
 

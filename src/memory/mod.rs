@@ -10,10 +10,10 @@ mod query_memory;
 mod resident;
 mod watchdog;
 
-pub use self::allocator::Allocator;
-pub use self::pages::{keep_freed_pages, reduce_footprint, release_freed_memory};
-pub use self::query_memory::{
+pub use allocator::Allocator;
+pub use pages::{keep_freed_pages, reduce_footprint, release_freed_memory};
+pub use query_memory::{
     Charged, QueryMemory, enforce_limits, is_exhausted, is_exhaustion_text, is_out_of_memory,
     is_stopped, on_alloc_error, set_query_limits,
 };
-pub use self::watchdog::{start_watchdog, watch};
+pub use watchdog::{start_watchdog, watch};

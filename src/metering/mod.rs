@@ -16,9 +16,9 @@ mod response_end;
 mod settings;
 mod unknown_callers;
 
-pub use self::journal::{JournalError, copies as journals};
-pub use self::limit_exceeded::{LimitExceeded, RateLimitKind};
-pub use self::meter::Meter;
-pub use self::request::{Caller, EndOutcome, OpenRequest, StatementRefused};
-pub use self::response_end::{EndedBy, ResponseEnd};
-pub use self::settings::{IS_DISABLED, MeterSettings};
+pub use journal::{JournalError, copies as journals};
+pub use limit_exceeded::{LimitExceeded, RateLimitKind};
+pub use meter::Meter;
+pub use request::{Caller, EndOutcome, OpenRequest, StatementRefused};
+pub use response_end::{EndedBy, ResponseEnd};
+pub use settings::{IS_DISABLED, MeterSettings};

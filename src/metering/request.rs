@@ -18,7 +18,7 @@ use super::response_end::{EndedBy, ResponseEnd};
 use super::settings::IS_DISABLED;
 use crate::clock::{self, Stopwatch};
 use crate::config::JournalFullAction;
-use crate::lake::scanned_bytes::ScannedBytes;
+use crate::lake::storage::scanned_bytes::ScannedBytes;
 use crate::metrics::{EndedRequest, METRICS, RequestKind};
 use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::MirrorError;
+use super::error::MirrorError;
 use super::session::{Link, execute};
 use crate::catalog::{Asset, Snapshot};
 

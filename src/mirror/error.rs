@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::DatabaseUrl;
-use crate::lake::runs::RunsError;
-use crate::lake::table::TableError;
+use crate::lake::delta::error::TableError;
+use crate::lake::records::runs::RunsError;
 
 /// The reason for which a mirror run failed. Its transaction was rolled back, so that readers of the mirror see no
 /// change.

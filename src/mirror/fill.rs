@@ -14,12 +14,14 @@ use uuid::Uuid;
 
 use super::assets::Assets;
 use super::copy_format::{HEADER, TRAILER};
+use super::error::MirrorError;
 use super::plan::TablePlan;
+use super::progress::Progress;
 use super::reader::{Chunk, Reader};
 use super::session::{Link, TimedRunner, execute, for_table};
-use super::{MirrorError, Progress, statements};
-use crate::lake::failpoint;
-use crate::lake::table::Table;
+use super::statements;
+use crate::lake::delta::table::Table;
+use crate::lake::storage::failpoint;
 use crate::model::{DateSet, MICROS_PER_DAY, Resolution};
 use crate::rollup_schema::RollupSchema;
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest::{self, SHA256};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::MirrorError;
-use crate::lake::table::DataFile;
+use super::error::MirrorError;
+use crate::lake::delta::partition::DataFile;
 use crate::model::{DateSet, Day, Resolution, day_of};
 use crate::rollup_schema::RollupSchema;
 
@@ -224,7 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lake::table::Partition;
+    use crate::lake::delta::partition::Partition;
     use crate::model::MICROS_PER_DAY;
 
     /// Returns a file with rows on `first..=last`, in the partition of the first date.

@@ -5,11 +5,11 @@ use chrono::{DateTime, NaiveTime, Utc};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::MirrorError;
+use super::error::MirrorError;
 use super::plan::TablePlan;
 use super::session::{Link, for_table};
 use super::state;
-use crate::lake::failpoint;
+use crate::lake::storage::failpoint;
 use crate::model::day_to_date;
 
 /// The maximum number of rows that one step deletes.

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::MirrorError;
 use super::copy_format::Rows;
+use super::error::MirrorError;
 use super::plan::DateGroup;
-use crate::lake::table::Table;
+use crate::lake::delta::table::Table;
 
 /// The number of rows in a chunk; about a megabyte.
 const CHUNK_ROWS: usize = 8_192;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Row, SqlSafeStr};
 
-use super::MirrorError;
+use super::error::MirrorError;
 use super::session::Link;
 
 /// A migration. Once released it is never changed; a new one is added instead.

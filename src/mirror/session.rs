@@ -8,7 +8,7 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, Row, Transaction};
 
-use super::MirrorError;
+use super::error::MirrorError;
 use crate::config::{DatabaseUrl, MirrorSettings};
 use crate::model::{Resolution, host_name};
 use crate::store::connect_options;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::Row;
 
-use super::MirrorError;
+use super::error::MirrorError;
 use super::plan::{DateSources, TablePlan};
 use super::session::Link;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::MirrorError;
+use super::error::MirrorError;
 use super::session::{Link, execute};
 use super::statements::add_column;
 use crate::model::Resolution;

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{AssetId, printable};
+use super::asset_id::AssetId;
+use super::text::printable;
 
 /// A rule that selects assets. An organisation may access an asset that any of its rules selects; without rules,
 /// none.

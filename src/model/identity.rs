@@ -121,7 +121,7 @@ impl Email {
             Ok(Self(trimmed.to_owned()))
         } else {
             Err(MalformedEmail {
-                text: super::printable(text, 60),
+                text: super::text::printable(text, 60),
             })
         }
     }

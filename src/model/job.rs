@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
-use super::Schedule;
+use super::schedule::Schedule;
 
 /// A kind of job: its name, and the arguments that a job of this kind accepts. `app` has the list of all kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

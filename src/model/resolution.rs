@@ -41,7 +41,7 @@ impl Resolution {
         match self {
             Self::Minute => 60_000_000,
             Self::Hour => 3_600_000_000,
-            Self::Day => super::MICROS_PER_DAY,
+            Self::Day => super::dates::MICROS_PER_DAY,
         }
     }
 

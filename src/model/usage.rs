@@ -8,7 +8,7 @@ use ecow::EcoString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{OrganisationId, SessionId, UserId};
+use super::identity::{OrganisationId, SessionId, UserId};
 
 /// A completed request as stored in the ledger: the field names are its columns. Thousands of records wait in memory
 /// until they are written, so common texts are shared.

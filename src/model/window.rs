@@ -46,6 +46,9 @@ impl Window {
         if self.end <= self.start {
             return DateSet::default();
         }
-        DateSet::range(super::day_of(self.start), super::day_of(self.end - 1))
+        DateSet::range(
+            super::dates::day_of(self.start),
+            super::dates::day_of(self.end - 1),
+        )
     }
 }

@@ -266,9 +266,9 @@ mod tests {
 
     use chrono::NaiveDate;
 
-    use super::super::plan::Plan;
-    use super::super::plant;
     use super::*;
+    use crate::simulate::plan::Plan;
+    use crate::simulate::plant;
 
     fn schedule(days: u32, interval: Duration) -> Schedule {
         Plan {

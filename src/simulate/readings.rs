@@ -194,9 +194,9 @@ mod tests {
 
     use chrono::NaiveDate;
 
-    use super::super::plan::{Plan, Shape};
-    use super::super::plant;
     use super::*;
+    use crate::simulate::plan::{Plan, Shape};
+    use crate::simulate::plant;
 
     fn rows(faults: Vec<Fault>, schedule: &Schedule, sensor: &Sensor) -> (Rows, Rows) {
         let mut readings = Readings::new(sensor, Ticks::new(sensor, schedule), faults, schedule);

@@ -239,9 +239,9 @@ mod tests {
 
     use chrono::NaiveDate;
 
-    use super::super::plan::Plan;
-    use super::super::units::UNITS;
     use super::*;
+    use crate::simulate::plan::Plan;
+    use crate::simulate::units::UNITS;
 
     fn schedule(shape: Shape) -> Schedule {
         Plan {

@@ -8,8 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::database::{Executor, Row, values};
-use super::{OrganisationStore, StoreError};
+use super::backend::database::{Executor, Row, values};
+use super::error::StoreError;
+use super::organisation_store::OrganisationStore;
 use crate::clock::new_id;
 use crate::config::redact;
 

@@ -1,9 +1,10 @@
 //! The organisation database as a whole: opening and closing it, and its revision.
 
 use super::account_limits::AccountLimits;
-use super::database::{Database, Executor, values};
+use super::backend::database::{Database, Executor, values};
+use super::backend::migrate;
+use super::backend::migrate::Migrated;
 use super::error::StoreError;
-use super::migrate::{self, Migrated};
 use crate::config::{DatabaseKind, DatabaseUrl};
 
 /// The organisation database. Cheap to clone.

@@ -40,7 +40,7 @@ mod invent;
 mod messages;
 mod mutate;
 mod oracle;
-#[path = "../sql/place.rs"]
+#[path = "../it/sql/place.rs"]
 mod place;
 mod run;
 mod seeds;

@@ -27,7 +27,7 @@ fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
-/// Returns the statements of `tests/sql/statements` and of the Python tests of the server.
+/// Returns the statements of `tests/slt/statements` and of the Python tests of the server.
 pub fn statements() -> Vec<String> {
     let mut found = Vec::new();
     let folder = tests().join("sql/statements");

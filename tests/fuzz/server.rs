@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use plantlake::config::{Inputs, Override, load};
-use plantlake::flight::FlightServer;
+use plantlake::server::FlightServer;
 use tokio::net::TcpListener;
 
 /// The server's timeouts, far below the time after which a call counts as a hang.

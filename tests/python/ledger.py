@@ -19,7 +19,7 @@ SUMS = [
     "aborted",
 ]  # fmt: skip
 TOTALS = ["requests", "rows", "bytes_sent", "bytes_scanned"]
-# The order of the canonical form, which src/store/usage_hash.rs documents.
+# The order of the canonical form, which src/store/usage/usage_hash.rs documents.
 CANONICAL = [
     "request_id", "user_id", "api_key_id", "session_id", "server_id", "endpoint", "sql_fingerprint", "sql_text",
     "started_at", "ended_at", "first_byte_microseconds", "duration_microseconds", "rows", "bytes_sent", "bytes_scanned",

@@ -50,7 +50,7 @@ BAD = {
         (f"fn run() {{\n{LONG_BODY}}}\n", "`run` has 122 lines"),
         ("call();\n" * 501, "the file has 501 lines"),
     ],
-    "tests/organisation/a.rs": [
+    "tests/it/organisation/a.rs": [
         ("on_both! {\n    async fn a_key_is_found(fresh) {\n    }\n}\n", "`a_key_is_found` in the name of a test"),
         ("on_both! {\n    the_index_is_found\n}\n", "`the_index_is_found` in the name of a test"),
         ("call();\n" * 801, "the file has 801 lines"),
@@ -89,7 +89,7 @@ GOOD = {
         "// style: the term of the protocol\n/// What the protocol calls so.\nstruct Queue;\n",
         "struct Answer; // style: the term of the protocol\n",
     ],
-    "tests/organisation/a.rs": ["call();\n" * 800, 'const TEXT: &str = "the client is told";\n'],
+    "tests/it/organisation/a.rs": ["call();\n" * 800, 'const TEXT: &str = "the client is told";\n'],
     "a.py": [
         'SQL = "SELECT told # and so many"\n',
         'def run() -> None:\n    """Returns the rows."""\n    call(\n        """What was told"""\n    )\n',

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::backup::{BackupError, Part};
 use crate::lake::StoreError as LakeError;
-use crate::lake::runs::RunsError;
+use crate::lake::records::runs::RunsError;
 use crate::metering::JournalError;
 use crate::store::StoreError;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::serve::journal_folder;
+use crate::app::serve::journal_folder;
 use crate::backup::Part;
 use crate::config::Settings;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::failure::BackupFailure;
 use crate::backup::{Digest, Digests, NewFolders};
 use crate::config::Settings;
-use crate::lake::runs::Runs;
+use crate::lake::records::runs::Runs;
 use crate::lake::{Store, StoreError as LakeError};
 
 /// A lake whose history is to be restored.

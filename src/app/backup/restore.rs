@@ -10,16 +10,16 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::serve::journal_folder;
 use super::database::DatabaseTarget;
 use super::failure::BackupFailure;
 use super::folders::part_folder;
 use super::history::HistoryTarget;
+use crate::app::serve::journal_folder;
 use crate::backup::{
     Archive, BackupHeader, Member, NewFolders, Part, RestoreFolder, VerifiedBackup,
 };
 use crate::config::Settings;
-use crate::lake::failpoint::reach;
+use crate::lake::storage::failpoint::reach;
 use crate::metering::journals;
 
 /// The outcome of restoring a part.

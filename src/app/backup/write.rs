@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::super::serve::journal_folder;
 use super::failure::BackupFailure;
 use super::folders::part_folder;
 use super::report::BackupReport;
 use super::table_files::table_file;
+use crate::app::serve::journal_folder;
 use crate::backup::{
     BackupError, BackupHeader, BackupWriter, DatabaseHeader, FORMAT, Part, Stamps,
 };
 use crate::clock;
 use crate::config::{DatabaseKind, Settings};
-use crate::lake::failpoint::reach;
-use crate::lake::runs::Runs;
+use crate::lake::records::runs::Runs;
+use crate::lake::storage::failpoint::reach;
 use crate::lake::{Store, StoreError as LakeError};
 use crate::metering::journals;
 use crate::model::host_name;

@@ -17,9 +17,9 @@ use crate::catalog::Snapshot;
 use crate::clock::Stopwatch;
 use crate::config::Settings;
 use crate::engine::{QueryError, QuerySession};
-use crate::flight::{Credential, RemoteError, RemoteServer};
 use crate::lake::Store;
 use crate::model::AssetId;
+use crate::server::{Credential, RemoteError, RemoteServer};
 
 /// The text that is searched for.
 pub const QUESTION: &str = "heat exchanger that cools the product";

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::clock;
 
 /// The difference that networks and file systems explain.
@@ -68,8 +68,8 @@ impl Clocks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
     use super::*;
+    use crate::app::doctor::finding::Severity;
 
     #[test]
     fn finding_reports_worst_clock_and_accepts_past_events() {

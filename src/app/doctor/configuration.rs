@@ -9,15 +9,15 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 
-use super::super::job_kinds::{job_kinds, missing_setting, read_jobs};
-use super::Finding;
+use super::finding::Finding;
 use super::folders::excess_permissions;
+use crate::app::job_kinds::{job_kinds, missing_setting, read_jobs};
 use crate::clock;
 use crate::config::{EffectiveSetting, Origin, Settings};
-use crate::flight::{Validity, check_tls};
 use crate::jobs::spec::ResampleSpec;
 use crate::metrics::health_check;
 use crate::model::host_name;
+use crate::server::{Validity, check_tls};
 
 /// The text that replaces a secret in output.
 const MASK: &str = "******";

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::app::disk_space::{check_writable, free_space};
 use crate::auth::{AuthError, KeyRing};
 use crate::config::{DatabaseKind, Settings};

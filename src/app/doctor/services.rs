@@ -1,14 +1,15 @@
 //! Checks the databases, the search index, and the models.
 
-use super::Finding;
 use super::clocks::Clocks;
+use super::finding::Finding;
 use crate::app::search::{index_folder, models};
 use crate::config::{DatabaseKind, Settings};
 use crate::mirror;
 use crate::model::with_causes;
 use crate::search::index::{QdrantIndex, VectorIndex};
 use crate::search::models::{ModelStatus, ModelUse};
-use crate::store::{ServerFacts, examine};
+use crate::store::ServerFacts;
+use crate::store::examine;
 
 /// The oldest tested version of Postgres, in the format of `server_version_num`.
 const MIN_POSTGRES_VERSION: i64 = 140_000;

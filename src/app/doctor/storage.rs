@@ -2,14 +2,14 @@
 
 use chrono::DateTime;
 
-use super::Finding;
 use super::clocks::Clocks;
+use super::finding::Finding;
 use crate::catalog::Snapshot;
 use crate::config::Settings;
 use crate::jobs::status;
 use crate::lake::Store;
 use crate::lake::raw::list_raw_files;
-use crate::lake::runs::Runs;
+use crate::lake::records::runs::Runs;
 
 /// The maximum number of catalog errors that a finding lists.
 const MAX_LISTED_ERRORS: usize = 3;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::super::search::{index_folder, search};
 use super::kind::DeclaredKind;
+use crate::app::search::{index_folder, search};
 use crate::catalog::Snapshot;
 use crate::config::Settings;
 use crate::model::{ArgumentType, JobKind};
-use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
+use crate::scheduler::{Job, JobContext, JobFailure, JobOutcome};
 use crate::search::handover::{Outcome, Request, send_request};
 use crate::search::index::IndexError;
 use crate::search::{IndexReport, SearchError};

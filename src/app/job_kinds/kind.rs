@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::resample_job::JobInputs;
+use crate::app::resample_job::JobInputs;
 use crate::config::Settings;
 use crate::model::JobKind;
-use crate::schedule::Job;
+use crate::scheduler::Job;
 
 /// A kind of job: all that its declarations, the scheduler, `doctor`, the help and the documentation need to know about
 /// it.

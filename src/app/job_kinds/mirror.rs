@@ -13,11 +13,11 @@ use tokio::task::spawn_blocking;
 use super::kind::{DeclaredKind, MissingSetting};
 use crate::config::Settings;
 use crate::lake::Store;
-use crate::lake::table::current_schema;
+use crate::lake::delta::table_columns::current_schema;
 use crate::metrics::METRICS;
 use crate::mirror::{self, Mirror, MirrorError};
 use crate::model::{ArgumentType, JobKind};
-use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
+use crate::scheduler::{Job, JobContext, JobFailure, JobOutcome};
 
 pub(super) static MIRROR: DeclaredKind = DeclaredKind {
     kind: JobKind::new("mirror", &[("full", ArgumentType::Boolean)]),

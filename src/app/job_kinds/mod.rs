@@ -1,4 +1,4 @@
-//! The kinds of jobs. Each has a file that declares a [`DeclaredKind`] and implements [`Job`](crate::schedule::Job), and a
+//! The kinds of jobs. Each has a file that declares a [`DeclaredKind`] and implements [`Job`](crate::scheduler::Job), and a
 //! line in [`JOB_KINDS`]; job files, `doctor` and the help follow from the declaration.
 
 mod index;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::super::resample_job::{JobInputs, to_job_failure};
 use super::kind::DeclaredKind;
+use crate::app::resample_job::{JobInputs, to_job_failure};
 use crate::jobs::Options;
 use crate::model::{ArgumentType, JobKind, day_from_date};
-use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
+use crate::scheduler::{Job, JobContext, JobFailure, JobOutcome};
 
 pub(super) static RESAMPLE: DeclaredKind = DeclaredKind {
     kind: JobKind::new(

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{Catalog, Edge, Graph, Specifications};
+use crate::catalog::asset::Specifications;
+use crate::catalog::content::Catalog;
+use crate::catalog::graph::{Edge, Graph};
 
 const NODES: u8 = 9;
 

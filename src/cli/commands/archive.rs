@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::{NaiveDate, TimeDelta};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use super::super::exit::Exit;
-use super::super::output::{Table, Terminal, human};
-use super::super::run_command::{Context, RunCommand};
 use super::resample::{bar, job_error, job_setup_error, parse_date_range};
 use crate::app::existing_resample_job;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, Terminal, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::parse_duration;
 use crate::jobs::{
     ArchiveContents, DateSpan, NotRestoredReason, RestoreOutcome, RestoreReport, RestoreRequest,

@@ -3,13 +3,14 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
-use super::super::administration::{format_instant, open_existing};
-use super::super::chains::{self, HeadArgs};
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::auth::{AdminCommand, AdminOutcome};
+use crate::cli::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
+use crate::cli::administration::{format_instant, open_existing};
+use crate::cli::chains;
+use crate::cli::chains::HeadArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::model::OrganisationId;
 use crate::store::{ChainKind, OrganisationStore};
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 
-use super::super::administration::format_instant;
-use super::super::exit::Exit;
-use super::super::output::{Table, Terminal, Unit, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::app::{BackupFailure, BackupReport, back_up, check};
 use crate::backup::Part;
+use crate::cli::administration::format_instant;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, Terminal, Unit, human};
+use crate::cli::run_command::{Context, RunCommand};
 
 const EXAMPLES: &str = "\
 A backup contains:

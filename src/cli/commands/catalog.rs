@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::super::administration::format_instant;
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::catalog::{CatalogError, LiveCatalog, LiveState, Problems, Snapshot};
+use crate::cli::administration::format_instant;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::clock;
 
 const EXAMPLES: &str = "\

@@ -3,9 +3,9 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::super::exit::Exit;
-use super::super::output::{OutputError, Terminal};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::exit::Exit;
+use crate::cli::output::{OutputError, Terminal};
+use crate::cli::run_command::{Context, RunCommand};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::exit::Exit;
-use super::super::output::{OutputError, Table, Terminal};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::exit::Exit;
+use crate::cli::output::{OutputError, Table, Terminal};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config;
 
 /// Show the settings in force and where each came from

@@ -4,10 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::sync::oneshot;
 
-use super::super::administration::operator;
-use super::super::exit::Exit;
-use super::super::output::{Table, Terminal, human};
-use super::super::run_command::{Context, RunCommand};
 use super::index::{NO_MODEL_NOTE, format_report, update_index};
 use super::query::print_rows;
 use super::resample::{print, run_job};
@@ -16,11 +12,15 @@ use super::simulate;
 use crate::app::demo::{self, DemoError, QUESTION, Tenant, TenantReport};
 use crate::app::{self, Ports, Service};
 use crate::catalog::Snapshot;
+use crate::cli::administration::operator;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, Terminal, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::clock::Stopwatch;
 use crate::config::Settings;
-use crate::flight::{Credential, RemoteServer};
 use crate::jobs::Options;
 use crate::lake::Store;
+use crate::server::{Credential, RemoteServer};
 
 const EXAMPLES: &str = "\
 Simulates a plant, resamples it, indexes its assets for search, creates two organisations that see different parts of it, and

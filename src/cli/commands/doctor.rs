@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::app::doctor::{Finding, Severity, examine};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 
 const EXAMPLES: &str = "\
 Checks settings, folders and their permissions, the lake, the catalog, databases and their versions, the search index, models,

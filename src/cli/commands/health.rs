@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::exit::Exit;
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::exit::Exit;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::metrics::health_check::check_health;
 
 const EXAMPLES: &str = "\

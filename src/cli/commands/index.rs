@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use serde_json::json;
 
-use super::super::admin_target::unexpected_outcome;
-use super::super::exit::Exit;
-use super::super::output::{Progress, Terminal, Unit, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::app;
 use crate::catalog::Snapshot;
+use crate::cli::admin_target::unexpected_outcome;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Progress, Terminal, Unit, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::search::handover::{Outcome, Request, send_request};
 use crate::search::index::IndexError;
 use crate::search::{IndexProgress, IndexReport, IndexStage, Search, SearchError};

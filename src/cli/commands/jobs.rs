@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::super::administration::{format_instant, format_optional_minute, open_if_exists};
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::app::{job_kinds, read_jobs};
+use crate::cli::administration::{format_instant, format_optional_minute, open_if_exists};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::clock;
 use crate::model::JobSpec;
 use crate::store::JobRun;

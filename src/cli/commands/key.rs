@@ -3,12 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
-use super::super::administration::{format_minute, format_optional_minute, yes_or_blank};
-use super::super::exit::Exit;
-use super::super::output::Table;
-use super::super::run_command::{Context, RunCommand};
 use crate::auth::{AdminCommand, AdminOutcome, parse_expiry};
+use crate::cli::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
+use crate::cli::administration::{format_minute, format_optional_minute, yes_or_blank};
+use crate::cli::exit::Exit;
+use crate::cli::output::Table;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::clock;
 use crate::store::ApiKey;
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::exit::Exit;
-use super::super::output::{Table, Terminal, human};
-use super::super::run_command::{Context, RunCommand};
 use super::resample::{bar, job_error, job_setup_error};
 use crate::app::{existing_resample_job, resample_job};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, Terminal, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::Settings;
 use crate::jobs::{ExpiryOutcome, MaintainOptions, MaintainOutcome, MaintainReport};
 

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::exit::Exit;
-use super::super::run_command::{Context, RunCommand};
 use crate::app::no_write_grant_warning;
+use crate::cli::exit::Exit;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::store::OrganisationStore;
 
 const EXAMPLES: &str = "\

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::exit::Exit;
-use super::super::output::{Progress as Bar, Table, Terminal, Unit, human};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Progress as Bar, Table, Terminal, Unit, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::Settings;
 use crate::lake::Store;
-use crate::lake::table::current_schema;
+use crate::lake::delta::table_columns::current_schema;
 use crate::mirror::{
     AssetReport, Mirror, MirrorError, Options, Outcome, Progress, Report, TableReport,
 };

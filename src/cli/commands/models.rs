@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::super::exit::Exit;
-use super::super::output::{Progress, Table, Terminal, Unit, human};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Progress, Table, Terminal, Unit, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::Settings;
 use crate::search::models::fetch::{FetchError, FetchEvent, Fetched, fetch};
 use crate::search::models::{ModelSettings, ModelStatus, ModelUse};

@@ -5,16 +5,16 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::super::administration::{
-    format_instant, format_minute, open, open_existing, operator, yes_or_blank,
-};
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use super::org_command::OrgCommand;
 use super::org_grants::{GrantArgs, RevokeArgs, count, summary};
 use super::org_limit::{self, LimitArgs};
 use crate::catalog::Catalog;
+use crate::cli::administration::{
+    format_instant, format_minute, open, open_existing, operator, yes_or_blank,
+};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::model::{AssetGrant, GrantAccess};
 use crate::store::{NewOrganisation, Organisation, OrganisationStore, Profile};
 

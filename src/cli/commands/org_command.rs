@@ -1,6 +1,6 @@
 //! The context of the actions of `plantlake org`.
 
-use super::super::run_command::Context;
+use crate::cli::run_command::Context;
 use crate::store::OrganisationStore;
 
 /// Runs the actions on the database of the settings.

@@ -4,12 +4,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::administration::operator;
-use super::super::output::human;
-use super::Exit;
 use super::org_command::OrgCommand;
 use crate::app::SharedWriting;
 use crate::catalog::{Asset, Catalog, VisibleAssets};
+use crate::cli::administration::operator;
+use crate::cli::exit::Exit;
+use crate::cli::output::human;
 use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId};
 use crate::store::{Organisation, WritingOrganisation};
 

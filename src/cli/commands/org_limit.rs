@@ -5,9 +5,9 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::json;
 
-use super::super::administration::operator;
-use super::super::output::{Table, human};
-use super::super::run_command::Context;
+use crate::cli::administration::operator;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::Context;
 use crate::clock;
 use crate::config::parse_size;
 use crate::model::Month;

@@ -11,11 +11,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 
-use super::super::admin_target::ServerArgs;
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::app;
+use crate::cli::admin_target::ServerArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::engine::{QueryError, QuerySession};
 use crate::lake::Store;
 

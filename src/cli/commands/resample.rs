@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::super::exit::Exit;
-use super::super::output::{Progress as Bar, Table, Terminal, Unit, human};
-use super::super::run_command::{Context, RunCommand};
 use crate::app::{ResampleJobError, resample_job};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Progress as Bar, Table, Terminal, Unit, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::{Override, Settings};
 use crate::jobs::{JobError, Options, Outcome, Progress, Report};
-use crate::lake::lease::LeaseError;
+use crate::lake::records::lease::LeaseError;
 use crate::model::{Day, day_from_date};
-use crate::resample::LeftOut;
+use crate::rollup::LeftOut;
 
 const EXAMPLES: &str = "\
 Examples:

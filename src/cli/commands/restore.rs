@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::administration::format_instant;
-use super::super::exit::Exit;
-use super::super::output::{Table, Unit};
-use super::super::run_command::{Context, RunCommand};
 use super::backup::{OnlyArgs, with_exit_code};
 use crate::app::{RestoreOutcome, RestoreReport, restore};
 use crate::backup::Part;
+use crate::cli::administration::format_instant;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, Unit};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::Settings;
 
 const EXAMPLES: &str = "\

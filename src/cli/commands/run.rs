@@ -5,15 +5,15 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::super::administration::{format_instant, open};
-use super::super::exit::Exit;
-use super::super::output::human;
-use super::super::run_command::{Context, RunCommand};
 use super::resample::readings_bar;
 use crate::app::{jobs, read_jobs, worker};
+use crate::cli::administration::{format_instant, open};
+use crate::cli::exit::Exit;
+use crate::cli::output::human;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::clock::Stopwatch;
 use crate::model::JobSpec;
-use crate::schedule::{FailureCause, RunOnceOutcome, StopSender, run_once};
+use crate::scheduler::{FailureCause, RunOnceOutcome, StopSender, run_once};
 use crate::store::{JobRun, RunStatus};
 
 const EXAMPLES: &str = "\

@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::exit::Exit;
-use super::super::run_command::{Context, RunCommand};
 use super::serve::{monitoring_error, schedule_error};
 use crate::app::{Monitoring, ScheduleRunner};
-use crate::schedule::StopSender;
+use crate::cli::exit::Exit;
+use crate::cli::run_command::{Context, RunCommand};
+use crate::scheduler::StopSender;
 
 const EXAMPLES: &str = "\
 Jobs are declared in the folder `jobs`, one file <name>.toml for each; changes are applied without a restart. Several schedulers

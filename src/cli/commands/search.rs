@@ -5,14 +5,14 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::super::admin_target::{ServerArgs, unexpected_outcome};
-use super::super::exit::Exit;
-use super::super::output::Table;
-use super::super::run_command::{Context, RunCommand};
 use super::index::{NO_MODEL_NOTE, run_in_server, update_index, with_exit_code};
 use super::query::print_rows;
 use crate::app;
 use crate::catalog::{Snapshot, VisibleAssets};
+use crate::cli::admin_target::{ServerArgs, unexpected_outcome};
+use crate::cli::exit::Exit;
+use crate::cli::output::Table;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::search::handover::{Outcome, Request};
 use crate::search::{MAX_RESULTS, RankingMethod, SearchRequest, SearchResult};
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::super::exit::Exit;
-use super::super::run_command::{Context, RunCommand};
 use crate::app::{AppError, MonitoringError, Ports, ScheduleError, Service, ServiceError};
+use crate::cli::exit::Exit;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::Override;
-use crate::flight::TlsSource;
-use crate::lake::failpoint;
+use crate::lake::storage::failpoint;
+use crate::server::TlsSource;
 
 const EXAMPLES: &str = "\
 Examples:

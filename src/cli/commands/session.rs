@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::super::administration::{format_minute, open_existing, operator};
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::administration::{format_minute, open_existing, operator};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::clock;
 use crate::model::SessionId;
 

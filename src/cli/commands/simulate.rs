@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::super::exit::Exit;
-use super::super::output::{Terminal, Unit, human};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Terminal, Unit, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::Settings;
 use crate::lake::Store;
 use crate::simulate::{Plan, PlanError, Shape, Summary, parse_interval, simulate};

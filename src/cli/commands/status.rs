@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::administration::format_instant;
-use super::super::exit::Exit;
-use super::super::output::{Table, Terminal, human};
-use super::super::run_command::{Context, RunCommand};
+use crate::cli::administration::format_instant;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, Terminal, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::config::{DatabaseUrl, Settings, redact};
 use crate::jobs::{Status, status};
 use crate::lake::Store;

@@ -3,15 +3,15 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::super::administration::{
+use crate::auth::{Access, Authenticator, KeyRing};
+use crate::catalog::{Catalog, VisibleAssets};
+use crate::cli::administration::{
     format_instant, format_minute, format_optional_minute, open, open_existing, operator,
     read_secret, yes_or_blank,
 };
-use super::super::exit::Exit;
-use super::super::output::Table;
-use super::super::run_command::{Context, RunCommand};
-use crate::auth::{Access, Authenticator, KeyRing};
-use crate::catalog::{Catalog, VisibleAssets};
+use crate::cli::exit::Exit;
+use crate::cli::output::Table;
+use crate::cli::run_command::{Context, RunCommand};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,16 +3,17 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::super::administration::{format_instant, open_existing, operator};
-use super::super::chains::{self, HeadArgs};
-use super::super::exit::Exit;
-use super::super::output::{Table, human};
-use super::super::run_command::{Context, RunCommand};
 use super::org::find_organisation;
 use super::usage_command::{Format, UsageCommand};
 use super::usage_invoice::{self, InvoiceArgs};
 use super::usage_months::adjustments_filter;
 use super::usage_report::{self, ReportArgs};
+use crate::cli::administration::{format_instant, open_existing, operator};
+use crate::cli::chains;
+use crate::cli::chains::HeadArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::{Context, RunCommand};
 use crate::model::Month;
 use crate::store::{Adjustment, ChainKind, Closing, UsageStatement, Verification};
 

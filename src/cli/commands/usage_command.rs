@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 
-use super::super::output::{Table, human};
-use super::super::run_command::Context;
+use crate::cli::output::{Table, human};
+use crate::cli::run_command::Context;
 use crate::store::{Adjustment, OrganisationStore};
 
 /// The context that the subcommands share.

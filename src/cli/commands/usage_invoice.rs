@@ -5,11 +5,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::administration::format_instant;
-use super::super::output::{Table, csv};
 use super::org::find_organisation;
 use super::usage_command::{Format, UsageCommand};
 use super::usage_months::adjustments_filter;
+use crate::cli::administration::format_instant;
+use crate::cli::output::{Table, csv};
 use crate::model::{Invoice, InvoiceLine, Month, OrganisationId};
 use crate::store::{Adjustment, UsageTotals};
 

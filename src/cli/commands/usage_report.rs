@@ -3,10 +3,10 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::super::output::{Table, csv, human};
 use super::org::find_organisation;
 use super::usage_command::{Format, UsageCommand};
 use super::usage_months::Months;
+use crate::cli::output::{Table, csv, human};
 use crate::clock;
 use crate::model::Month;
 use crate::store::{ReportBy, ReportFilter, ReportLine, UsageSums};

@@ -3,14 +3,14 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::super::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
-use super::super::administration::{
+use crate::auth::{AdminCommand, AdminOutcome, check_new_password};
+use crate::cli::admin_target::{AdminTarget, ServerArgs, check_name, unexpected_outcome};
+use crate::cli::administration::{
     format_minute, format_optional_minute, read_secret, yes_or_blank,
 };
-use super::super::exit::Exit;
-use super::super::output::Table;
-use super::super::run_command::{Context, RunCommand};
-use crate::auth::{AdminCommand, AdminOutcome, check_new_password};
+use crate::cli::exit::Exit;
+use crate::cli::output::Table;
+use crate::cli::run_command::{Context, RunCommand};
 use crate::model::{Email, Role};
 use crate::store::User;
 

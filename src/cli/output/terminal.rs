@@ -96,7 +96,7 @@ impl Terminal {
     }
 }
 
-/// Standard output, with errors that [`is_closed_output`](super::is_closed_output) recognises.
+/// Standard output, with errors that [`is_closed_output`](super::error::is_closed_output) recognises.
 struct Stdout;
 
 fn to_output_error(error: io::Error) -> io::Error {
@@ -117,8 +117,8 @@ impl Write for Stdout {
 mod tests {
     use std::io::ErrorKind;
 
-    use super::super::error::is_closed_output;
     use super::*;
+    use crate::cli::output::error::is_closed_output;
 
     #[test]
     fn is_closed_output_recognises_standard_output_only() {

@@ -16,12 +16,12 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature,
 };
 
-use super::super::cancellation::check_interruption;
 use super::allow_list::{Bounds, Output, Work};
 use super::costs::Costs;
 use super::planning::check_constant;
 use super::types::{check_named_type, check_type};
 use crate::clock::Stopwatch;
+use crate::engine::limits::cancellation::check_interruption;
 
 /// The maximum size of the result of one call for one batch of rows, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;

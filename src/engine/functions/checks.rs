@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
     ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::super::cancellation::check_interruption;
+use crate::engine::limits::cancellation::check_interruption;
 
 /// The maximum size of a text that is parsed as a number, a time or a format, in bytes. A decimal has at most 76
 /// digits.

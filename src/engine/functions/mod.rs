@@ -12,6 +12,9 @@ mod costs;
 mod operators;
 mod pattern;
 mod planning;
+pub(super) mod short_times;
+pub(super) mod spec_functions;
+pub(super) mod spec_json;
 mod types;
 
 use std::collections::HashMap;
@@ -20,12 +23,12 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
-use self::allow_list::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
-pub(super) use self::arguments::check_arguments;
-use self::bounded::BoundedFunction;
-pub(super) use self::operators::BoundExpressions;
-pub(super) use self::planning::while_planning;
-pub(super) use self::types::check_type;
+use allow_list::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
+pub(super) use arguments::check_arguments;
+use bounded::BoundedFunction;
+pub(super) use operators::BoundExpressions;
+pub(super) use planning::while_planning;
+pub(super) use types::check_type;
 
 /// Returns the bounds of the scalar function with this name; `None` if it is not supported.
 fn function_bounds(name: &str) -> Option<Bounds> {

@@ -17,15 +17,15 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use tokio::runtime::Handle;
 
-use self::fair_queue::FairQueue;
-use self::organisation_threads::OrganisationThreads;
-use self::planning::PlanningScheduler;
-pub use self::result_stream::ResultStream;
-pub use self::timer::QueryTimer;
 use crate::memory::{self, QueryMemory};
 use crate::metrics::{AbortReason, Lane, METRICS};
 use crate::model::OrganisationId;
 use crate::workers::Workers;
+use fair_queue::FairQueue;
+use organisation_threads::OrganisationThreads;
+use planning::PlanningScheduler;
+pub use result_stream::ResultStream;
+pub use timer::QueryTimer;
 
 /// The time for which a query that was estimated as short runs on the serving thread before it is moved to the threads
 /// for long queries.

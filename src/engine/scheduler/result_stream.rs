@@ -10,11 +10,11 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::cancellation::with_time_slice;
 use super::long_query::{LongQuery, MAX_BUFFERED_ITEMS, ResultItem};
 use super::timer::QueryTimer;
 use super::{QueryAborted, QueryScheduler, SHORT_QUERY_TIMEOUT, abort_reason_from_panic};
 use crate::clock::Stopwatch;
+use crate::engine::limits::cancellation::with_time_slice;
 use crate::memory::{self, Charged, QueryMemory};
 use crate::metrics::{GaugeGuard, Lane, METRICS};
 use crate::model::OrganisationId;

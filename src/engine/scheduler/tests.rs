@@ -1,8 +1,8 @@
 use futures::{FutureExt, Stream, StreamExt, stream};
 
-use super::super::cancellation;
 use super::*;
 use crate::clock::Stopwatch;
+use crate::engine::limits::cancellation;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::cancellation::CancelToken;
 use crate::clock::Stopwatch;
+use crate::engine::limits::cancellation::CancelToken;
 
 /// The time for which a statement was planned and run, without the time that it waited for a permit or for its client,
 /// and the token that cancels the work. Cheap to clone; clones share one timer.

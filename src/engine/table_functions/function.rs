@@ -8,11 +8,11 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
 
-use super::super::account::Account;
-use super::super::catalog_tables::CatalogSource;
-use super::super::engine_table::{EngineTable, TableProperties};
 use super::signature::FunctionSignature;
 use crate::catalog::{Snapshot, VisibleAssets};
+use crate::engine::tables::account::Account;
+use crate::engine::tables::catalog_tables::CatalogSource;
+use crate::engine::tables::engine_table::{EngineTable, TableProperties};
 use crate::search::Search;
 
 /// A table function: all that planning, scheduling, clients and the documentation need to know about it.

@@ -9,6 +9,7 @@ mod path_between;
 mod reached_assets;
 mod search;
 mod signature;
+pub(super) mod table_arguments;
 mod upstream;
 mod usage_report;
 

@@ -14,11 +14,11 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::super::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 use super::asset_columns::{asset_columns, asset_fields, integer_array};
 use super::function::{Implementation, TableFunction, VisibleCatalog};
 use super::signature::{Argument, ArgumentType, FunctionSignature};
 use crate::catalog::{PathStep, Relation, Snapshot, Topology};
+use crate::engine::tables::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 
 pub(super) static PATH_BETWEEN: TableFunction = TableFunction {
     signature: FunctionSignature {

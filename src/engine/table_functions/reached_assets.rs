@@ -16,12 +16,12 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::super::catalog_tables::BATCH_ROWS;
-use super::super::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 use super::asset_columns::{asset_columns, asset_fields, integer_array, text_array};
 use super::function::{CallTable, VisibleCatalog};
 use super::signature::{Argument, FunctionSignature};
 use crate::catalog::{ReachedAsset, Snapshot, Topology};
+use crate::engine::tables::catalog_tables::BATCH_ROWS;
+use crate::engine::tables::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 use crate::model::AssetId;
 
 /// The maximum number of edges that a call may ask for.

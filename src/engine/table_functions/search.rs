@@ -22,10 +22,10 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 
-use super::super::engine_table::{Contents, TableProperties, UNKNOWN_ROWS};
 use super::function::{CallTable, Implementation, TableFunction, VisibleCatalog};
 use super::signature::{Argument, ArgumentType, FunctionSignature};
 use crate::catalog::Snapshot;
+use crate::engine::tables::engine_table::{Contents, TableProperties, UNKNOWN_ROWS};
 use crate::search::{MAX_RESULTS, Search, SearchRequest, SearchResult, check_text};
 
 pub(super) static SEARCH: TableFunction = TableFunction {

@@ -176,8 +176,8 @@ impl FunctionSignature {
 mod tests {
     use datafusion::logical_expr::{col, lit};
 
-    use super::super::neighbours::NEIGHBOURS;
     use super::*;
+    use crate::engine::table_functions::neighbours::NEIGHBOURS;
 
     #[test]
     fn syntax_marks_optional_parameters() {

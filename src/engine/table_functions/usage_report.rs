@@ -13,11 +13,11 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::super::account::Account;
-use super::super::account_columns::{counts, external_error, text};
-use super::super::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 use super::function::{Implementation, TableFunction};
 use super::signature::{Argument, ArgumentType, FunctionSignature, quoted};
+use crate::engine::tables::account::Account;
+use crate::engine::tables::account_columns::{counts, external_error, text};
+use crate::engine::tables::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
 use crate::model::Month;
 use crate::store::{ReportBy, ReportFilter, ReportLine};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::lake::table::{DataFile, Partition};
+use crate::lake::delta::partition::{DataFile, Partition};
 
 /// Files to merge into one.
 pub(super) type FileGroup = Vec<DataFile>;

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::error::{JobError, table_error};
-use super::super::job::Job;
-use super::super::ledger::Ledger;
-use super::super::report::DateSpan;
 use super::maintenance_run::table_archive;
 use super::tables::partition_dates;
 use super::time::now;
-use crate::lake::runs::Runs;
-use crate::lake::table::Table;
+use crate::jobs::error::{JobError, table_error};
+use crate::jobs::resample::job::Job;
+use crate::jobs::resample::ledger::Ledger;
+use crate::jobs::resample::report::DateSpan;
+use crate::lake::delta::table::Table;
+use crate::lake::records::runs::Runs;
 use crate::model::{DateSet, Resolution};
 
 /// The contents of the archive.

@@ -3,8 +3,6 @@
 use chrono::SecondsFormat;
 use tracing::{Instrument, info_span};
 
-use super::super::error::JobError;
-use super::super::job::Job;
 use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
 use super::options::MaintainOptions;
 use super::report::{MaintainOutcome, MaintainReport, SweepReport};
@@ -12,9 +10,11 @@ use super::sweep::Sweep;
 use super::tables::TablePlan;
 use super::time::now;
 use crate::clock::{self, Stopwatch};
-use crate::lake::failpoint;
-use crate::lake::lease::{Holder, Lease};
+use crate::jobs::error::JobError;
+use crate::jobs::resample::job::Job;
 use crate::lake::raw::RawFile;
+use crate::lake::records::lease::{Holder, Lease};
+use crate::lake::storage::failpoint;
 
 impl Job {
     /// Runs the maintenance of the lake once.

@@ -6,15 +6,18 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tracing::info;
 
-use super::super::error::{JobError, table_error};
-use super::super::job::Job;
-use super::super::ledger::Ledger;
 use super::time::now;
 use crate::clock;
-use crate::lake::lease::Lease;
-use crate::lake::runs::{Intent, Publication, Runs, Versions};
-use crate::lake::table::{Change, DataFile, Table};
-use crate::lake::{Store, failpoint};
+use crate::jobs::error::{JobError, table_error};
+use crate::jobs::resample::job::Job;
+use crate::jobs::resample::ledger::Ledger;
+use crate::lake::Store;
+use crate::lake::delta::commit::Change;
+use crate::lake::delta::partition::DataFile;
+use crate::lake::delta::table::Table;
+use crate::lake::records::lease::Lease;
+use crate::lake::records::runs::{Intent, Publication, Runs, Versions};
+use crate::lake::storage::failpoint;
 use crate::model::{DateSet, Day, Resolution};
 
 /// Returns the archive of a lake for expired rows of tables.

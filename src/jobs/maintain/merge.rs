@@ -15,13 +15,14 @@ use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
-use super::super::error::{JobError, table_error};
 use crate::engine::batch_context;
-use crate::lake::failpoint;
-use crate::lake::table::{
-    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, conform_rows,
-    merged_file_schema,
-};
+use crate::jobs::error::{JobError, table_error};
+use crate::lake::delta::data_file::{FileWriter, WrittenFile};
+use crate::lake::delta::error::TableError;
+use crate::lake::delta::partition::{DataFile, Partition};
+use crate::lake::delta::table::Table;
+use crate::lake::delta::table_columns::{conform_rows, merged_file_schema};
+use crate::lake::storage::failpoint;
 use crate::model::{DateSet, day_of};
 use crate::rollup_schema::{ASSET_COLUMN, TIME_COLUMN};
 

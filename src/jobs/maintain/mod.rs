@@ -12,7 +12,7 @@
 //! crash, the next maintenance run completes step 6. A restore from the archive (`restore`) follows the same steps up
 //! to step 5.
 //!
-//! [`Table::open_for_change`]: crate::lake::table::Table::open_for_change
+//! [`Table::open_for_change`]: crate::lake::delta::table::Table::open_for_change
 
 mod compact;
 mod contents;
@@ -28,11 +28,9 @@ mod sweep;
 mod tables;
 mod time;
 
-pub use self::contents::{ArchiveContents, ArchivedData, HeldDates};
-pub use self::options::MaintainOptions;
-pub use self::report::{
+pub use contents::{ArchiveContents, ArchivedData, HeldDates};
+pub use options::MaintainOptions;
+pub use report::{
     CompactionReport, ExpiredData, ExpiryOutcome, MaintainOutcome, MaintainReport, SweepReport,
 };
-pub use self::restore::{
-    NotRestored, NotRestoredReason, RestoreOutcome, RestoreReport, RestoreRequest,
-};
+pub use restore::{NotRestored, NotRestoredReason, RestoreOutcome, RestoreReport, RestoreRequest};

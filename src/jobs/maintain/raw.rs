@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::super::error::JobError;
-use super::super::inputs::raw_archive;
-use super::super::ledger::{ArchivedFile, ExpiredRawFile};
-use super::super::plan::{Changes, compare};
-use super::super::report::DateSpan;
 use super::maintenance_run::MaintenanceRun;
 use super::report::{ExpiredData, ExpiryOutcome, MaintainReport};
 use super::retention::expired_raw_files;
 use crate::config::ExpiryAction;
-use crate::lake::failpoint;
+use crate::jobs::error::JobError;
+use crate::jobs::resample::inputs::raw_archive;
+use crate::jobs::resample::ledger::{ArchivedFile, ExpiredRawFile};
+use crate::jobs::resample::plan::{Changes, compare};
+use crate::jobs::resample::report::DateSpan;
 use crate::lake::raw::archive_copy::{CopyError, copy, find_file};
 use crate::lake::raw::{RawFile, Survey, list_raw_files, survey};
+use crate::lake::storage::failpoint;
 use crate::model::DateSet;
 
 /// The number of files that are copied concurrently.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::report::DateSpan;
+use crate::jobs::resample::report::DateSpan;
 
 /// The outcome of a maintenance run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,11 +6,6 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info_span};
 
-use super::super::error::JobError;
-use super::super::inputs::raw_archive;
-use super::super::job::Job;
-use super::super::ledger::{ArchivedFile, Hold, KnownFile};
-use super::super::report::DateSpan;
 use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
 use super::merge::{MergeTarget, merge};
 use super::retention::{ArchiveChange, group_by_partition};
@@ -18,10 +13,15 @@ use super::tables::partition_dates;
 use super::time::now;
 use crate::clock::Stopwatch;
 use crate::config::ExpiryAction;
-use crate::lake::failpoint;
-use crate::lake::lease::Lease;
+use crate::jobs::error::JobError;
+use crate::jobs::resample::inputs::raw_archive;
+use crate::jobs::resample::job::Job;
+use crate::jobs::resample::ledger::{ArchivedFile, Hold, KnownFile};
+use crate::jobs::resample::report::DateSpan;
+use crate::lake::delta::partition::Partition;
 use crate::lake::raw::archive_copy::{CopyError, copy, find_file, sha256};
-use crate::lake::table::Partition;
+use crate::lake::records::lease::Lease;
+use crate::lake::storage::failpoint;
 use crate::model::{DateSet, Resolution};
 
 /// A request to restore data.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::ledger::Ledger;
 use crate::config::{ExpiryAction, Retention};
+use crate::jobs::resample::ledger::Ledger;
+use crate::lake::delta::partition::{DataFile, Partition};
 use crate::lake::raw::RawFile;
-use crate::lake::table::{DataFile, Partition};
 use crate::model::{DateSet, Day, day_of};
 
 /// Returns the first date that has not expired.
@@ -119,8 +119,8 @@ pub(super) fn expired_raw_files(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::ledger::KnownFile;
     use super::*;
+    use crate::jobs::resample::ledger::KnownFile;
     use crate::model::{MICROS_PER_DAY, Resolution};
 
     fn at(day: Day) -> DateTime<Utc> {

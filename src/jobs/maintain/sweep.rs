@@ -3,19 +3,20 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::error::{JobError, table_error};
-use super::super::inputs::raw_archive;
-use super::super::job::Job;
-use super::super::ledger::Ledger;
-use super::super::plan::names_by_path;
-use super::super::publish::MAX_KEPT_RUNS;
 use super::maintenance_run::table_archive;
 use super::report::SweepReport;
-use crate::lake::lease::{Lease, LeaseError};
+use crate::jobs::error::{JobError, table_error};
+use crate::jobs::resample::inputs::raw_archive;
+use crate::jobs::resample::job::Job;
+use crate::jobs::resample::ledger::Ledger;
+use crate::jobs::resample::plan::names_by_path;
+use crate::jobs::resample::publish::MAX_KEPT_RUNS;
+use crate::lake::Store;
+use crate::lake::delta::table::Table;
 use crate::lake::raw::archive_copy::{delete, find_file};
-use crate::lake::runs::{Publication, Runs};
-use crate::lake::table::Table;
-use crate::lake::{Store, failpoint};
+use crate::lake::records::lease::{Lease, LeaseError};
+use crate::lake::records::runs::{Publication, Runs};
+use crate::lake::storage::failpoint;
 use crate::model::Resolution;
 
 /// The time for which log files are kept. 30 days is the default of Delta tables.

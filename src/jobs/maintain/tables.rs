@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::super::error::JobError;
-use super::super::report::DateSpan;
 use super::compact::{self, FileGroup};
 use super::maintenance_run::{MaintenanceChanges, MaintenanceRun};
 use super::merge::{MergeSource, MergeTarget, merge};
 use super::report::{CompactionReport, ExpiredData, ExpiryOutcome, MaintainReport};
 use super::retention::{ArchiveChange, archive_changes, first_retained_day};
 use crate::config::ExpiryAction;
-use crate::lake::table::{Change, DataFile, Partition, Table};
+use crate::jobs::error::JobError;
+use crate::jobs::resample::report::DateSpan;
+use crate::lake::delta::commit::Change;
+use crate::lake::delta::partition::{DataFile, Partition};
+use crate::lake::delta::table::Table;
 use crate::model::{DateSet, Day, Resolution};
 
 /// The changes to one table.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::clock;
-use crate::lake::failpoint;
+use crate::lake::storage::failpoint;
 
 /// Returns the current time, or the time that a failpoint sets.
 pub(super) fn now() -> DateTime<Utc> {

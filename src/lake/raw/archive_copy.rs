@@ -5,9 +5,8 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
 
-use super::RawFile;
-use crate::lake::Store;
-use crate::lake::store::delete_if_exists;
+use super::listing::RawFile;
+use crate::lake::storage::store::{Store, delete_if_exists};
 use crate::model::hex;
 
 /// The size in bytes of an upload part.
@@ -198,7 +197,7 @@ mod tests {
     use object_store::ObjectStoreExt;
 
     use super::*;
-    use crate::lake::StoreOptions;
+    use crate::lake::storage::store::StoreOptions;
 
     fn folder(name: &str) -> Store {
         Store::open(&format!("memory://shelf-test/{name}"), &StoreOptions::new()).unwrap()

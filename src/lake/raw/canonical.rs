@@ -17,8 +17,9 @@ use arrow::error::ArrowError;
 use chrono_tz::Tz;
 use parquet::schema::types::SchemaDescriptor;
 
+use super::error::RawFileError;
+use super::format::RawFormat;
 use super::local_times::LocalTimes;
-use super::{RawFileError, RawFormat};
 use crate::model::printable;
 
 fn text_dictionary() -> DataType {

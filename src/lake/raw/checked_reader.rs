@@ -14,7 +14,7 @@ use parquet::file::metadata::ParquetMetaData;
 use super::footer::chunk_range;
 use super::page_header::Chunk;
 use super::pages::check_pages;
-use crate::lake::pinned_file::PinnedFile;
+use crate::lake::storage::pinned_file::PinnedFile;
 
 /// Reads the column chunks of one file. Cheap to clone.
 #[derive(Clone)]

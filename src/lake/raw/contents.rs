@@ -8,9 +8,11 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use futures::TryStreamExt;
 
+use super::error::RawFileError;
+use super::format::RawFormat;
+use super::listing::RawFile;
 use super::read::{ReadRequest, read};
-use super::{RawFile, RawFileError, RawFormat};
-use crate::lake::Store;
+use crate::lake::storage::store::Store;
 use crate::model::{AssetId, DateSet, Day, Window, day_of};
 
 /// The maximum number of assets of a file. Nothing is recorded for a file with more.
@@ -268,8 +270,8 @@ mod tests {
     use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
     use arrow::compute::cast;
 
-    use super::super::canonical::canonical_schema;
     use super::*;
+    use crate::lake::raw::canonical::canonical_schema;
     use crate::model::MICROS_PER_DAY;
 
     fn asset(number: u32) -> AssetId {

@@ -64,7 +64,7 @@ impl RawFileError {
     pub(super) fn from_parquet_error(path: &str, error: &parquet::errors::ParquetError) -> Self {
         let path = path.to_owned();
         if let parquet::errors::ParquetError::External(inner) = error
-            && let Some(store) = crate::lake::pinned_file::store_error(&**inner)
+            && let Some(store) = crate::lake::storage::pinned_file::store_error(&**inner)
         {
             return match store {
                 object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. } => {

@@ -16,10 +16,11 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 
+use super::error::RawFileError;
+use super::listing::RawFile;
 use super::thrift::{Reader, Type, expect_type};
-use super::{RawFile, RawFileError};
 use crate::decoding::{DecodingError, ipc};
-use crate::lake::pinned_file::PinnedFile;
+use crate::lake::storage::pinned_file::PinnedFile;
 
 /// The number of bytes at the end of a file that are fetched first. They contain most footers.
 const PREFETCH_BYTES: u64 = 64 << 10;

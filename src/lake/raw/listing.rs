@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 
-use crate::lake::Store;
+use crate::lake::storage::store::Store;
 
 /// A raw file as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,9 +15,11 @@ use parquet::schema::types::ColumnPath;
 use super::canonical::{
     ColumnPositions, canonical_schema, convert_ids, convert_times, convert_values,
 };
-use super::{ColumnNames, RawFile, RawFileError, RawFormat};
-use crate::lake::Store;
-use crate::lake::parquet_upload::{ParquetUpload, ParquetUploadError};
+use super::error::RawFileError;
+use super::format::{ColumnNames, RawFormat};
+use super::listing::RawFile;
+use crate::lake::storage::parquet_upload::{ParquetUpload, ParquetUploadError};
+use crate::lake::storage::store::Store;
 
 /// Returns the column names of ingested readings, which do not depend on the configured names of columns in files.
 fn ingest_columns() -> ColumnNames {

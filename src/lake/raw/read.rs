@@ -16,11 +16,13 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::canonical::{self, ColumnPositions, canonical_schema};
 use super::checked_reader::CheckedReader;
-use super::error::first_line;
+use super::error::{RawFileError, first_line};
 use super::footer::{check_chunks, read_footer, read_page_index};
-use super::{RawFile, RawFileError, RawFormat, statistics};
-use crate::lake::Store;
-use crate::lake::pinned_file::PinnedFile;
+use super::format::RawFormat;
+use super::listing::RawFile;
+use super::statistics;
+use crate::lake::storage::pinned_file::PinnedFile;
+use crate::lake::storage::store::Store;
 use crate::model::Window;
 
 /// The part of a file to read.

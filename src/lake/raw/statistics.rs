@@ -6,7 +6,8 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-use super::{RawFormat, canonical};
+use super::canonical;
+use super::format::RawFormat;
 use crate::model::{AssetId, MICROS_PER_DAY, Window};
 
 /// The statistics of the times in a row group or a page.

@@ -8,9 +8,12 @@ use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 
+use super::error::RawFileError;
+use super::format::RawFormat;
+use super::listing::RawFile;
 use super::read::{OpenedFile, catch_panic, open};
-use super::{RawFile, RawFileError, RawFormat, canonical, statistics};
-use crate::lake::Store;
+use super::{canonical, statistics};
+use crate::lake::storage::store::Store;
 use crate::model::{AssetId, DateSet, Resolution, day_of};
 
 /// The properties of a file that are known mostly from its footer.

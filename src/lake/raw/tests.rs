@@ -19,7 +19,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use proptest::prelude::*;
 
 use super::*;
-use crate::lake::Store;
+use crate::lake::storage::store::Store;
 use crate::model::{AssetId, MICROS_PER_DAY, Window};
 
 const PUMP: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";

@@ -117,8 +117,8 @@ fn checksum(json: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::record;
     use super::*;
+    use crate::metering::journal::tests::record;
     use crate::model::ABORTED;
 
     #[test]

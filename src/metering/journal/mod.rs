@@ -20,6 +20,6 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use self::error::JournalError;
-pub(super) use self::live_journal::Journal;
-pub(super) use self::recent::{BUFFER_CAPACITY, NextRecords};
+pub use error::JournalError;
+pub(super) use live_journal::Journal;
+pub(super) use recent::{BUFFER_CAPACITY, NextRecords};

@@ -102,10 +102,10 @@ pub(in crate::metering) const BUFFER_CAPACITY: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {
-    use super::super::Journal;
-    use super::super::reader::JournalReader;
-    use super::super::tests::{journal, record};
     use super::*;
+    use crate::metering::journal::live_journal::Journal;
+    use crate::metering::journal::reader::JournalReader;
+    use crate::metering::journal::tests::{journal, record};
 
     /// Returns the ids of the next records for the ledger, about `most` bytes, and whether they are from the files.
     fn take(journal: &Journal, reader: &mut JournalReader, most: u64) -> (Vec<u8>, bool) {

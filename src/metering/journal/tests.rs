@@ -79,10 +79,10 @@ fn dead_journal_returns_ended_and_aborted_requests() {
     let found = reading.into_aborted();
     let aborted: Vec<_> = found.iter().map(|record| record.request_id).collect();
     assert_eq!(aborted, [record(0).request_id, record(2).request_id]);
-    for record in &found {
+    for ended in &found {
         assert_eq!(
-            (record.status.as_str(), record.ended_at),
-            ("ABORTED", super::tests::record(7).ended_at)
+            (ended.status.as_str(), ended.ended_at),
+            ("ABORTED", record(7).ended_at)
         );
     }
     dead.remove().unwrap();

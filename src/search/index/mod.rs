@@ -21,7 +21,7 @@ mod qdrant;
 mod ranking;
 mod vector_index;
 
-pub use self::edge::EdgeIndex;
-pub use self::error::IndexError;
-pub use self::qdrant::QdrantIndex;
-pub use self::vector_index::{Hits, IndexQuery, Point, StoredPoint, VectorIndex, WordVector};
+pub use edge::EdgeIndex;
+pub use error::IndexError;
+pub use qdrant::QdrantIndex;
+pub use vector_index::{Hits, IndexQuery, Point, StoredPoint, VectorIndex, WordVector};

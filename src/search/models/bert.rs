@@ -23,7 +23,7 @@ use super::device::device;
 use super::error::ModelError;
 use super::files::{CONFIG, Files, WEIGHTS};
 use super::operations::{BiasedLayerNorm, add_bias, add_bias_gelu, softmax};
-use crate::search::CancellationFlag;
+use crate::search::cancellation::CancellationFlag;
 
 /// The configuration of a model in `config.json`.
 #[derive(Debug, Deserialize)]

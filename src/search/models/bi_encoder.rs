@@ -11,7 +11,7 @@ use super::device::device;
 use super::error::ModelError;
 use super::files::{Files, MODULES, POOLING, SENTENCE_CONFIG};
 use super::tokenizer::ModelTokenizer;
-use crate::search::CancellationFlag;
+use crate::search::cancellation::CancellationFlag;
 
 /// The maximum number of tokens of a text, if the model does not configure one.
 const MAX_TOKENS: usize = 256;

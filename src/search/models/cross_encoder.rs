@@ -11,7 +11,7 @@ use super::device::device;
 use super::error::ModelError;
 use super::files::{CONFIG, Files, TOKENIZER_CONFIG, WEIGHTS};
 use super::tokenizer::ModelTokenizer;
-use crate::search::CancellationFlag;
+use crate::search::cancellation::CancellationFlag;
 
 /// The maximum number of tokens of a query and a text together.
 const MAX_TOKENS: usize = 512;

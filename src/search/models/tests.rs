@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::files::{CONFIG, FileHash, PINNED, RECORD, TOKENIZER, WEIGHTS, hashes};
 use super::*;
-use crate::search::CancellationFlag;
+use crate::search::cancellation::CancellationFlag;
 
 /// Returns the folder of the small model with reference values.
 fn original() -> PathBuf {

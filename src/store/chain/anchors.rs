@@ -12,8 +12,9 @@ use super::hashed_line::hash_of;
 use super::heads::{ends, names};
 use super::kind::ChainKind;
 use crate::model::hex;
-use crate::store::database::{Executor, Row, StoreTransaction, values};
-use crate::store::{OrganisationStore, StoreError};
+use crate::store::backend::database::{Executor, Row, StoreTransaction, values};
+use crate::store::error::StoreError;
+use crate::store::organisation_store::OrganisationStore;
 
 /// The anchor of a month: stands for the month's records that are older than the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::hashed_line::{ChainRecord, Hash, HashedLine, hash_of};
 use super::kind::ChainKind;
 use crate::model::{OrganisationId, hex};
-use crate::store::StoreError;
-use crate::store::database::{Executor, StoreTransaction, values};
+use crate::store::backend::database::{Executor, StoreTransaction, values};
+use crate::store::error::StoreError;
 
 /// A record's place in its chain, and its hash.
 #[derive(Debug, Clone, Copy, Default)]

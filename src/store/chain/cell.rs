@@ -6,8 +6,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, TypeInfo, ValueRef};
 
 use crate::model::{hex, micros};
-use crate::store::StoreError;
-use crate::store::database::Row;
+use crate::store::backend::database::Row;
+use crate::store::error::StoreError;
 
 /// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

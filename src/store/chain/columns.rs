@@ -11,8 +11,8 @@ use super::cell::{CellKind, cell};
 use super::hashed_line::{ChainRecord, Hash};
 use super::kind::ChainKind;
 use crate::model::{UsageRecord, micros};
-use crate::store::StoreError;
-use crate::store::database::Row;
+use crate::store::backend::database::Row;
+use crate::store::error::StoreError;
 
 /// A column and the type of its values.
 type Column = (&'static str, CellKind);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
 use super::kind::ChainKind;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// A SHA-256 hash.
 pub(in crate::store) type Hash = [u8; 32];

@@ -10,8 +10,9 @@ use super::append::key_of;
 use super::kind::ChainKind;
 use crate::clock;
 use crate::model::OrganisationId;
-use crate::store::database::{Executor, StoreTransaction, values};
-use crate::store::{OrganisationStore, StoreError};
+use crate::store::backend::database::{Executor, StoreTransaction, values};
+use crate::store::error::StoreError;
+use crate::store::organisation_store::OrganisationStore;
 
 /// The format that a file of heads declares.
 const FORMAT: &str = "plantlake head 1";
@@ -101,7 +102,7 @@ pub(super) async fn names(
 ) -> Result<BTreeMap<Uuid, String>, StoreError> {
     let rows = include_str!("../sql/organisations.sql");
     let rows = change.rows(rows, values![]).await?;
-    let read = |row: &crate::store::database::Row| Ok((row.id("id")?, row.get("name")?));
+    let read = |row: &crate::store::backend::database::Row| Ok((row.id("id")?, row.get("name")?));
     rows.iter().map(read).collect()
 }
 

@@ -13,8 +13,9 @@ use super::heads::{ChainEnd, ChainHeads, ends, names};
 use super::kind::ChainKind;
 use super::walk::{ChainWalk, Expected};
 use crate::model::OrganisationId;
-use crate::store::database::{StoreTransaction, values};
-use crate::store::{OrganisationStore, StoreError};
+use crate::store::backend::database::{StoreTransaction, values};
+use crate::store::error::StoreError;
+use crate::store::organisation_store::OrganisationStore;
 
 /// The result of computing a chain again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -110,7 +111,7 @@ async fn owners(
     kind: ChainKind,
 ) -> Result<BTreeSet<Uuid>, StoreError> {
     let mut found = BTreeSet::new();
-    let read = |row: &crate::store::database::Row| {
+    let read = |row: &crate::store::backend::database::Row| {
         // A record with an invalid id is reported as missing from its organisation's chain.
         if let Ok(Some(owner)) = row.optional_id("organization_id") {
             found.insert(owner);

@@ -13,7 +13,7 @@ use super::hashed_line::{Hash, HashedLine, hash_of};
 use super::heads::ChainEnd;
 use super::kind::ChainKind;
 use crate::model::hex;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The maximum number of records of one place that are checked; there should be one.
 const MAX_MEMBERS: usize = 16;

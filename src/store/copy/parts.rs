@@ -2,8 +2,9 @@
 
 use super::rows;
 use super::table::Table;
-use crate::store::database::{StoreTransaction, values};
-use crate::store::{OrganisationStore, StoreError};
+use crate::store::backend::database::{StoreTransaction, values};
+use crate::store::error::StoreError;
+use crate::store::organisation_store::OrganisationStore;
 
 /// The size at which a part is full, in bytes.
 const PART_BYTES: usize = 4 << 20;

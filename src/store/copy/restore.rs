@@ -5,8 +5,9 @@ use serde_json::{Map, Value as Json};
 use super::parts::{CopyPart, copy};
 use super::rows;
 use super::table::{Column, SINGLE_ROW_TABLES, Table, quoted};
-use crate::store::database::{Executor, StoreTransaction, Value, values};
-use crate::store::{OrganisationStore, StoreError};
+use crate::store::backend::database::{Executor, StoreTransaction, Value, values};
+use crate::store::error::StoreError;
+use crate::store::organisation_store::OrganisationStore;
 
 /// The number of rows that one statement adds in Postgres.
 const ROWS_PER_INSERT: usize = 500;

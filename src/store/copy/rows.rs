@@ -4,8 +4,8 @@ use serde_json::Value as Json;
 
 use super::table::{Column, ColumnKind};
 use crate::model::{hex, micros};
-use crate::store::StoreError;
-use crate::store::database::{Row, Value};
+use crate::store::backend::database::{Row, Value};
+use crate::store::error::StoreError;
 
 /// Returns the line with the names of the columns.
 pub(super) fn header_line(columns: &[Column]) -> Result<Vec<u8>, StoreError> {

@@ -1,7 +1,7 @@
 //! The tables and columns as the database itself describes them, so that a copy cannot omit a column.
 
-use crate::store::StoreError;
-use crate::store::database::{Executor, StoreTransaction, values};
+use crate::store::backend::database::{Executor, StoreTransaction, values};
+use crate::store::error::StoreError;
 
 /// All tables. A table comes after those that it refers to.
 const TABLES: [&str; 17] = [

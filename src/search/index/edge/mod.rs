@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::collection::{Collection, OpenError};
-use self::index_folder::IndexFolder;
 use super::error::IndexError;
 use super::vector_index::{Hits, IndexQuery, Point, StoredPoint, VectorIndex};
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
+use collection::{Collection, OpenError};
+use index_folder::IndexFolder;
 
 /// The maximum wait for queries that still use a closed collection. They usually take milliseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);

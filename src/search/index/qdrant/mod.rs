@@ -22,7 +22,6 @@ use qdrant_client::qdrant::{
     UpdateStatus, UpsertPointsBuilder,
 };
 
-use self::connection::{Connection, TimeoutClass};
 use super::error::IndexError;
 use super::granted_set_cache::GrantedSetCache;
 use super::ranking::{Ranking, RequestLimits, round_to_five_digits};
@@ -30,6 +29,7 @@ use super::vector_index::{Hits, IndexQuery, Point, StoredPoint, VectorIndex};
 use crate::catalog::VisibleAssets;
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
+use connection::{Connection, TimeoutClass};
 
 /// The maximum size of an update in bytes. A server accepts 32 MiB by default; smaller updates are answered sooner.
 const MAX_UPDATE_BYTES: usize = 8 << 20;

@@ -21,10 +21,13 @@ mod staging;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::bi_encoder::BiEncoder;
+use super::cross_encoder::CrossEncoder;
+use super::error::ModelError;
 use super::files::{
     FileHash, ModelStatus, Record, WEIGHTS, check_pinned, hashes, model_status, pinned,
 };
-use super::{BiEncoder, CrossEncoder, ModelError, ModelSettings, ModelUse};
+use super::settings::{ModelSettings, ModelUse};
 use crate::clock;
 use staging::Staging;
 

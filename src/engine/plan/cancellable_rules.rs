@@ -1,0 +1,106 @@
+//! Rules of DataFusion's analyzer and optimisers that end when their statement is cancelled. Each rule visits the whole plan,
+//! and many visits of a large plan take seconds.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::optimizer::{ApplyOrder, Optimizer};
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::{PhysicalOptimizer, PhysicalOptimizerContext};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::engine::limits::cancellation;
+
+/// Registers DataFusion's rules with `builder`. Each rule checks before it visits the plan, or a node of it, whether
+/// the statement is cancelled. `extra_rules` come after DataFusion's rules of the analyzer.
+pub(in crate::engine) fn register(
+    builder: SessionStateBuilder,
+    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 2],
+) -> SessionStateBuilder {
+    let mut analyzer_rules = Analyzer::new().rules;
+    analyzer_rules.extend(extra_rules);
+    let optimizer_rules = Optimizer::new().rules;
+    let physical_rules = PhysicalOptimizer::new().rules;
+    builder
+        .with_analyzer_rules(cancellable(analyzer_rules, |rule| {
+            Arc::new(Cancellable(rule))
+        }))
+        .with_optimizer_rules(cancellable(optimizer_rules, |rule| {
+            Arc::new(Cancellable(rule))
+        }))
+        .with_physical_optimizer_rules(cancellable(physical_rules, |rule| {
+            Arc::new(Cancellable(rule))
+        }))
+}
+
+fn cancellable<R: ?Sized>(rules: Vec<Arc<R>>, wrap: fn(Arc<R>) -> Arc<R>) -> Vec<Arc<R>> {
+    rules.into_iter().map(wrap).collect()
+}
+
+/// A rule that fails with [`cancellation::Cancelled`] instead of visiting the plan of a cancelled statement.
+#[derive(Debug)]
+struct Cancellable<R: ?Sized>(Arc<R>);
+
+impl AnalyzerRule for Cancellable<dyn AnalyzerRule + Send + Sync> {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        cancellation::check()?;
+        self.0.analyze(plan, config)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl OptimizerRule for Cancellable<dyn OptimizerRule + Send + Sync> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        cancellation::check()?;
+        self.0.rewrite(plan, config)
+    }
+}
+
+impl PhysicalOptimizerRule for Cancellable<dyn PhysicalOptimizerRule + Send + Sync> {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        cancellation::check()?;
+        self.0.optimize(plan, config)
+    }
+
+    fn optimize_with_context(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: &dyn PhysicalOptimizerContext,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        cancellation::check()?;
+        self.0.optimize_with_context(plan, context)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+}

@@ -1,0 +1,11 @@
+//! Plans: their cost, their limits, their optimisation, and operators that can be cancelled.
+
+pub(super) mod cancellable_aggregate;
+pub(super) mod cancellable_plan;
+pub(super) mod cancellable_rules;
+pub(super) mod cancellable_window;
+pub(super) mod cost_estimate;
+pub(super) mod optimised;
+pub(super) mod plan_limits;
+pub(super) mod row_limits;
+pub(super) mod tenant_filter_scan;

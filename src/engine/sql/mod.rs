@@ -1,0 +1,9 @@
+//! Statements before they are planned: parsed, checked and normalised.
+
+pub(super) mod fingerprint;
+pub(super) mod grouping_limits;
+pub(super) mod parse_budget;
+pub(super) mod simple_statement;
+pub(super) mod statement;
+pub(super) mod table_limits;
+pub(super) mod tokens;

@@ -1,0 +1,5 @@
+//! The records of runs: intents, publications, the lease, the history.
+
+pub(super) mod history;
+pub mod lease;
+pub mod runs;

@@ -1,0 +1,5 @@
+//! Types on the wire, and the batches that clients send: checked, then decoded.
+
+pub(super) mod batch_decoder;
+pub(super) mod body_check;
+pub(super) mod wire_types;
