@@ -30,7 +30,7 @@ fn tests() -> PathBuf {
 /// Returns the statements of `tests/slt/statements` and of the Python tests of the server.
 pub fn statements() -> Vec<String> {
     let mut found = Vec::new();
-    let folder = tests().join("sql/statements");
+    let folder = tests().join("slt/statements");
     for entry in std::fs::read_dir(folder).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         for record in text.split("\n\n") {
