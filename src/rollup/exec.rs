@@ -4,18 +4,17 @@
 //! First all files are reduced to minutes, several files concurrently. Then conflicting minutes are decided from raw
 //! readings. Then each output partition creates the batches of its parts. Memory is reserved in the session's memory
 //! pool. When the pool is exhausted, the operator fails with `ResourcesExhausted`, and the caller tries again with a
-//! smaller [`Cell`].
+//! smaller [`Cell`](super::cell::Cell).
 
 mod file_tasks;
+mod pass;
 mod passes;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -26,58 +25,12 @@ use datafusion::physical_plan::{
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
-use super::assemble::{AssembledMinutes, Part};
-use super::cell::Cell;
-use super::file_reducer::FileTask;
-use super::left_out::LeftOut;
 use super::schema;
-use crate::model::{AssetId, Window};
 use crate::rollup_schema::RollupSchema;
 use file_tasks::PassInput;
+pub use pass::{FileOutcome, Outcome, Request};
+use pass::{PreparedParts, Shared, lock};
 use passes::prepare;
-
-/// The parameters of one pass.
-#[derive(Clone)]
-pub struct Request {
-    /// The columns to compute.
-    pub schema: RollupSchema,
-    /// The dates and assets to compute.
-    pub cell: Cell,
-    /// The window of plausible times. Readings outside are left out.
-    pub plausible: Window,
-    /// The task of each input partition. A partition is one file.
-    pub tasks: Vec<FileTask>,
-    /// The number of files that are read concurrently, and of output partitions.
-    pub concurrency: usize,
-    /// The maximum number of readings that are buffered to be sorted, for a file that is not in order.
-    pub sort_readings: usize,
-    /// The callback for the number of readings that were read.
-    pub on_readings: Arc<dyn Fn(u64) + Send + Sync>,
-}
-
-/// The result for one input file.
-#[derive(Debug, Default)]
-pub struct FileOutcome {
-    /// The number of valid readings inside the cell, including duplicates.
-    pub valid: u64,
-    /// The readings that were left out, among those that the task counts.
-    pub left_out: LeftOut,
-    /// The reason why the file was not used, if it was not.
-    pub fault: Option<DataFusionError>,
-}
-
-/// The result of the whole pass.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// The results by input partition.
-    pub files: Vec<FileOutcome>,
-    /// The number of readings used. Each time of an asset counts once.
-    pub used: u64,
-    /// The number of minute rows.
-    pub minutes: usize,
-    /// The median of the assets in the cell, at which it can be split.
-    pub median_asset: Option<AssetId>,
-}
 
 /// The operator that computes rollups of all three resolutions from raw readings.
 #[derive(Debug)]
@@ -85,28 +38,6 @@ pub struct ResampleExec {
     input: Arc<dyn ExecutionPlan>,
     shared: Arc<Shared>,
     properties: Arc<PlanProperties>,
-}
-
-struct Shared {
-    request: Request,
-    outcome: Mutex<Outcome>,
-    seen_assets: Mutex<BTreeSet<AssetId>>,
-    ready: OnceCell<std::result::Result<Arc<PreparedParts>, Arc<DataFusionError>>>,
-}
-
-/// The assembled minutes, with the memory reservations for them.
-struct PreparedParts {
-    assembled: AssembledMinutes,
-    parts: Vec<Part>,
-    _memory: Vec<MemoryReservation>,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("cell", &self.request.cell)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ResampleExec {
@@ -243,8 +174,4 @@ fn part_stream(
             .next(&ready.assembled)
             .map(|batch| batch.map_err(DataFusionError::from))
     }))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,36 +18,34 @@ use crate::catalog::{LiveState, Snapshot, VisibleAssets};
 /// The maximum length of a request in bytes.
 const MAX_REQUEST_BYTES: u64 = 8 * MAX_QUERY_CHARS as u64;
 
-/// Accepts requests for `search`, whose index is in `folder`, for as long as the future is polled.
-pub(super) async fn serve_requests(
-    search: &Search,
-    folder: &Path,
-    catalog: &watch::Receiver<LiveState>,
-) {
-    let listener = match listen(folder).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(
-                "cannot accept requests of `plantlake search` and `plantlake index` at {}: {error}",
-                socket_path(folder).display()
-            );
-            return;
-        }
-    };
-    let mut working = tokio::task::JoinSet::new();
-    loop {
-        tokio::select! {
-            connected = listener.accept() => match connected {
-                Ok((stream, _)) => {
-                    let (reader, writer) = stream.into_split();
-                    working.spawn(serve_connection(search.clone(), catalog.clone(), reader, writer));
-                }
-                Err(error) => {
-                    tracing::debug!("cannot accept a request of another process: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            },
-            Some(_) = working.join_next() => {}
+impl Search {
+    /// Accepts requests of other processes, while the index is in `folder`, for as long as the future is polled.
+    pub(super) async fn serve_requests(&self, folder: &Path, catalog: &watch::Receiver<LiveState>) {
+        let listener = match listen(folder).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::warn!(
+                    "cannot accept requests of `plantlake search` and `plantlake index` at {}: {error}",
+                    socket_path(folder).display()
+                );
+                return;
+            }
+        };
+        let mut working = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                connected = listener.accept() => match connected {
+                    Ok((stream, _)) => {
+                        let (reader, writer) = stream.into_split();
+                        working.spawn(serve_connection(self.clone(), catalog.clone(), reader, writer));
+                    }
+                    Err(error) => {
+                        tracing::debug!("cannot accept a request of another process: {error}");
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    }
+                },
+                Some(_) = working.join_next() => {}
+            }
         }
     }
 }

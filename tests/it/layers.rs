@@ -412,12 +412,12 @@ const VIOLATIONS: &[(&str, &str, &str)] = &[
     // Imports from higher layers, in every notation.
     (
         "lake/mod.rs",
-        "use crate::layers::engine::Engine;",
+        "use crate::engine::Engine;",
         "lake/mod.rs:1: `lake` imports `engine`",
     ),
     (
         "lake/a.rs",
-        "\n\nfn f() { crate::layers::engine::run() }",
+        "\n\nfn f() { crate::engine::run() }",
         "a.rs:3: `lake` imports `engine`",
     ),
     (
@@ -442,45 +442,41 @@ const VIOLATIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "lake/a.rs",
-        "use crate::layers::{model::Day, jobs::{Plan, Run}};",
+        "use crate::{model::Day, jobs::{Plan, Run}};",
         "`lake` imports `jobs`",
     ),
-    (
-        "lake/a.rs",
-        "use crate::layers::r#jobs;",
-        "`lake` imports `jobs`",
-    ),
+    ("lake/a.rs", "use crate::r#jobs;", "`lake` imports `jobs`"),
     ("lake/a.rs", "use plantlake::jobs;", "`lake` imports `jobs`"),
     (
         "lake/a.rs",
-        "let c = '\"'; crate::layers::jobs::x();",
+        "let c = '\"'; crate::jobs::x();",
         "`lake` imports `jobs`",
     ),
     (
         "lake/a.rs",
-        "fn f<'a>(x: &'a str) -> crate::layers::jobs::X<'a>",
+        "fn f<'a>(x: &'a str) -> crate::jobs::X<'a>",
         "`lake` imports `jobs`",
     ),
     // Imports of siblings.
     (
         "lake/a.rs",
-        "use crate::layers::catalog::Asset;",
+        "use crate::catalog::Asset;",
         "`lake` imports its sibling `catalog`",
     ),
     (
         "model/a.rs",
-        "use crate::layers::config::Settings;",
+        "use crate::config::Settings;",
         "`model` imports its sibling `config`",
     ),
     (
         "app.rs",
-        "use crate::layers::cli;",
+        "use crate::cli;",
         "`app` imports its sibling `cli`",
     ),
     // Constructs that would hide an import.
     ("lake/a.rs", "use crate as root;", "`crate as`"),
-    ("lake/a.rs", "use crate::layers::*;", "`*`"),
-    ("lake/a.rs", "use crate::layers::{self as root};", "`self`"),
+    ("lake/a.rs", "use crate::*;", "`*`"),
+    ("lake/a.rs", "use crate::{self as root};", "`self`"),
     (
         "lake/a.rs",
         "#[path = \"../jobs/run.rs\"] mod run;",
@@ -541,7 +537,7 @@ fn check_of_valid_sources_reports_nothing() {
     for (name, text) in [
         (
             "lake/mod.rs",
-            "mod a; use a::B; use crate::layers::model::Day; use super::clock; use self::a;",
+            "mod a; use a::B; use crate::model::Day; use super::clock; use self::a;",
         ),
         (
             "lake/a.rs",
@@ -549,25 +545,22 @@ fn check_of_valid_sources_reports_nothing() {
         ),
         (
             "lake/a/b.rs",
-            "use super::super::c; use crate::layers::lake::d; pub(crate) fn f() {}",
+            "use super::super::c; use crate::lake::d; pub(crate) fn f() {}",
         ),
         (
             "lake/a.rs",
-            "// crate::layers::jobs\n/* crate::layers::jobs /* x */ toml::x */ /// crate::layers::jobs",
+            "// crate::jobs\n/* crate::jobs /* x */ toml::x */ /// crate::jobs",
         ),
         (
             "lake/a.rs",
-            r####"f("crate::layers::jobs \" toml::x", r#"crate::layers::jobs" toml::x"#, '\'')"####,
+            r####"f("crate::jobs \" toml::x", r#"crate::jobs" toml::x"#, '\'')"####,
         ),
         (
             "cli/a.rs",
             "x.toml::<A>(); a::toml::b(); let clap = tomlette::x(toml);",
         ),
-        (
-            "config/a.rs",
-            "use crate::layers::model::Day; use toml::Spanned;",
-        ),
-        ("main.rs", "use plantlake::cli; use crate::layers::helper;"),
+        ("config/a.rs", "use crate::model::Day; use toml::Spanned;"),
+        ("main.rs", "use plantlake::cli; use crate::helper;"),
         ("bin/tool.rs", "use plantlake::{app, cli::Exit};"),
         ("lib.rs", "pub mod model; mod cli;"),
     ] {

@@ -13,10 +13,11 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::aborted::{QueryAborted, abort_reason_from_panic};
 use super::fair_queue::Permit;
 use super::permit_slot::PermitSlot;
+use super::query_scheduler::QueryScheduler;
 use super::timer::QueryTimer;
-use super::{QueryAborted, QueryScheduler, abort_reason_from_panic};
 use crate::clock::Stopwatch;
 use crate::memory::QueryMemory;
 use crate::metrics::METRICS;

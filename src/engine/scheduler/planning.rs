@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::aborted::QueryAborted;
 use super::fair_queue::FairQueue;
+use super::limits::{SHORT_QUERY_TIMEOUT, SchedulerLimits};
 use super::permit_slot::PermitSlot;
 use super::timer::QueryTimer;
-use super::{QueryAborted, SHORT_QUERY_TIMEOUT, SchedulerLimits};
 use crate::memory::QueryMemory;
 use crate::model::OrganisationId;
 use crate::workers::{NICE, OVERDUE_NICE, ThreadId};

@@ -10,9 +10,11 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+use super::aborted::{QueryAborted, abort_reason_from_panic};
+use super::limits::SHORT_QUERY_TIMEOUT;
 use super::long_query::{LongQuery, MAX_BUFFERED_ITEMS, ResultItem};
+use super::query_scheduler::QueryScheduler;
 use super::timer::QueryTimer;
-use super::{QueryAborted, QueryScheduler, SHORT_QUERY_TIMEOUT, abort_reason_from_panic};
 use crate::clock::Stopwatch;
 use crate::engine::limits::cancellation::with_time_slice;
 use crate::memory::{self, Charged, QueryMemory};
@@ -46,6 +48,28 @@ enum Execution<T> {
         has_ended: bool,
     },
     Ended,
+}
+
+impl QueryScheduler {
+    /// Runs a query that probably takes less than `SHORT_QUERY_TIMEOUT`.
+    pub fn run_short<T: Send + 'static>(
+        self: &Arc<Self>,
+        organisation: OrganisationId,
+        timer: QueryTimer,
+        stream: BoxStream<'static, T>,
+    ) -> ResultStream<T> {
+        ResultStream::on_serving_thread(Arc::clone(self), organisation, timer, stream)
+    }
+
+    /// Runs a query that may take long; `start` is called on the threads that run it.
+    pub fn run_long<T: Send + 'static>(
+        self: &Arc<Self>,
+        organisation: OrganisationId,
+        timer: QueryTimer,
+        start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
+    ) -> ResultStream<T> {
+        ResultStream::on_workers(Arc::clone(self), organisation, timer, start)
+    }
 }
 
 impl<T: Send + 'static> ResultStream<T> {

@@ -1,8 +1,13 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::*;
 use crate::clock::Stopwatch;
 use crate::engine::limits::cancellation;
+use crate::engine::scheduler::limits::SHORT_QUERY_TIMEOUT;
+use crate::model::OrganisationId;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use tokio::task::JoinSet;
 
-use super::Shared;
+use super::pass::Shared;
 
 /// The input of the passes, and the state that they share.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use tracing::debug;
 
 use super::file_tasks::{FileError, PassInput, ReplayableInput, for_each_file};
-use super::{FileOutcome, PreparedParts, Shared, lock};
+use super::pass::{FileOutcome, PreparedParts, Shared, lock};
 use crate::model::AssetId;
 use crate::rollup::assemble::{AssembledMinutes, find_conflicting};
 use crate::rollup::conflicting::{ConflictingMinutes, RawReading, resolve};

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use super::{Search, State};
 use crate::catalog::{LiveState, Snapshot};
 use crate::search::error::SearchError;
-use crate::search::handover_server::serve_requests;
 use crate::search::indexing::{IndexPass, IndexProgress, IndexReport, PassModel, ReadyCollection};
 
 /// The interval of checks for new models and of retries after a failure.
@@ -116,7 +115,7 @@ impl Search {
     pub async fn follow(&self, catalog: watch::Receiver<LiveState>, requests: Option<&Path>) {
         let others = async {
             if let Some(folder) = requests {
-                serve_requests(self, folder, &catalog).await;
+                self.serve_requests(folder, &catalog).await;
             }
         };
         tokio::join!(self.follow_catalog(catalog.clone()), others);
