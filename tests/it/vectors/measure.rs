@@ -1,4 +1,4 @@
-//! Measures run time and memory. It asserts nothing; run it with `cargo test --release --test it vectors:: measure --
+//! Measures run time and memory. It asserts nothing; run it with `cargo test --release --test it vectors::measure --
 //! --ignored --nocapture`.
 
 use std::fs;
