@@ -2,6 +2,7 @@
 //! rest of the engine, prepared statements and the test of the documentation follow from the declaration.
 
 mod asset_columns;
+mod computed_table;
 mod downstream;
 mod function;
 mod neighbours;

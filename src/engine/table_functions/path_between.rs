@@ -8,17 +8,14 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::asset_columns::{asset_columns, asset_fields, integer_array};
+use super::computed_table::{ComputedRows, ComputedTable};
 use super::function::{Implementation, TableFunction, VisibleCatalog};
 use super::signature::{Argument, ArgumentType, FunctionSignature};
 use crate::catalog::{PathStep, Relation, Snapshot, Topology};
-use crate::engine::tables::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
+use crate::engine::tables::engine_table::Contents;
 
 pub(super) static PATH_BETWEEN: TableFunction = TableFunction {
     signature: FunctionSignature {
@@ -36,13 +33,13 @@ pub(super) static PATH_BETWEEN: TableFunction = TableFunction {
         let signature = &PATH_BETWEEN.signature;
         let to = signature.text(arguments, 1)?;
         let relation = signature.text(arguments, 2)?;
-        Ok(Arc::new(Path {
+        Ok(Arc::new(ComputedTable(Path {
             from: signature.text(arguments, 0)?,
             to,
             relation,
             catalog,
             schema: schema(),
-        }))
+        })))
     }),
 };
 
@@ -118,38 +115,15 @@ impl fmt::Debug for Path {
     }
 }
 
-impl TableProperties for Path {
-    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
-        SMALL_TABLE_ROWS
-    }
-
-    fn contents(&self) -> Contents {
-        Contents::Immutable
-    }
-}
-
 #[async_trait]
-impl TableProvider for Path {
+impl ComputedRows for Path {
+    const CONTENTS: Contents = Contents::Immutable;
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows(self.catalog.snapshot().await?)?;
-        Ok(MemorySourceConfig::try_new_exec(
-            &[vec![rows]],
-            self.schema(),
-            projection.cloned(),
-        )?)
+    async fn compute(&self) -> Result<Vec<RecordBatch>> {
+        Ok(vec![self.rows(self.catalog.snapshot().await?)?])
     }
 }

@@ -10,18 +10,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 
 use super::asset_columns::{asset_columns, asset_fields, integer_array, text_array};
+use super::computed_table::{ComputedRows, ComputedTable};
 use super::function::{CallTable, VisibleCatalog};
 use super::signature::{Argument, FunctionSignature};
 use crate::catalog::{ReachedAsset, Snapshot, Topology};
 use crate::engine::tables::catalog_tables::BATCH_ROWS;
-use crate::engine::tables::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
+use crate::engine::tables::engine_table::Contents;
 use crate::model::AssetId;
 
 /// The maximum number of edges that a call may ask for.
@@ -60,14 +58,14 @@ impl ReachedAssets {
         let mut fields = asset_fields();
         fields.push(Field::new("distance", DataType::Int64, false));
         fields.extend(["relation", "direction", "via"].map(text));
-        Ok(Arc::new(Self {
+        Ok(Arc::new(ComputedTable(Self {
             signature,
             walk,
             asset: signature.text(arguments, 0)?,
             max_hops,
             catalog,
             schema: Arc::new(Schema::new(fields)),
-        }))
+        })))
     }
 
     fn rows(&self, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
@@ -98,38 +96,15 @@ impl fmt::Debug for ReachedAssets {
     }
 }
 
-impl TableProperties for ReachedAssets {
-    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
-        SMALL_TABLE_ROWS
-    }
-
-    fn contents(&self) -> Contents {
-        Contents::Immutable
-    }
-}
-
 #[async_trait]
-impl TableProvider for ReachedAssets {
+impl ComputedRows for ReachedAssets {
+    const CONTENTS: Contents = Contents::Immutable;
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows(self.catalog.snapshot().await?)?;
-        Ok(MemorySourceConfig::try_new_exec(
-            &[rows],
-            self.schema(),
-            projection.cloned(),
-        )?)
+    async fn compute(&self) -> Result<Vec<RecordBatch>> {
+        self.rows(self.catalog.snapshot().await?)
     }
 }

@@ -7,17 +7,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
 
+use super::computed_table::{ComputedRows, ComputedTable};
 use super::function::{Implementation, TableFunction};
 use super::signature::{Argument, ArgumentType, FunctionSignature, quoted};
 use crate::engine::tables::account::Account;
 use crate::engine::tables::account_columns::{counts, external_error, text};
-use crate::engine::tables::engine_table::{Contents, SMALL_TABLE_ROWS, TableProperties};
+use crate::engine::tables::engine_table::Contents;
 use crate::model::Month;
 use crate::store::{ReportBy, ReportFilter, ReportLine};
 
@@ -41,11 +38,11 @@ pub(super) static USAGE_REPORT: TableFunction = TableFunction {
             }
             _ => None,
         };
-        Ok(Arc::new(UsageReport {
+        Ok(Arc::new(ComputedTable(UsageReport {
             account,
             month,
             schema: report_schema(),
-        }))
+        })))
     }),
 };
 
@@ -104,33 +101,15 @@ impl fmt::Debug for UsageReport {
     }
 }
 
-impl TableProperties for UsageReport {
-    fn estimated_rows(&self, _: &[Expr], _: Option<usize>) -> f64 {
-        SMALL_TABLE_ROWS
-    }
-
-    fn contents(&self) -> Contents {
-        Contents::OfUser
-    }
-}
-
 #[async_trait]
-impl TableProvider for UsageReport {
+impl ComputedRows for UsageReport {
+    const CONTENTS: Contents = Contents::OfUser;
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn compute(&self) -> Result<Vec<RecordBatch>> {
         let account = &self.account;
         let month = self
             .month
@@ -155,10 +134,6 @@ impl TableProvider for UsageReport {
             line.organisation_id == account.organisation
                 && (account.is_admin || line.user_id == Some(account.user))
         });
-        Ok(MemorySourceConfig::try_new_exec(
-            &[vec![self.rows(&lines)?]],
-            self.schema(),
-            projection.cloned(),
-        )?)
+        Ok(vec![self.rows(&lines)?])
     }
 }

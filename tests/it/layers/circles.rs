@@ -9,9 +9,6 @@ use std::path::Path;
 use super::collect;
 use super::imports::{Imports, imports};
 
-/// Folders that still have circles. Entries are only ever removed, and must be when their folder has none.
-const NOT_YET: &[&str] = &[];
-
 /// Circles that stay: the folder, the names of the files and subfolders, and the reason, which is always a type whose
 /// `impl` is split over these files.
 const SPLIT_IMPLS: &[(&str, &[&str], &str)] = &[];
@@ -37,29 +34,23 @@ fn folders_of_sources_have_no_circles() {
 
     let unexpected: Vec<String> = circles
         .iter()
-        .filter(|circle| !is_not_yet(circle) && !is_split_impl(circle))
+        .filter(|circle| !is_split_impl(circle))
         .map(Circle::report)
         .collect();
     assert!(unexpected.is_empty(), "\n{}", unexpected.join("\n"));
 
-    let stale: Vec<&str> = NOT_YET
+    let stale: Vec<&str> = SPLIT_IMPLS
         .iter()
-        .copied()
-        .filter(|folder| !circles.iter().any(|circle| circle.folder == **folder))
-        .chain(SPLIT_IMPLS.iter().filter_map(|&(folder, members, _)| {
+        .filter_map(|&(folder, members, _)| {
             let is_found = |circle: &Circle| circle.is_listed_as(folder, members);
             (!circles.iter().any(is_found)).then_some(folder)
-        }))
+        })
         .collect();
     assert!(
         stale.is_empty(),
         "listed in tests/it/layers/circles.rs, but without such a circle: {}",
         stale.join(", ")
     );
-}
-
-fn is_not_yet(circle: &Circle) -> bool {
-    NOT_YET.contains(&circle.folder.as_str())
 }
 
 fn is_split_impl(circle: &Circle) -> bool {
