@@ -1,6 +1,10 @@
 //! Errors of queries, and the position of an error in the query's text.
 
+use std::borrow::Cow;
+
 use datafusion::common::DataFusionError;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::schema_names::ACCOUNT;
 use super::statement_limits::{
@@ -87,6 +91,20 @@ pub enum QueryError {
         /// The number of the parameter as written.
         number: String,
     },
+    /// The statement has a clause, an operator or a function that is not supported.
+    #[error("{what} is not supported; {remedy}")]
+    Unsupported {
+        /// The clause, operator or function, as it is written in SQL.
+        what: Cow<'static, str>,
+        /// The advice to the caller, such as the clause to use instead.
+        remedy: Cow<'static, str>,
+    },
+    /// A window function names a window that its `SELECT` does not define.
+    #[error("there is no window {name}; define it at the end of the SELECT: WINDOW {name} AS (…)")]
+    UnknownWindow {
+        /// The name as written.
+        name: String,
+    },
     /// The table does not exist, or the session does not see it.
     #[error("there is no table {name}{}", suggestion(.name, .nearest.as_deref()))]
     UnknownTable {
@@ -134,9 +152,34 @@ impl From<DataFusionError> for QueryError {
                 Ok(error) => Self::Catalog(error),
                 Err(error) => Self::Sql(Box::new(DataFusionError::External(error))),
             },
-            error => Self::Sql(Box::new(error)),
+            error => Self::Sql(Box::new(legible(error))),
         }
     }
+}
+
+/// Returns the error without the syntax tree that the planner prints for parts that it does not support.
+fn legible(error: DataFusionError) -> DataFusionError {
+    let text = match error.find_root() {
+        DataFusionError::NotImplemented(text) | DataFusionError::Plan(text) => {
+            without_syntax_tree(text)
+        }
+        _ => None,
+    };
+    text.map_or(error, DataFusionError::NotImplemented)
+}
+
+/// Returns the text before the syntax tree that it contains; `None` if it contains none.
+fn without_syntax_tree(text: &str) -> Option<String> {
+    let has_tree = ["Span(Location(", "Literal(", "Ident {"]
+        .iter()
+        .any(|part| text.contains(part));
+    let end = text.find(['{', '(', '[']).filter(|_| has_tree)?;
+    let (before, _) = text.get(..end)?.rsplit_once([':', '\''])?;
+    let before = before.trim_end_matches([':', '\'', ' ', ',']);
+    Some(match before.contains("ast node") {
+        true => "an expression of this form is not supported in this place".to_owned(),
+        false => format!("{before}: not supported as written"),
+    })
 }
 
 impl QueryError {
@@ -156,6 +199,7 @@ impl QueryError {
                 let line = before.matches('\n').count() + 1;
                 (line, sql.get(start..at)?.chars().count() + 1)
             }
+            Self::Unsupported { what, .. } => position_of_words(sql, what)?,
             _ => return None,
         };
         let text = sql.lines().nth(line.checked_sub(1)?)?;
@@ -168,6 +212,36 @@ impl QueryError {
             " ".repeat(format!("line {line}: ").len())
         ))
     }
+}
+
+/// Returns the line and column of the words that `what` begins with, or of the function that it names, if the text has all
+/// of them in this order.
+fn position_of_words(sql: &str, what: &str) -> Option<(usize, usize)> {
+    let words: Vec<&str> = match what.strip_prefix("the function ") {
+        Some(name) => vec![name],
+        None => {
+            let is_keyword = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            what.split(' ').take_while(is_keyword).collect()
+        }
+    };
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
+    let tokens = tokens
+        .ok()?
+        .into_iter()
+        .filter_map(|token| match token.token {
+            Token::Word(word) if word.quote_style.is_none() => Some((word.value, token.span.start)),
+            _ => None,
+        });
+    let tokens: Vec<_> = tokens.collect();
+    let found = tokens.windows(words.len().max(1)).find(|window| {
+        let pairs = window.iter().zip(&words);
+        !words.is_empty()
+            && pairs
+                .into_iter()
+                .all(|((found, _), word)| found.eq_ignore_ascii_case(word))
+    });
+    let (_, start) = found?.first()?;
+    to_position(start.line, start.column)
 }
 
 /// Whether the parser reached the end of the text too early.
@@ -193,4 +267,33 @@ fn position(error: &DataFusionError) -> Option<(usize, usize)> {
 fn to_position(line: u64, column: u64) -> Option<(usize, usize)> {
     let place = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
     (place.0 > 0 && place.1 > 0).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_does_not_print_a_syntax_tree() {
+        for (text, expected) in [
+            (
+                "Unsupported ast node in sqltorel: RLike { negated: false, expr: Value(ValueWithSpan { span: Span(Location(1,8)..Location(1,11)) }) }",
+                Some("an expression of this form is not supported in this place"),
+            ),
+            (
+                "Unsupported interval argument. Expected string literal or number, got: Identifier(Ident { value: \"n\" })",
+                Some(
+                    "Unsupported interval argument. Expected string literal or number, got: not supported as written",
+                ),
+            ),
+            (
+                "Unsupported Value 'NationalStringLiteral(\"x\")'",
+                Some("Unsupported Value: not supported as written"),
+            ),
+            ("Invalid function 'a(b'", None),
+            ("Column (x) must be in GROUP BY: [y]", None),
+        ] {
+            assert_eq!(without_syntax_tree(text).as_deref(), expected, "{text}");
+        }
+    }
 }

@@ -12,9 +12,12 @@ mod costs;
 mod operators;
 mod pattern;
 mod planning;
+pub(super) mod session_functions;
 pub(super) mod short_times;
 pub(super) mod spec_functions;
 pub(super) mod spec_json;
+pub(super) mod text_patterns;
+mod time_formats;
 mod types;
 
 use std::collections::HashMap;
@@ -39,6 +42,7 @@ fn function_bounds(name: &str) -> Option<Bounds> {
 /// Returns the function with its limits enforced; `None` if it is not supported.
 fn bounded_function(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     let bounds = function_bounds(function.name())?;
+    let function = time_formats::with_postgres_formats(function);
     match bounds.is_check_required() {
         true => Some(Arc::new(BoundedFunction::new(function, bounds).into())),
         false => Some(function),

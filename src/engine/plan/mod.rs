@@ -8,4 +8,5 @@ pub(super) mod cost_estimate;
 pub(super) mod optimised;
 pub(super) mod plan_limits;
 pub(super) mod row_limits;
+pub(super) mod subquery_limits;
 pub(super) mod tenant_filter_scan;

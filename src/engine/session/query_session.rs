@@ -20,19 +20,22 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
+use super::equal_names;
 use super::public_schema::PublicSchema;
 use super::views::Views;
 use crate::catalog::VisibleAssets;
 use crate::engine::functions;
 use crate::engine::functions::short_times::ShortTimes;
-use crate::engine::functions::spec_functions;
+use crate::engine::functions::{session_functions, spec_functions, text_patterns};
 use crate::engine::limits::cancellation::CancelToken;
 use crate::engine::limits::resource_limits::RuntimeEnvFactory;
 use crate::engine::plan::cancellable_aggregate::with_cancellable_aggregates;
 use crate::engine::plan::cancellable_plan::with_cancellation_checks;
 use crate::engine::plan::optimised::OptimisedQuery;
 use crate::engine::plan::tenant_filter_scan::rewrite_scans;
-use crate::engine::plan::{cancellable_rules, cost_estimate, plan_limits, row_limits};
+use crate::engine::plan::{
+    cancellable_rules, cost_estimate, plan_limits, row_limits, subquery_limits,
+};
 use crate::engine::query_error::QueryError;
 use crate::engine::scan::metered_scan::RunContext;
 use crate::engine::schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
@@ -105,7 +108,9 @@ impl QuerySession {
     ) -> Result<Self, QueryError> {
         let run = public.published.run();
         let is_restricted = matches!(*public.visible, VisibleAssets::Only(_));
+        let user = account.as_ref().map(|account| account.user.to_string());
         let mut state = public.into_state(account)?;
+        session_functions::register_user(&mut state, user)?;
         for option in options {
             let config = state.config_mut().options_mut();
             match option {
@@ -152,16 +157,18 @@ impl QuerySession {
 
     /// Plans one read-only statement. All forms of `EXPLAIN` are allowed.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame, QueryError> {
-        let parsed = match Statement::parse(sql)? {
-            Statement::Query(query) => query.with_arguments(&[])?,
-            Statement::Explain(explain) => explain.with_arguments(&[])?,
+        let plan = match Statement::parse(sql)? {
+            Statement::Query(query) => self.plan(&query, &[]).await?,
+            Statement::Explain(explain) => {
+                let parsed = explain.with_arguments(&[])?;
+                self.plan_statement(parsed, None).await?
+            }
             Statement::Set(_) => {
                 return Err(QueryError::NotReadOnly {
                     found: "SET".to_owned(),
                 });
             }
         };
-        let plan = self.plan_statement(parsed).await?;
         Ok(DataFrame::new(self.fresh_state(), plan))
     }
 
@@ -171,17 +178,23 @@ impl QuerySession {
         query: &Query,
         values: &[ScalarValue],
     ) -> Result<LogicalPlan, QueryError> {
-        let plan = self.plan_statement(query.with_arguments(values)?).await?;
+        let parsed = query.with_arguments(values)?;
+        let plan = self.plan_statement(parsed, Some((query, values))).await?;
         if values.is_empty() {
             return Ok(plan);
         }
         Ok(plan.with_param_values(ParamValues::from(values.to_vec()))?)
     }
 
-    async fn plan_statement(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
+    /// Plans a statement, which is `query` with the values of its parameters, or an `EXPLAIN`.
+    async fn plan_statement(
+        &self,
+        parsed: Parsed,
+        query: Option<(&Query, &[ScalarValue])>,
+    ) -> Result<LogicalPlan, QueryError> {
         self.check_tables_exist(&parsed)?;
         // Arguments of table functions are evaluated here and may use `now()`.
-        let plan = self.fresh_state().statement_to_plan(parsed).await?;
+        let plan = equal_names::plan(&self.fresh_state(), parsed, query).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -248,6 +261,7 @@ impl QuerySession {
         let plan = row_limits::clamp(plan.clone())?;
         let optimised = functions::while_planning(|| self.fresh_state().optimize(&plan))?;
         functions::check_arguments(&optimised)?;
+        subquery_limits::check(&optimised)?;
         Ok(OptimisedQuery::new(optimised))
     }
 
@@ -429,5 +443,7 @@ pub(in crate::engine) fn base_state(
     functions::retain_supported(&mut builder);
     let mut state = builder.build();
     spec_functions::register(&mut state)?;
+    text_patterns::register(&mut state)?;
+    session_functions::register(&mut state)?;
     Ok(state)
 }

@@ -2,8 +2,11 @@
 
 pub(super) mod fingerprint;
 pub(super) mod grouping_limits;
+mod jdbc_escapes;
 pub(super) mod parse_budget;
+mod rewrites;
 pub(super) mod simple_statement;
 pub(super) mod statement;
 pub(super) mod table_limits;
 pub(super) mod tokens;
+mod unsupported;

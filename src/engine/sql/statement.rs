@@ -9,10 +9,13 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{self, Expr, Visit, Visitor, visit_expressions};
 
 use super::grouping_limits::check_grouping_sets;
+use super::jdbc_escapes::without_escapes;
 use super::parse_budget::ParseBudget;
+use super::rewrites::rewrite;
 use super::simple_statement;
 use super::table_limits::check_tables;
-use super::tokens::{check_nesting, check_parameters, number_parameters, tokenize};
+use super::tokens::{check_nesting, check_parameters, question_positions, tokenize};
+use super::unsupported::check_supported;
 use crate::engine::query_error::QueryError;
 use crate::engine::statement_limits::MAX_SQL_BYTES;
 use crate::engine::table_functions::table_arguments;
@@ -35,7 +38,7 @@ pub enum Statement {
 /// A statement that returns rows.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// The text, with parameters as `$1`, `$2`, ….
+    /// The text as the client wrote it.
     pub text: String,
     pub(in crate::engine) parsed: Parsed,
 }
@@ -108,9 +111,11 @@ impl Statement {
         let tokens = tokenize(sql)?;
         check_nesting(&tokens)?;
         check_parameters(&tokens)?;
-        let text = number_parameters(sql, &tokens)?;
+        let questions = question_positions(&tokens)?;
+        // Positions in the syntax tree and in errors are those of the client's text.
+        let text = without_escapes(sql, &tokens);
         let budget = new_budget(tokens.len());
-        let parsed = DFParserBuilder::new(text.as_str())
+        let parsed = DFParserBuilder::new(&*text)
             .with_dialect(&budget)
             .with_recursion_limit(MAX_PARSE_DEPTH)
             .build()?
@@ -120,15 +125,19 @@ impl Statement {
         }
         let mut statements = parsed?;
         let refused = |found: String| Err(QueryError::NotReadOnly { found });
-        let statement = match (statements.pop_front(), statements.len()) {
+        let mut statement = match (statements.pop_front(), statements.len()) {
             (Some(statement), 0) => statement,
             (None, _) => return refused("an empty text".to_owned()),
             (Some(_), more) => return refused(format!("{} statements", more + 1)),
         };
         check_tables(&statement)?;
         check_grouping_sets(&statement)?;
+        if is_query(&statement) {
+            check_supported(&statement)?;
+            rewrite(&mut statement, &questions)?;
+        }
         let query = |parsed| Query {
-            text: text.clone(),
+            text: sql.to_owned(),
             parsed,
         };
         match statement {
@@ -228,6 +237,14 @@ impl Visitor for LimitParameters {
         let counts = limit.into_iter().chain(offset).chain(fetched);
         self.0.extend(counts.filter_map(placeholder));
         ControlFlow::Continue(())
+    }
+}
+
+/// Whether the statement is read-only, or the `EXPLAIN` of one that is.
+fn is_query(statement: &Parsed) -> bool {
+    match statement {
+        Parsed::Explain(explain) => is_read_only(&explain.statement),
+        statement => is_read_only(statement),
     }
 }
 

@@ -3,7 +3,7 @@
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::engine::query_error::QueryError;
 use crate::engine::statement_limits::{MAX_OPERATORS, MAX_PARAMETERS};
@@ -13,15 +13,16 @@ const MAX_BRACKET_DEPTH: usize = 1_000;
 /// The maximum number of characters of a parameter that an error quotes.
 const MAX_QUOTED_CHARS: usize = 24;
 
-/// Returns the tokens of a text.
-pub(in crate::engine) fn tokenize(sql: &str) -> Result<Vec<Token>, QueryError> {
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize();
+/// Returns the tokens of a text, with their positions.
+pub(in crate::engine) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
     Ok(tokens.map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?)
 }
 
 /// Refuses statements that nest deeper than parsers and visitors descend within a thread's stack.
-pub(in crate::engine) fn check_nesting(tokens: &[Token]) -> Result<(), QueryError> {
-    let operators = tokens.iter().filter(|token| may_nest(token)).count();
+pub(in crate::engine) fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let operators = tokens.iter().filter(|token| may_nest(&token.token));
+    let operators = operators.count();
     let operators = operators + nested_intervals(tokens);
     if operators > MAX_OPERATORS {
         return Err(QueryError::TooComplex { operators });
@@ -34,11 +35,12 @@ pub(in crate::engine) fn check_nesting(tokens: &[Token]) -> Result<(), QueryErro
 
 /// Returns the number of `INTERVAL`s that are not followed by a literal. Each nests the next expression one level deeper
 /// without parentheses, and the parser counts no level for it.
-fn nested_intervals(tokens: &[Token]) -> usize {
+fn nested_intervals(tokens: &[TokenWithSpan]) -> usize {
     let is_interval =
         |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::INTERVAL);
     let mut words = tokens
         .iter()
+        .map(|token| &token.token)
         .filter(|token| !matches!(token, Token::Whitespace(_)))
         .peekable();
     let mut nested = 0;
@@ -51,10 +53,10 @@ fn nested_intervals(tokens: &[Token]) -> usize {
 
 /// Returns the maximum depth of brackets of any kind. Not all that may stand in brackets counts for the parser's limit of
 /// recursion: the patterns of `MATCH_RECOGNIZE` do not.
-fn bracket_depth(tokens: &[Token]) -> usize {
+fn bracket_depth(tokens: &[TokenWithSpan]) -> usize {
     let (mut depth, mut greatest) = (0_usize, 0);
     for token in tokens {
-        match token {
+        match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
             Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
             _ => {}
@@ -99,10 +101,10 @@ fn may_nest(token: &Token) -> bool {
 
 /// Refuses parameters beyond [`MAX_PARAMETERS`]: a prepared statement is described with all parameters up to the
 /// largest number.
-pub(in crate::engine) fn check_parameters(tokens: &[Token]) -> Result<(), QueryError> {
+pub(in crate::engine) fn check_parameters(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     let mut questions = 0_usize;
     for token in tokens {
-        let Token::Placeholder(name) = token else {
+        let Token::Placeholder(name) = &token.token else {
             continue;
         };
         let digits = name.strip_prefix('$').unwrap_or_default();
@@ -125,28 +127,21 @@ pub(in crate::engine) fn check_parameters(tokens: &[Token]) -> Result<(), QueryE
     Ok(())
 }
 
-/// Returns the text with each `?` replaced by `$1`, `$2`, …. It replaces tokens, because a `?` in a string or a comment
-/// is not a parameter.
-pub(in crate::engine) fn number_parameters(
-    sql: &str,
-    tokens: &[Token],
-) -> Result<String, QueryError> {
-    let is_named = |token: &Token| matches!(token, Token::Placeholder(name) if name != "?");
-    let is_question = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
-    if !tokens.iter().any(is_question) {
-        return Ok(sql.to_owned());
+/// Returns the positions of the parameters `?`, in order. A `?` in a string or a comment is not a parameter.
+///
+/// # Errors
+/// If the statement also has parameters of the form `$1`.
+pub(in crate::engine) fn question_positions(
+    tokens: &[TokenWithSpan],
+) -> Result<Vec<Location>, QueryError> {
+    let is_named =
+        |token: &TokenWithSpan| matches!(&token.token, Token::Placeholder(name) if name != "?");
+    let questions = tokens
+        .iter()
+        .filter(|token| matches!(&token.token, Token::Placeholder(name) if name == "?"));
+    let questions: Vec<Location> = questions.map(|token| token.span.start).collect();
+    match !questions.is_empty() && tokens.iter().any(is_named) {
+        true => Err(QueryError::MixedParameters),
+        false => Ok(questions),
     }
-    if tokens.iter().any(is_named) {
-        return Err(QueryError::MixedParameters);
-    }
-    let mut number = 0;
-    let text = tokens.iter().map(|token| {
-        if is_question(token) {
-            number += 1;
-            format!("${number}")
-        } else {
-            token.to_string()
-        }
-    });
-    Ok(text.collect())
 }

@@ -1,0 +1,185 @@
+//! Results with equal column names. Postgres answers `SELECT count(*), count(*)`; DataFusion requires that the expressions of
+//! a projection have different names.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{
+    Column, DataFusionError, Result, ScalarValue, SchemaError, TableReference,
+};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, SetExpr};
+
+use crate::engine::sql::statement::Query;
+
+/// The beginning of the names that selected expressions have while they are planned.
+const UNIQUE: &str = "selected expression ";
+
+/// Plans a statement. If the expressions that `query` selects have equal names, they are planned with different ones, and
+/// the columns of the result get the names as written.
+///
+/// `query` is the statement and the values of its parameters, unless it is an `EXPLAIN`.
+pub(super) async fn plan(
+    state: &SessionState,
+    parsed: Parsed,
+    query: Option<(&Query, &[ScalarValue])>,
+) -> Result<LogicalPlan> {
+    let error = match state.statement_to_plan(parsed).await {
+        Err(error) if is_about_equal_names(&error) => error,
+        done => return done,
+    };
+    let Some((query, values)) = query else {
+        return Err(error);
+    };
+    for renames_all in [false, true] {
+        let mut renamed = query.with_arguments(values)?;
+        let names = rename(&mut renamed, renames_all);
+        if names.is_empty() {
+            break;
+        }
+        if let Ok(plan) = state.statement_to_plan(renamed).await {
+            return with_names(plan, &names);
+        }
+    }
+    Err(error)
+}
+
+fn is_about_equal_names(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::SchemaError(error, _) => matches!(
+            **error,
+            SchemaError::DuplicateQualifiedField { .. }
+                | SchemaError::DuplicateUnqualifiedField { .. }
+                | SchemaError::AmbiguousReference { .. }
+        ),
+        DataFusionError::Plan(text) => text.contains("require unique expression names"),
+        _ => false,
+    }
+}
+
+/// The name of a selected expression in the result; `None` for the one that the planner gives it.
+type Name = Option<String>;
+
+/// Gives the selected expressions unique names: those whose names occurred before, or all. Returns the names in the result
+/// by position.
+fn rename(parsed: &mut Parsed, renames_all: bool) -> Vec<Name> {
+    let Parsed::Statement(statement) = parsed else {
+        return Vec::new();
+    };
+    let ast::Statement::Query(query) = &mut **statement else {
+        return Vec::new();
+    };
+    if !query.pipe_operators.is_empty() {
+        return Vec::new();
+    }
+    let Some(select) = leftmost_select(&mut query.body) else {
+        return Vec::new();
+    };
+    let mut names: Vec<Name> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    let ambiguous = ambiguous_names(&select.projection);
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        let (expression, name) = match item {
+            SelectItem::UnnamedExpr(expression) => (expression.clone(), None),
+            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), Some(normalise(alias))),
+            _ => {
+                names.push(None);
+                continue;
+            }
+        };
+        let label = label(&expression, name.as_ref());
+        if renames_all || seen.contains(&label) || ambiguous.contains(&label) {
+            *item = SelectItem::ExprWithAlias {
+                expr: expression,
+                alias: Ident::with_quote('"', format!("{UNIQUE}{at}")),
+            };
+        } else {
+            seen.push(label);
+        }
+        names.push(name);
+    }
+    names
+}
+
+fn leftmost_select(body: &mut SetExpr) -> Option<&mut ast::Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::SetOperation { left, .. } => leftmost_select(left),
+        SetExpr::Query(query) => leftmost_select(&mut query.body),
+        _ => None,
+    }
+}
+
+/// Returns the names of several different expressions. None of them keeps its name, so that an `ORDER BY` of the name fails
+/// as ambiguous.
+fn ambiguous_names(items: &[SelectItem]) -> Vec<String> {
+    let mut first: Vec<(String, &ast::Expr)> = Vec::new();
+    let mut found = Vec::new();
+    for item in items {
+        if let SelectItem::ExprWithAlias { expr, alias } = item {
+            let name = normalise(alias);
+            match first.iter().find(|(known, _)| *known == name) {
+                Some((_, other)) if *other != expr => found.push(name),
+                Some(_) => {}
+                None => first.push((name, expr)),
+            }
+        }
+    }
+    found
+}
+
+/// Returns a text that is equal for expressions that probably have equal names.
+fn label(expression: &ast::Expr, name: Option<&String>) -> String {
+    match (name, expression) {
+        (Some(name), _) => name.clone(),
+        (None, ast::Expr::Cast { expr, .. } | ast::Expr::Nested(expr)) => label(expr, None),
+        (None, ast::Expr::Identifier(name)) => normalise(name),
+        (None, other) => other.to_string().to_lowercase(),
+    }
+}
+
+fn normalise(name: &Ident) -> String {
+    match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    }
+}
+
+/// Returns the plan with the names of the result. A column's qualifier, which results do not have, tells equal names apart.
+fn with_names(plan: LogicalPlan, names: &[Name]) -> Result<LogicalPlan> {
+    let columns = plan.schema().iter().map(|(qualifier, field)| {
+        let column = Expr::Column(Column::from((qualifier, field)));
+        let at = match qualifier {
+            None => field.name().strip_prefix(UNIQUE),
+            Some(_) => None,
+        };
+        let Some(at) = at.and_then(|at| at.parse::<usize>().ok()) else {
+            return Ok(column);
+        };
+        let name = match names.get(at) {
+            Some(Some(name)) => name.clone(),
+            _ => planned_name(&plan, field.name())?,
+        };
+        let qualifier = TableReference::bare(field.name().as_str());
+        Ok(column.alias_qualified(Some(qualifier), name))
+    });
+    let columns: Vec<Expr> = columns.collect::<Result<_>>()?;
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
+/// Returns the name that the planner would have given to the expression with this alias.
+fn planned_name(plan: &LogicalPlan, alias: &str) -> Result<String> {
+    let mut name = None;
+    plan.apply(|node| {
+        node.apply_expressions(|expression| {
+            if let Expr::Alias(found) = expression
+                && found.name == alias
+            {
+                name = Some(found.expr.qualified_name().1);
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(name.unwrap_or_else(|| alias.to_owned()))
+}
