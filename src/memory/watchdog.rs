@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::pages::collect_now;
 use super::pressure::{
-    IDLE_BYTES, QUERIES_BYTES, held_bytes, is_above, total_limit, update_pressure,
+    IDLE_BYTES, LARGE_QUERIES, QUERIES_BYTES, held_bytes, is_above, large_queries, total_limit,
+    update_pressure,
 };
 use super::query_memory::QueryMemory;
 use super::resident::resident_bytes;
@@ -23,6 +24,9 @@ const NEAR_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_secs(1);
 /// The minimum number of bytes of a query that is stopped.
 const MIN_HELD_BYTES: usize = 32 << 20;
+
+/// The number of bytes from which a query counts as large.
+const LARGE_QUERY_BYTES: usize = 16 << 20;
 
 /// The queries whose memory is watched.
 static WATCHED: Mutex<Vec<Weak<QueryMemory>>> = Mutex::new(Vec::new());
@@ -65,6 +69,7 @@ fn run_watchdog() {
         };
         // Only before the first query: later, an idle process may still hold what a query left behind.
         has_begun |= has_watched_queries();
+        LARGE_QUERIES.store(count_large_queries(), Ordering::Relaxed);
         if !has_begun {
             let queries = QUERIES_BYTES.load(Ordering::Relaxed);
             IDLE_BYTES.store(held.saturating_sub(queries), Ordering::Relaxed);
@@ -81,7 +86,7 @@ fn run_watchdog() {
         let has_grace = last_stop.as_ref().is_some_and(|(since, level)| {
             since.elapsed() < GRACE && held < level.saturating_add(limit / 64)
         });
-        if is_above(held, idle, limit, 4) && !has_grace && stop_largest_query() {
+        if is_above(held, idle, limit, 4, large_queries()) && !has_grace && stop_largest_query() {
             last_stop = Some((Stopwatch::start(), held));
         }
     }
@@ -90,6 +95,16 @@ fn run_watchdog() {
 fn has_watched_queries() -> bool {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     !watched.is_empty()
+}
+
+/// Returns the number of queries that hold much and were not stopped.
+fn count_large_queries() -> usize {
+    let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = watched.iter().filter_map(Weak::upgrade);
+    let is_large = |query: &Arc<QueryMemory>| {
+        !query.is_stopped() && query.held_bytes().max(query.small_bytes()) > LARGE_QUERY_BYTES
+    };
+    running.filter(is_large).count()
 }
 
 /// Stops the query that holds most. Returns whether there was one.
