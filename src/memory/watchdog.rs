@@ -83,10 +83,15 @@ fn run_watchdog() {
             held = held_bytes().unwrap_or(held);
         }
         update_pressure(held);
+        if !is_above(held, idle, limit, 4, large_queries()) {
+            // The stopped query has freed its memory: the next one that grows must not get its grace.
+            last_stop = None;
+            continue;
+        }
         let has_grace = last_stop.as_ref().is_some_and(|(since, level)| {
             since.elapsed() < GRACE && held < level.saturating_add(limit / 64)
         });
-        if is_above(held, idle, limit, 4, large_queries()) && !has_grace && stop_largest_query() {
+        if !has_grace && stop_largest_query() {
             last_stop = Some((Stopwatch::start(), held));
         }
     }
