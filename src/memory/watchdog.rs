@@ -56,7 +56,7 @@ pub fn start_watchdog() -> std::io::Result<()> {
 
 fn run_watchdog() {
     let (mut has_begun, mut is_near) = (false, false);
-    let mut last_stop: Option<(Stopwatch, usize)> = None;
+    let mut grace = Grace(None);
     loop {
         std::thread::sleep(if is_near {
             NEAR_CHECK_INTERVAL
@@ -83,17 +83,32 @@ fn run_watchdog() {
             held = held_bytes().unwrap_or(held);
         }
         update_pressure(held);
-        if !is_above(held, idle, limit, 4, large_queries()) {
-            // The stopped query has freed its memory: the next one that grows must not get its grace.
-            last_stop = None;
-            continue;
+        let is_over = is_above(held, idle, limit, 4, large_queries());
+        if grace.has_ended(is_over, held, limit) && stop_largest_query() {
+            grace.start(held);
         }
-        let has_grace = last_stop.as_ref().is_some_and(|(since, level)| {
+    }
+}
+
+/// The time that a stopped query has to free its memory, and what the process held when it was stopped.
+struct Grace(Option<(Stopwatch, usize)>);
+
+impl Grace {
+    fn start(&mut self, held: usize) {
+        self.0 = Some((Stopwatch::start(), held));
+    }
+
+    /// Whether a query must be stopped, in a process that holds `held` bytes, which may be too many.
+    fn has_ended(&mut self, is_too_much: bool, held: usize, limit: usize) -> bool {
+        if !is_too_much {
+            // The stopped query has freed its memory: the next one that grows must not get its grace.
+            self.0 = None;
+            return false;
+        }
+        let has_grace = self.0.as_ref().is_some_and(|(since, level)| {
             since.elapsed() < GRACE && held < level.saturating_add(limit / 64)
         });
-        if !has_grace && stop_largest_query() {
-            last_stop = Some((Stopwatch::start(), held));
-        }
+        !has_grace
     }
 }
 
@@ -145,6 +160,20 @@ fn largest_query(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grace_ends_when_memory_is_free_or_grows_on() {
+        let (limit, mut grace) = (1 << 30, Grace(None));
+        assert!(!grace.has_ended(false, limit, limit));
+        let held = limit + (100 << 20);
+        assert!(grace.has_ended(true, held, limit));
+        grace.start(held);
+        assert!(!grace.has_ended(true, held + (15 << 20), limit));
+        assert!(grace.has_ended(true, held + (16 << 20), limit));
+        // Each of many queries that grow one after another would hold more than the one before it.
+        assert!(!grace.has_ended(false, limit, limit));
+        assert!(grace.has_ended(true, held, limit));
+    }
 
     #[test]
     fn watchdog_over_the_limit_stops_the_largest_query_only() {
