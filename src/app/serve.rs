@@ -66,6 +66,7 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
         },
         timezone: settings.resample.timezone,
         plausible: Window::ALL,
+        marks_ambiguous: false,
     };
     let catalog = LiveCatalog::open(&settings.catalog).await?;
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;

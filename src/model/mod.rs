@@ -31,4 +31,4 @@ pub use text::{InvalidText, TextKind, printable};
 pub use unit::{Quantity, QuantityMismatch, Unit, is_difference, key_in_words, split_key};
 pub(crate) use usage::micros;
 pub use usage::{ABORTED, MalformedMonth, Month, UsageLimits, UsageRecord};
-pub use window::Window;
+pub use window::{AMBIGUOUS_TIME, Window};

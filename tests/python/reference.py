@@ -21,7 +21,7 @@ MICROS_PER_DAY = 86_400_000_000
 RESOLUTIONS = {"data_min": 60_000_000, "data_h": 3_600_000_000, "data_d": MICROS_PER_DAY}
 PARTITION = {"data_min": "date", "data_h": "month", "data_d": "year"}
 COLUMNS = ["asset_id", "timestamp", "value", "count", "min", "max", "first", "last", "stddev"]
-REASONS = ["null_time", "time_out_of_range", "null_id", "malformed_id", "null_value", "nan_value", "infinite_value"]
+REASONS = ["null_time", "time_out_of_range", "ambiguous_time", "null_id", "malformed_id", "null_value", "nan_value", "infinite_value"]
 
 # The plausible range of times with which the tests run plantlake (harness.py sets it). It is fixed, so that no result depends
 # on today's date, and begins before 1970, so that times before the epoch are tested, too.
@@ -117,12 +117,16 @@ def _columns(table: pa.Table, zone: str) -> tuple[np.ndarray, np.ndarray, np.nda
     """Returns the columns of `readings`. The reason is a number: 0 for none, else one more than its index in REASONS."""
     id_null, asset = _assets(table["id"])
     time_null, time = _times(table["timestamp"], zone)
+    ambiguous = np.zeros(len(time), dtype=bool)
+    if table["timestamp"].type.tz is None and zone != "UTC":
+        ambiguous = _infer(_local_micros(table["timestamp"]), time, time_null, _texts(table["id"], asset), zone)
     value_null, value = _values(table["value"])
     earliest = day_number(EARLIEST) * MICROS_PER_DAY
     latest = (day_number(LATEST) + 1) * MICROS_PER_DAY - 1
     conditions = [
         time_null,
         (time < earliest) | (time > latest),
+        ambiguous,
         id_null,
         pd.isna(asset),
         value_null,
@@ -175,6 +179,58 @@ def _times(column: pa.ChunkedArray, zone: str) -> tuple[np.ndarray, np.ndarray]:
     if array.type.tz is None and zone != "UTC":
         time = np.array([from_local(int(each), zone) for each in time], dtype=np.int64)
     return _nulls(array), time
+
+
+def _local_micros(column: pa.ChunkedArray) -> np.ndarray:
+    return _times(column, "UTC")[1]
+
+
+def _texts(column: pa.ChunkedArray, asset: np.ndarray) -> list[object]:
+    """Returns the canonical ids, and other ids as they are."""
+    texts = _flat(column).to_pylist()
+    return [canon if canon is not None else text for text, canon in zip(texts, asset, strict=True)]
+
+
+def _infer(local: np.ndarray, time: np.ndarray, null: np.ndarray, ids: list[object], zone: str) -> np.ndarray:
+    """Moves times that occur twice to the later instant if the order of an asset's readings shows it, as pandas' `infer` does:
+    of adjacent readings in the period, exactly one does not advance. Returns a mask of those that the order does not decide."""
+    ambiguous = np.zeros(len(time), dtype=bool)
+    groups: dict[tuple, list[list[int]]] = {}
+    last: dict[object, object] = {}
+    for row, (micros, asset) in enumerate(zip(local, ids, strict=True)):
+        if null[row] or asset is None:
+            continue
+        change = _change(int(micros), zone)
+        if change is not None:
+            known = groups.setdefault((asset, change[0]), [])
+            if last.get(asset) != change[0] or not known:
+                known.append([])
+            known[-1].append(row)
+        last[asset] = change and change[0]
+    for (_, _), parts in groups.items():
+        rows = [row for part in parts for row in part]
+        steps = [at for at in range(1, len(rows)) if local[rows[at]] <= local[rows[at - 1]]]
+        if len(parts) == 1 and len(steps) == 1:
+            for row in rows[steps[0] :]:
+                time[row] += _change(int(local[row]), zone)[1]
+        else:
+            ambiguous[rows] = True
+    return ambiguous
+
+
+def _change(micros: int, zone: str) -> tuple[int, int] | None:
+    """Returns the instant at which clocks are set back and by how many microseconds, if the local time occurs twice."""
+    try:
+        local = EPOCH + dt.timedelta(microseconds=micros)
+    except OverflowError:
+        return None
+    if not dt.datetime(1900, 1, 1) < local < dt.datetime(2100, 1, 1):
+        return None
+    first, second = (local.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
+    if first <= second:
+        return None
+    # All local times of the period are less than a day apart, and periods are months apart.
+    return (micros - first // dt.timedelta(microseconds=1)) // (30 * MICROS_PER_DAY), (first - second) // dt.timedelta(microseconds=1)
 
 
 def from_local(micros: int, zone: str) -> int:

@@ -19,6 +19,22 @@ pub enum RawFileError {
         /// The operating system's error.
         reason: String,
     },
+    /// The entry of the raw folder cannot be used, whatever its contents.
+    #[error("cannot use {path}: {reason}")]
+    Unlistable {
+        /// The path relative to the raw folder.
+        path: String,
+        /// The reason.
+        reason: String,
+    },
+    /// A file without the ending of Parquet files is none.
+    #[error("{path} is not a Parquet file: {reason}")]
+    NotParquet {
+        /// The path relative to the raw folder.
+        path: String,
+        /// The reason.
+        reason: String,
+    },
     /// A column is missing.
     #[error(
         "{path} has no column {column:?}: it has {found}. Rename it, or map it in jobs/resample.toml"
