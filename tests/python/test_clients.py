@@ -83,11 +83,8 @@ def test_described_types_are_in_type_info(plant: Plant) -> None:
 
 def run_for_rows(plant: Plant, sql: str, rows: pa.RecordBatch, tenant: str = "North") -> pa.Table:
     with plant.with_key(tenant) as connection, connection.cursor() as cursor:
-        cursor.adbc_prepare(sql)
-        cursor.adbc_statement.bind(rows)
-        handle, _ = cursor.adbc_statement.execute_query()
-        with pa.RecordBatchReader._import_from_c(handle.address) as reader:
-            return reader.read_all()
+        cursor.execute(sql, rows)
+        return cursor.fetch_arrow_table()
 
 
 def test_query_answers_each_row_of_parameters_in_order(plant: Plant) -> None:
