@@ -1,5 +1,7 @@
 //! The reasons why a raw file cannot be read.
 
+use crate::model::with_causes;
+
 /// The reasons why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RawFileError {
@@ -94,7 +96,7 @@ impl RawFileError {
                     path,
                     source: Box::new(object_store::Error::Generic {
                         store: "raw",
-                        source: other.to_string().into(),
+                        source: with_causes(other).into(),
                     }),
                 },
             };
