@@ -51,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run many more examples and kills (or PLANTLAKE_TEST_PROFILE=long)")
     parser.addoption("--stories", type=int, help="the number of histories that the property tests run")
     parser.addoption("--kills", type=int, help="the number of random moments at which the kill tests kill")
+    parser.addoption("--seed", type=int, help="the first seed of random statements, as a failure prints it")
     parser.addoption("--lake", choices=["local", "s3"], default="local", help="the storage of lakes; tests/s3/run sets s3")
     parser.addoption("--keep", action="store_true", help="keep the lakes of the run and print where they are")
 
