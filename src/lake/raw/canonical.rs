@@ -17,6 +17,7 @@ use arrow::error::ArrowError;
 use chrono_tz::Tz;
 use parquet::schema::types::SchemaDescriptor;
 
+use super::decimals::decimals_to_doubles;
 use super::error::RawFileError;
 use super::format::RawFormat;
 use super::local_times::LocalTimes;
@@ -148,6 +149,13 @@ impl ColumnPositions {
         // Views share equal values of a dictionary instead of repeating them.
         if is_bytes && id.data_type() != &DataType::BinaryView {
             fields[self.id] = Arc::new(id.clone().with_data_type(DataType::BinaryView));
+            better = true;
+        }
+        // The Parquet reader has no dictionaries of decimals, and for other numbers they are no gain.
+        let value = schema.field(self.value);
+        if let DataType::Dictionary(_, number) = value.data_type() {
+            let plain = value.clone().with_data_type(number.as_ref().clone());
+            fields[self.value] = Arc::new(plain);
             better = true;
         }
         if int96 {
@@ -326,10 +334,22 @@ fn scale_times<T: ArrowPrimitiveType<Native = i64>>(
     times.unary(scale)
 }
 
-/// Converts a value column to doubles.
+/// Converts a value column to the nearest doubles.
 pub(super) fn convert_values(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    if column.data_type() == &DataType::Float64 {
-        return Ok(Arc::clone(column));
+    match column.data_type() {
+        DataType::Float64 => Ok(Arc::clone(column)),
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            take(
+                &convert_values(dictionary.values())?,
+                dictionary.keys(),
+                None,
+            )
+        }
+        // Arrow rounds decimals twice. All other numbers are rounded once, or not at all.
+        _ => match decimals_to_doubles(column) {
+            Some(doubles) => Ok(Arc::new(doubles)),
+            None => cast(column, &DataType::Float64),
+        },
     }
-    cast(column, &DataType::Float64)
 }

@@ -5,6 +5,7 @@ mod byte_lengths;
 mod canonical;
 mod checked_reader;
 mod contents;
+mod decimals;
 mod error;
 mod footer;
 mod format;
