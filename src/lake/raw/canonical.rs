@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::ArrayRef;
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use parquet::schema::types::SchemaDescriptor;
 
+use super::decimals::decimals_to_doubles;
 use super::error::RawFileError;
 use super::format::RawFormat;
 use crate::model::printable;
@@ -142,6 +143,13 @@ impl ColumnPositions {
             fields[id] = Arc::new(schema.field(id).clone().with_data_type(kind));
             better = true;
         }
+        // The Parquet reader has no dictionaries of decimals, and for other numbers they are no gain.
+        let value = schema.field(self.value);
+        if let DataType::Dictionary(_, number) = value.data_type() {
+            let plain = value.clone().with_data_type(number.as_ref().clone());
+            fields[self.value] = Arc::new(plain);
+            better = true;
+        }
         if int96 {
             let kind = DataType::Timestamp(TimeUnit::Microsecond, None);
             fields[self.timestamp] =
@@ -230,10 +238,22 @@ fn is_number(kind: &DataType) -> bool {
     kind.is_numeric() || kind.is_null()
 }
 
-/// Converts a value column to doubles.
+/// Converts a value column to the nearest doubles.
 pub(super) fn convert_values(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    if column.data_type() == &DataType::Float64 {
-        return Ok(Arc::clone(column));
+    match column.data_type() {
+        DataType::Float64 => Ok(Arc::clone(column)),
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            take(
+                &convert_values(dictionary.values())?,
+                dictionary.keys(),
+                None,
+            )
+        }
+        // Arrow rounds decimals twice. All other numbers are rounded once, or not at all.
+        _ => match decimals_to_doubles(column) {
+            Some(doubles) => Ok(Arc::new(doubles)),
+            None => cast(column, &DataType::Float64),
+        },
     }
-    cast(column, &DataType::Float64)
 }

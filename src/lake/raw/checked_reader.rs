@@ -128,7 +128,7 @@ impl ReadAhead {
         let least = wanted.end.saturating_sub(wanted.start);
         self.length = (self.length * 2).max(least).min(MAX_AHEAD_BYTES);
         let end = wanted.end.saturating_add(self.length).min(self.end);
-        (end > wanted.end).then(|| wanted.start..end)
+        (end > wanted.end).then_some(wanted.start..end)
     }
 }
 

@@ -6,6 +6,7 @@ mod canonical;
 mod checked_reader;
 mod contents;
 mod created_by;
+mod decimals;
 mod delta_folders;
 mod error;
 mod file_names;
