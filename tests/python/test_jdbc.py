@@ -194,13 +194,16 @@ def test_jaydebeapi_reads_zoneless_timestamps(plant: Plant) -> None:
     pytest.importorskip("jaydebeapi", reason="JayDeBeApi is not installed; tests/run installs it")
     [version] = [version for version in VERSIONS if jdbc.driver(version).exists()][:1]
     script = f"""
-import jaydebeapi, json, sys
+import jaydebeapi, json, os, sys
 jar, url, key = sys.argv[1:]
 connection = jaydebeapi.connect("org.apache.arrow.driver.jdbc.ArrowFlightJdbcDriver", url,
     {{"token": key, "useEncryption": "false", "zoneless_timestamps": "true"}}, jar)
 cursor = connection.cursor()
 cursor.execute("SELECT timestamp, value FROM data_h WHERE value > ? ORDER BY asset_id, timestamp LIMIT 3", (-1e9,))
-print(json.dumps(cursor.fetchall()))
+print(json.dumps(cursor.fetchall()), flush=True)
+connection.close()
+# The driver leaves threads that keep the JVM, and with it Python, from ending.
+os._exit(0)
 """
     # The driver needs an option of the JVM, which is one per process.
     url = f"jdbc:arrow-flight-sql://{plant.uri.split('//')[1]}/"
