@@ -20,14 +20,16 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
+use super::bound_values;
 use super::public_schema::PublicSchema;
 use super::views::Views;
 use crate::catalog::VisibleAssets;
 use crate::engine::functions;
-use crate::engine::functions::short_times::ShortTimes;
+use crate::engine::functions::instants::{IntervalPlanner, SessionTimes};
 use crate::engine::functions::spec_functions;
 use crate::engine::limits::cancellation::CancelToken;
 use crate::engine::limits::resource_limits::RuntimeEnvFactory;
+use crate::engine::plan::asset_id_literals::AssetIdLiterals;
 use crate::engine::plan::cancellable_aggregate::with_cancellable_aggregates;
 use crate::engine::plan::cancellable_plan::with_cancellation_checks;
 use crate::engine::plan::optimised::OptimisedQuery;
@@ -37,6 +39,7 @@ use crate::engine::query_error::QueryError;
 use crate::engine::scan::metered_scan::RunContext;
 use crate::engine::schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
 use crate::engine::sql::statement::{Query, SessionOption, Statement};
+use crate::engine::sql::time_zones::TimeTypes;
 use crate::engine::tables::account::Account;
 use crate::engine::tables::catalog_tables::CatalogSource;
 use crate::engine::tables::published::PublishedTables;
@@ -44,6 +47,9 @@ use crate::engine::tables::rollup_table::store_url;
 use crate::lake::Store;
 use crate::lake::storage::scanned_bytes::ScannedBytes;
 use crate::search::Search;
+
+/// The zone of sessions that have set none.
+const UTC: &str = "UTC";
 
 /// The schemas that a caller may see, at one published set of table versions.
 #[derive(Clone)]
@@ -106,16 +112,23 @@ impl QuerySession {
         let run = public.published.run();
         let is_restricted = matches!(*public.visible, VisibleAssets::Only(_));
         let mut state = public.into_state(account)?;
+        let mut zone = None;
         for option in options {
             let config = state.config_mut().options_mut();
             match option {
-                SessionOption::TimeZone(zone) => {
-                    config.execution.time_zone = Some(zone.clone());
+                SessionOption::TimeZone(name) => {
+                    config.execution.time_zone = Some(name.clone());
+                    zone = Some(TimeTypes::new(name));
                 }
                 SessionOption::Schema(schema) => {
                     config.catalog.default_schema = schema.clone();
                 }
             }
+        }
+        if let Some(types) = zone {
+            state = SessionStateBuilder::new_from_existing(state)
+                .with_type_planner(Arc::new(types))
+                .build();
         }
         if is_restricted {
             disable_dynamic_pruning(state.config_mut().options_mut());
@@ -171,11 +184,15 @@ impl QuerySession {
         query: &Query,
         values: &[ScalarValue],
     ) -> Result<LogicalPlan, QueryError> {
-        let plan = self.plan_statement(query.with_arguments(values)?).await?;
         if values.is_empty() {
-            return Ok(plan);
+            return self.plan_statement(query.with_arguments(&[])?).await;
         }
-        Ok(plan.with_param_values(ParamValues::from(values.to_vec()))?)
+        let values = bound_values::normalised(values, &query.known_parameter_types());
+        let plan = self.plan_statement(query.with_arguments(&values)?).await?;
+        // A parameter with several types has none that is known.
+        let types = || Self::parameter_types(&plan).unwrap_or_default();
+        let values = bound_values::converted(values, types)?;
+        Ok(plan.with_param_values(ParamValues::from(values))?)
     }
 
     async fn plan_statement(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
@@ -413,7 +430,7 @@ pub(in crate::engine) fn base_state(
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
         // Timestamps without a time zone are UTC, like those in the tables.
-        .set_str("datafusion.execution.time_zone", "UTC")
+        .set_str("datafusion.execution.time_zone", UTC)
         // Some clients do not know the type Utf8View.
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);
@@ -421,13 +438,21 @@ pub(in crate::engine) fn base_state(
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
+        .with_type_planner(Arc::new(TimeTypes::new(UTC)))
         .with_default_features();
     let mut builder = cancellable_rules::register(
         builder,
-        [Arc::new(ShortTimes), Arc::new(functions::BoundExpressions)],
+        [
+            Arc::new(SessionTimes),
+            Arc::new(AssetIdLiterals),
+            Arc::new(functions::BoundExpressions),
+        ],
     );
     functions::retain_supported(&mut builder);
+    let planners = builder.expr_planners().get_or_insert_default();
+    planners.push(Arc::new(IntervalPlanner));
     let mut state = builder.build();
+    functions::register_instants(&mut state)?;
     spec_functions::register(&mut state)?;
     Ok(state)
 }

@@ -6,4 +6,5 @@ pub(super) mod parse_budget;
 pub(super) mod simple_statement;
 pub(super) mod statement;
 pub(super) mod table_limits;
+pub(super) mod time_zones;
 pub(super) mod tokens;

@@ -12,6 +12,7 @@ use super::grouping_limits::check_grouping_sets;
 use super::parse_budget::ParseBudget;
 use super::simple_statement;
 use super::table_limits::check_tables;
+use super::time_zones::replace_at_time_zone;
 use super::tokens::{check_nesting, check_parameters, number_parameters, tokenize};
 use crate::engine::query_error::QueryError;
 use crate::engine::statement_limits::MAX_SQL_BYTES;
@@ -120,13 +121,14 @@ impl Statement {
         }
         let mut statements = parsed?;
         let refused = |found: String| Err(QueryError::NotReadOnly { found });
-        let statement = match (statements.pop_front(), statements.len()) {
+        let mut statement = match (statements.pop_front(), statements.len()) {
             (Some(statement), 0) => statement,
             (None, _) => return refused("an empty text".to_owned()),
             (Some(_), more) => return refused(format!("{} statements", more + 1)),
         };
         check_tables(&statement)?;
         check_grouping_sets(&statement)?;
+        replace_at_time_zone(&mut statement);
         let query = |parsed| Query {
             text: text.clone(),
             parsed,
