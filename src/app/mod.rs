@@ -24,6 +24,6 @@ pub use monitoring::{Monitoring, MonitoringError};
 pub use resample_job::ResampleJobError;
 pub use schedule::{ScheduleError, ScheduleRunner, worker};
 pub use search::{index_folder, models, search};
-pub use serve::{AppError, server};
+pub use serve::{AppError, local_session, server};
 pub use service::{Ports, Service, ServiceError};
 pub use shared_writing::{SharedWriting, no_write_grant_warning};

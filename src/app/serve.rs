@@ -13,7 +13,8 @@ use crate::catalog::{CatalogError, LiveCatalog};
 use crate::config::{ConnectionSettings, Settings};
 use crate::descriptors;
 use crate::engine::{
-    Limits, MemoryLimits, QueryEngine, QueryError, RawFiles, SchedulerLimits, THREAD_STACK_BYTES,
+    Limits, LocalSources, MemoryLimits, QueryEngine, QueryError, QuerySession, RawFiles,
+    SchedulerLimits, THREAD_STACK_BYTES,
 };
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
@@ -24,7 +25,7 @@ use crate::search::index::IndexError;
 use crate::server::{ConnectionLimits, IngestLimits, Server, ServerLimits};
 use crate::store::{OrganisationStore, StoreError};
 
-/// An error of creating the server.
+/// An error of creating the server, or a local session.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The lake or the raw folder cannot be opened.
@@ -57,16 +58,6 @@ pub enum AppError {
 pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let lake = Store::open(&settings.lake, settings.storage.options())?;
     let raw = Store::open(&settings.raw, settings.storage.options())?;
-    let columns = ResampleSpec::read(&settings.jobs, &job_kinds())?.columns;
-    let format = RawFormat {
-        columns: ColumnNames {
-            id: columns.id,
-            timestamp: columns.timestamp,
-            value: columns.value,
-        },
-        timezone: settings.resample.timezone,
-        plausible: Window::ALL,
-    };
     let catalog = LiveCatalog::open(&settings.catalog).await?;
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
     let store = store.with_account_limits((&settings.auth).into());
@@ -80,9 +71,9 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
         .url
         .is_none()
         .then(|| index_folder(settings));
-    let views: PathBuf = settings.catalog.join("views");
+    let views = view_folder(settings);
     let limits = query_limits(settings);
-    let raw = RawFiles::new(raw, format);
+    let raw = raw_files(settings, raw)?;
     let engine = QueryEngine::open(&lake, raw, catalog, search, requests, &views, &limits).await?;
     let serve = &settings.serve;
     let limits = ServerLimits {
@@ -102,6 +93,42 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
         settings.log.sql,
         meter,
     ))
+}
+
+/// Opens what the operator at this machine may query: everything, with the same tables and views as on a server.
+pub async fn local_session(settings: &Settings, lake: &Store) -> Result<QuerySession, AppError> {
+    let raw = match Store::open_existing(&settings.raw, settings.storage.options()) {
+        Ok(raw) => Some(raw_files(settings, raw)?),
+        Err(LakeError::Missing { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let sources = LocalSources {
+        catalog: &settings.catalog,
+        views: &view_folder(settings),
+        raw,
+        search: search(settings, true)?,
+    };
+    Ok(QuerySession::open_local(lake, sources).await?)
+}
+
+/// Returns the raw files in the folder `raw`, with their columns as `settings` name them.
+fn raw_files(settings: &Settings, raw: Store) -> Result<RawFiles, SpecError> {
+    let columns = ResampleSpec::read(&settings.jobs, &job_kinds())?.columns;
+    let format = RawFormat {
+        columns: ColumnNames {
+            id: columns.id,
+            timestamp: columns.timestamp,
+            value: columns.value,
+        },
+        timezone: settings.resample.timezone,
+        plausible: Window::ALL,
+        marks_ambiguous: false,
+    };
+    Ok(RawFiles::new(raw, format))
+}
+
+fn view_folder(settings: &Settings) -> PathBuf {
+    settings.catalog.join("views")
 }
 
 fn connection_limits(settings: &ConnectionSettings) -> ConnectionLimits {

@@ -1,17 +1,18 @@
 //! The entries of a catalog file while they are checked: mistakes are reported with their places.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::entries::{EntryMistake, JsonSlice, LineCounter, json_type, without_position};
 use super::error::{EntryKind, Problem, Problems};
-use crate::model::AssetId;
+use crate::model::{AssetId, decode_text};
 
 /// The text of a catalog file.
 pub(super) struct FileText<'a> {
     pub path: PathBuf,
-    pub text: &'a str,
+    text: Cow<'a, str>,
 }
 
 impl<'a> FileText<'a> {
@@ -22,25 +23,26 @@ impl<'a> FileText<'a> {
         problems: &mut Problems,
     ) -> Option<Self> {
         let path = folder.join(name);
-        // Some editors write a UTF-8 byte order mark, which JSON does not allow.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        match std::str::from_utf8(bytes) {
+        match decode_text(bytes) {
             Ok(text) => Some(Self { path, text }),
             Err(error) => {
-                let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-                let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
                 problems.add(Problem {
-                    line: Some(line),
-                    ..Problem::of_file(&path, "it is not UTF-8 text; save it as UTF-8")
+                    line: error.line,
+                    ..Problem::of_file(&path, error.to_string())
                 });
                 None
             }
         }
     }
 
+    /// Returns the text, without a byte order mark.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Reports why the file is not `expected`, which is a list or an object.
     pub fn report_wrong_form(&self, expected: &str, problems: &mut Problems) {
-        let problem = match serde_json::from_str::<IgnoredAny>(self.text) {
+        let problem = match serde_json::from_str::<IgnoredAny>(&self.text) {
             _ if self.text.trim().is_empty() => Problem::of_file(&self.path, "the file is empty"),
             Err(error) => Problem {
                 line: Some(error.line()),
@@ -55,7 +57,7 @@ impl<'a> FileText<'a> {
             },
             Ok(_) => Problem::of_file(
                 &self.path,
-                format!("expected {expected}, found {}", json_type(self.text)),
+                format!("expected {expected}, found {}", json_type(&self.text)),
             ),
         };
         problems.add(problem);
@@ -75,7 +77,7 @@ impl<'a, 'p> EntryList<'a, 'p> {
         Self {
             path: &text.path,
             kind,
-            lines: LineCounter::new(text.text),
+            lines: LineCounter::new(text.text()),
             problems,
         }
     }

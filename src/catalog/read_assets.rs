@@ -48,7 +48,7 @@ impl Assets {
 
 /// Returns the assets, as far as they can be read. Mistakes are added to `problems`.
 pub(super) fn check_assets(text: &FileText<'_>, problems: &mut Problems) -> Assets {
-    let Some(parts) = JsonSlice::whole(text.text).items() else {
+    let Some(parts) = JsonSlice::whole(text.text()).items() else {
         text.report_wrong_form("a list of assets", problems);
         return Assets::default();
     };
@@ -123,7 +123,7 @@ struct RepeatedId(#[serde(with = "id_text")] AssetId);
 
 /// Checks the assets by id against the list of assets.
 pub(super) fn check_by_id(text: &FileText<'_>, known: &Assets, problems: &mut Problems) {
-    let Some(members) = JsonSlice::whole(text.text).members() else {
+    let Some(members) = JsonSlice::whole(text.text()).members() else {
         text.report_wrong_form("an object of assets, keyed by id", problems);
         return;
     };

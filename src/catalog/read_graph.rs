@@ -12,7 +12,7 @@ use crate::model::AssetId;
 
 /// Returns the graph, as far as it can be read. Mistakes are added to `problems`.
 pub(super) fn check_graph(text: &FileText<'_>, known: &Assets, problems: &mut Problems) -> Graph {
-    let Some(members) = JsonSlice::whole(text.text).members() else {
+    let Some(members) = JsonSlice::whole(text.text()).members() else {
         text.report_wrong_form("an object with `nodes` and `edges`", problems);
         return Graph::default();
     };

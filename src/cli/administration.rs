@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::exit::Exit;
 use super::run_command::Context;
-use crate::model::host_name;
+use crate::model::{host_name, text_from};
 use crate::store::{Actor, Migrated, OrganisationStore, StoreError};
 
 /// Opens the organisation database of the settings, and migrates its schema. A missing database is created: only for
@@ -71,9 +71,9 @@ pub(super) async fn read_secret(
 ) -> anyhow::Result<String> {
     if !std::io::stdin().is_terminal() {
         return run_blocking(move || {
-            let mut line = String::new();
-            std::io::stdin().lock().read_line(&mut line)?;
-            let secret = line.trim_end_matches(['\r', '\n']).to_owned();
+            let mut line = Vec::new();
+            std::io::stdin().lock().read_until(b'\n', &mut line)?;
+            let secret = text_from(line)?.trim_end_matches(['\r', '\n']).to_owned();
             if secret.is_empty() {
                 return Err(Exit::Usage.wrap(anyhow::anyhow!(
                     "cannot read the {}: standard input is empty; write it there, or run the command in a terminal",

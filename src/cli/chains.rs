@@ -8,6 +8,7 @@ use clap::Args;
 use super::exit::Exit;
 use super::output::{Table, human};
 use super::run_command::Context;
+use crate::model::read_text;
 use crate::store::{ChainHeads, ChainVerification};
 
 /// The exported head to compare with.
@@ -28,7 +29,7 @@ impl HeadArgs {
 
 fn read(path: &Path) -> anyhow::Result<ChainHeads> {
     let read = || {
-        let text = std::fs::read_to_string(path)?;
+        let text = read_text(path)?;
         ChainHeads::parse(&text).map_err(anyhow::Error::msg)
     };
     read()

@@ -31,7 +31,7 @@ pub use scheduler::{QueryAborted, QueryScheduler, QueryTimer, SchedulerLimits};
 pub use schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
 pub use session::idle_cache::{IdleCache, IdleCacheLimits};
 pub use session::query_engine::{Limits, QueryEngine, Scope};
-pub use session::query_session::{QuerySession, ReadyQuery};
+pub use session::query_session::{LocalSources, QuerySession, ReadyQuery};
 pub use sql::fingerprint::FingerprintCache;
 pub use sql::statement::{Explain, Query, SessionOption, Statement};
 pub use statement_limits::THREAD_STACK_BYTES;

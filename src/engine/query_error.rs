@@ -32,7 +32,7 @@ pub enum QueryError {
     UnsupportedExplain,
     /// `SET` of an option that sessions do not have.
     #[error(
-        "{found} is not allowed here; a session has the options TIME ZONE and SCHEMA (SET TIME ZONE 'Europe/Berlin', SET schema = 'public')"
+        "{found} is not allowed here; a session has the options TIME ZONE, SCHEMA and ZONELESS_TIMESTAMPS (SET TIME ZONE 'Europe/Berlin', SET schema = 'public', SET zoneless_timestamps = true)"
     )]
     NotSettable {
         /// The beginning of the statement.

@@ -1,7 +1,10 @@
 //! The errors of batch jobs.
 
+use std::error::Error;
+
 use datafusion::common::DataFusionError;
 
+use crate::lake::Store;
 use crate::lake::delta::error::TableError;
 use crate::lake::raw::archive_copy::CopyError;
 use crate::lake::raw::{ListError, RawFileError};
@@ -77,6 +80,14 @@ pub enum JobError {
     /// The computation failed.
     #[error("cannot compute the rollups")]
     Compute(#[from] DataFusionError),
+    /// A remote store fails in the middle of a run.
+    #[error("cannot use the store {location}; check that it is reachable, and run again")]
+    Store {
+        /// The URL of the store and its endpoint.
+        location: String,
+        /// The step that failed.
+        source: Box<Self>,
+    },
     /// Raw files change faster than they can be read.
     #[error(
         "raw files changed while they were read, {MAX_ATTEMPTS} times; write files under another name and rename them when they are complete"
@@ -101,6 +112,53 @@ pub enum RollupFilesError {
     /// Rows cannot be merged.
     #[error("cannot sort rollup rows")]
     Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl JobError {
+    /// Returns the error with the location of the store, if a remote store caused it. Errors of a store that was lost in
+    /// the middle of an object name the object only.
+    pub(super) fn with_location(self, lake: &Store, raw: &Store) -> Self {
+        let store = match &self {
+            // It names the object and its URL.
+            Self::Lease(_) => return self,
+            Self::Raw(_) | Self::RawStore(_) => raw,
+            Self::Compute(error) if causes(error).any(|it| it.is::<RawFileError>()) => raw,
+            _ => lake,
+        };
+        if store.local_path().is_some() || !causes(&self).any(is_store_failure) {
+            return self;
+        }
+        Self::Store {
+            location: store.location(),
+            source: Box::new(self),
+        }
+    }
+}
+
+/// Returns the error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// Whether a store failed, and not only an object that is missing or has changed.
+fn is_store_failure(error: &(dyn Error + 'static)) -> bool {
+    let boxed = || error.downcast_ref::<Box<object_store::Error>>();
+    let error = error
+        .downcast_ref()
+        .or_else(|| boxed().map(|error| &**error));
+    error.is_some_and(|error: &object_store::Error| {
+        use object_store::Error::{
+            AlreadyExists, InvalidPath, NotFound, NotModified, Precondition,
+        };
+        !matches!(
+            error,
+            AlreadyExists { .. }
+                | InvalidPath { .. }
+                | NotFound { .. }
+                | NotModified { .. }
+                | Precondition { .. }
+        )
+    })
 }
 
 impl From<CopyError> for JobError {

@@ -7,7 +7,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{JobKind, JobSpec};
+use crate::model::{JobKind, JobSpec, read_text};
 pub use columns::Columns;
 use columns::RESAMPLE;
 pub use error::SpecError;
@@ -28,7 +28,7 @@ impl ResampleSpec {
     /// jobs.
     pub fn read(jobs: &Path, kinds: &[JobKind]) -> Result<Self, SpecError> {
         let path = jobs.join(format!("{RESAMPLE}.toml"));
-        let text = match std::fs::read_to_string(&path) {
+        let text = match read_text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Self::default());
@@ -49,7 +49,7 @@ impl ResampleSpec {
 pub fn read_jobs(jobs: &Path, kinds: &[JobKind]) -> Result<Vec<JobSpec>, SpecError> {
     let mut declared = BTreeMap::new();
     for path in list_files(jobs)? {
-        let text = std::fs::read_to_string(&path);
+        let text = read_text(&path);
         let text = text.map_err(|source| SpecError::Unreadable {
             path: path.clone(),
             source,

@@ -9,7 +9,7 @@ use super::resample::report::{QuarantinedFile, Report};
 use crate::lake::Store;
 use crate::lake::delta::table::Table;
 use crate::lake::delta::table_columns::current_schema;
-use crate::lake::raw::list_raw_files;
+use crate::lake::raw::list_raw_folder;
 use crate::lake::records::runs::Runs;
 use crate::model::Resolution;
 
@@ -40,6 +40,10 @@ pub struct RawStatus {
     pub removed: usize,
     /// The files in quarantine.
     pub quarantined: Vec<QuarantinedFile>,
+    /// The number of files that are passed over, because they are no raw files.
+    pub passed_over: usize,
+    /// The first 100 of them, with the reasons.
+    pub passed_over_files: Vec<QuarantinedFile>,
 }
 
 /// The status of one published table.
@@ -69,7 +73,13 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
         Some(publication) => runs.read_ledger(publication.run).await?,
         None => Ledger::default(),
     };
-    let changes = compare(&ledger, &list_raw_files(raw).await?, false);
+    let listing = list_raw_folder(raw).await?;
+    let changes = compare(&ledger, &listing.files, false);
+    let passed_over = Report::passed_over_files(&ledger, listing.passed_over);
+    let removed = changes.removed.iter();
+    let removed = removed.filter(|path| !ledger.is_passed_over(path)).count();
+    let known = ledger.files.values();
+    let known = known.filter(|file| !file.is_passed_over).count();
     let mut tables = Vec::new();
     if let Some(publication) = &published {
         for resolution in Resolution::ALL {
@@ -102,11 +112,13 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
     Ok(Status {
         published_run: published.map(|publication| publication.run),
         raw: RawStatus {
-            known: ledger.files.len(),
+            known,
             new: changes.new,
             changed: changes.fresh.len() - changes.new,
-            removed: changes.removed.len(),
+            removed,
             quarantined: Report::quarantined_files(&ledger),
+            passed_over: passed_over.files,
+            passed_over_files: Report::named_files(passed_over),
         },
         tables,
         runs: runs.records(last_runs).await?,

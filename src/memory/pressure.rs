@@ -23,6 +23,8 @@ const SAMPLE_BYTES: usize = 32 << 20;
 
 /// The bytes that queries allocated since the last sample.
 static ALLOCATED_SINCE_SAMPLE: AtomicUsize = AtomicUsize::new(0);
+/// The number of queries that hold enough to grow by much before they notice that they were stopped.
+pub(super) static LARGE_QUERIES: AtomicUsize = AtomicUsize::new(0);
 /// The bytes that the process held before its first query.
 pub(super) static IDLE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -43,7 +45,7 @@ pub(super) fn sample_after(bytes: usize) {
 /// Updates whether memory is refused, for a process that holds `held` bytes.
 pub(super) fn update_pressure(held: usize) {
     let idle = IDLE_BYTES.load(Ordering::Relaxed);
-    let is_under_pressure = is_above(held, idle, total_limit(), 3);
+    let is_under_pressure = is_above(held, idle, total_limit(), 3, large_queries());
     IS_UNDER_PRESSURE.store(is_under_pressure, Ordering::Relaxed);
 }
 
@@ -54,13 +56,32 @@ pub(super) fn held_bytes() -> Option<usize> {
 
 /// Whether the process, which holds `held` bytes and held `idle` before its first query, is above `quarters` of the way from
 /// the limit to the level at which a query is stopped.
-pub(super) fn is_above(held: usize, idle: usize, limit: usize, quarters: usize) -> bool {
+///
+/// Each large query grows until it notices that it was stopped, so that the level is lower, but never below the limit, if
+/// there are several.
+pub(super) fn is_above(
+    held: usize,
+    idle: usize,
+    limit: usize,
+    quarters: usize,
+    large_queries: usize,
+) -> bool {
+    let reserved = (limit / 64).saturating_mul(large_queries.saturating_sub(1));
     let slack = (limit / 8).max(MIN_SLACK_BYTES.min(limit / 16 * 3));
+    let (slack, small_slack) = (
+        slack.saturating_sub(reserved),
+        (limit / 8).saturating_sub(reserved),
+    );
     // If the idle process is small compared with the limit, it counts: with the program's own pages, which are not counted here,
     // the total then stays below five fourths of the limit.
     let is_small = idle <= limit / 6;
     held.saturating_sub(idle) > limit.saturating_add(slack / 4 * quarters)
-        || is_small && held > limit.saturating_add(limit / 32 * quarters)
+        || is_small && held > limit.saturating_add(small_slack / 4 * quarters)
+}
+
+/// The number of large queries at the last check.
+pub(super) fn large_queries() -> usize {
+    LARGE_QUERIES.load(Ordering::Relaxed)
 }
 
 /// The maximum number of bytes of all queries together.
@@ -82,10 +103,20 @@ mod tests {
         ] {
             // It counts only if it is small compared with the limit.
             let level = limit + slack + if idle <= limit / 6 { 0 } else { idle };
-            assert!(!is_above(level, idle, limit, 4));
-            assert!(is_above(level + 1, idle, limit, 4));
-            assert!(!is_above(idle + limit, idle, limit, 3));
-            assert!(is_above(level, idle, limit, 3));
+            assert!(!is_above(level, idle, limit, 4, 1));
+            assert!(is_above(level + 1, idle, limit, 4, 1));
+            assert!(!is_above(idle + limit, idle, limit, 3, 1));
+            assert!(is_above(level, idle, limit, 3, 1));
+        }
+    }
+
+    #[test]
+    fn several_large_queries_lower_the_level_to_the_limit_at_most() {
+        let (idle, limit) = (0, 1 << 30);
+        for (queries, slack) in [(0, 128), (1, 128), (2, 112), (6, 48), (9, 0), (1000, 0)] {
+            let level = limit + (slack << 20);
+            assert!(!is_above(level, idle, limit, 4, queries), "{queries}");
+            assert!(is_above(level + 1, idle, limit, 4, queries), "{queries}");
         }
     }
 }

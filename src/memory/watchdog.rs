@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::pages::collect_now;
 use super::pressure::{
-    IDLE_BYTES, QUERIES_BYTES, held_bytes, is_above, total_limit, update_pressure,
+    IDLE_BYTES, LARGE_QUERIES, QUERIES_BYTES, held_bytes, is_above, large_queries, total_limit,
+    update_pressure,
 };
 use super::query_memory::QueryMemory;
 use super::resident::resident_bytes;
@@ -23,6 +24,9 @@ const NEAR_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_secs(1);
 /// The minimum number of bytes of a query that is stopped.
 const MIN_HELD_BYTES: usize = 32 << 20;
+
+/// The number of bytes from which a query counts as large.
+const LARGE_QUERY_BYTES: usize = 16 << 20;
 
 /// The queries whose memory is watched.
 static WATCHED: Mutex<Vec<Weak<QueryMemory>>> = Mutex::new(Vec::new());
@@ -52,7 +56,7 @@ pub fn start_watchdog() -> std::io::Result<()> {
 
 fn run_watchdog() {
     let (mut has_begun, mut is_near) = (false, false);
-    let mut last_stop: Option<(Stopwatch, usize)> = None;
+    let mut grace = Grace(None);
     loop {
         std::thread::sleep(if is_near {
             NEAR_CHECK_INTERVAL
@@ -65,6 +69,7 @@ fn run_watchdog() {
         };
         // Only before the first query: later, an idle process may still hold what a query left behind.
         has_begun |= has_watched_queries();
+        LARGE_QUERIES.store(count_large_queries(), Ordering::Relaxed);
         if !has_begun {
             let queries = QUERIES_BYTES.load(Ordering::Relaxed);
             IDLE_BYTES.store(held.saturating_sub(queries), Ordering::Relaxed);
@@ -78,18 +83,48 @@ fn run_watchdog() {
             held = held_bytes().unwrap_or(held);
         }
         update_pressure(held);
-        let has_grace = last_stop.as_ref().is_some_and(|(since, level)| {
+        let is_over = is_above(held, idle, limit, 4, large_queries());
+        if grace.has_ended(is_over, held, limit) && stop_largest_query() {
+            grace.start(held);
+        }
+    }
+}
+
+/// The time that a stopped query has to free its memory, and what the process held when it was stopped.
+struct Grace(Option<(Stopwatch, usize)>);
+
+impl Grace {
+    fn start(&mut self, held: usize) {
+        self.0 = Some((Stopwatch::start(), held));
+    }
+
+    /// Whether a query must be stopped, in a process that holds `held` bytes, which may be too many.
+    fn has_ended(&mut self, is_too_much: bool, held: usize, limit: usize) -> bool {
+        if !is_too_much {
+            // The stopped query has freed its memory: the next one that grows must not get its grace.
+            self.0 = None;
+            return false;
+        }
+        let has_grace = self.0.as_ref().is_some_and(|(since, level)| {
             since.elapsed() < GRACE && held < level.saturating_add(limit / 64)
         });
-        if is_above(held, idle, limit, 4) && !has_grace && stop_largest_query() {
-            last_stop = Some((Stopwatch::start(), held));
-        }
+        !has_grace
     }
 }
 
 fn has_watched_queries() -> bool {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     !watched.is_empty()
+}
+
+/// Returns the number of queries that hold much and were not stopped.
+fn count_large_queries() -> usize {
+    let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = watched.iter().filter_map(Weak::upgrade);
+    let is_large = |query: &Arc<QueryMemory>| {
+        !query.is_stopped() && query.held_bytes().max(query.small_bytes()) > LARGE_QUERY_BYTES
+    };
+    running.filter(is_large).count()
 }
 
 /// Stops the query that holds most. Returns whether there was one.
@@ -125,6 +160,20 @@ fn largest_query(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grace_ends_when_memory_is_free_or_grows_on() {
+        let (limit, mut grace) = (1 << 30, Grace(None));
+        assert!(!grace.has_ended(false, limit, limit));
+        let held = limit + (100 << 20);
+        assert!(grace.has_ended(true, held, limit));
+        grace.start(held);
+        assert!(!grace.has_ended(true, held + (15 << 20), limit));
+        assert!(grace.has_ended(true, held + (16 << 20), limit));
+        // Each of many queries that grow one after another would hold more than the one before it.
+        assert!(!grace.has_ended(false, limit, limit));
+        assert!(grace.has_ended(true, held, limit));
+    }
 
     #[test]
     fn watchdog_over_the_limit_stops_the_largest_query_only() {

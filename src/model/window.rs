@@ -11,6 +11,10 @@ pub struct Window {
     pub end: i64,
 }
 
+/// Marks the time of a reading that may be either of two instants, because its local time occurs twice. No plausible time
+/// is equal to it.
+pub const AMBIGUOUS_TIME: i64 = i64::MIN + 1;
+
 impl Window {
     /// The window of all timestamps in microseconds.
     pub const ALL: Self = Self {

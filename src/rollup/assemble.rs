@@ -322,7 +322,7 @@ impl Batches {
                         .push(hour_of(rows[0].minute) * MINUTES_PER_HOUR, summary);
                 }
             }
-            if let Some(day) = Summary::combine(hours.into_iter().flatten()) {
+            if let Some(day) = Summary::combine(hours.iter().flatten().copied()) {
                 self.days.push(start, day);
             }
         }

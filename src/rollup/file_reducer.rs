@@ -10,7 +10,7 @@ use super::cell::Cell;
 use super::left_out::{LeftOut, Reason};
 use super::series::{MINUTES_PER_DAY, Minutes, Series};
 use super::summary::MinuteRow;
-use crate::model::{AssetId, DateSet, Window, day_of};
+use crate::model::{AMBIGUOUS_TIME, AssetId, DateSet, Window, day_of};
 
 /// The task for one file, besides reading its readings in the cell.
 #[derive(Debug, Clone, Default)]
@@ -245,6 +245,7 @@ impl<'a> FileReducer<'a> {
     fn push_reading(&mut self, key: Option<usize>, time: Option<i64>, value: Option<f64>) {
         let untimed = match time {
             None => Some(Reason::NullTime),
+            Some(AMBIGUOUS_TIME) => Some(Reason::AmbiguousTime),
             Some(time) if !self.plausible.contains(time) => Some(Reason::TimeOutOfRange),
             Some(_) => None,
         };

@@ -11,6 +11,9 @@ pub enum Reason {
     NullTime,
     /// The time is outside the plausible range of the settings.
     TimeOutOfRange,
+    /// The local time occurs twice, because clocks are set back, and the order of the readings in the file does not show
+    /// which of the two instants is meant.
+    AmbiguousTime,
     /// The asset id is null.
     NullId,
     /// The asset id is not a UUID.
@@ -25,9 +28,10 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in order of precedence.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NullTime,
         Self::TimeOutOfRange,
+        Self::AmbiguousTime,
         Self::NullId,
         Self::MalformedId,
         Self::NullValue,
@@ -40,6 +44,7 @@ impl Reason {
         match self {
             Self::NullTime => "null_time",
             Self::TimeOutOfRange => "time_out_of_range",
+            Self::AmbiguousTime => "ambiguous_time",
             Self::NullId => "null_id",
             Self::MalformedId => "malformed_id",
             Self::NullValue => "null_value",

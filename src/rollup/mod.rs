@@ -5,12 +5,15 @@ mod assemble;
 mod cell;
 mod column_values;
 mod conflicting;
+mod exact_sum;
 mod exec;
 mod file_reducer;
 mod left_out;
+mod moments;
 pub mod schema;
 mod series;
 mod summary;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -18,4 +21,5 @@ pub use cell::Cell;
 pub use exec::{FileOutcome, Outcome, Request, ResampleExec};
 pub use file_reducer::{FileMinutes, FileReducer, FileTask};
 pub use left_out::{LeftOut, Reason};
+pub use moments::Moments;
 pub use summary::{MinuteRow, Summary};

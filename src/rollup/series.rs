@@ -228,7 +228,7 @@ mod tests {
             .finish()
             .rows
             .iter()
-            .map(|row| (row.minute, row.count(), row.summary().sum))
+            .map(|row| (row.minute, row.count(), row.summary().mean()))
             .collect()
     }
 
@@ -239,7 +239,7 @@ mod tests {
             &[0, 59_999_999, 60_000_000, 120_000_000],
             &[1.0, 2.0, 3.0, 4.0],
         );
-        assert_eq!(rows(series), [(0, 2, 3.0), (1, 1, 3.0), (2, 1, 4.0)]);
+        assert_eq!(rows(series), [(0, 2, 1.5), (1, 1, 3.0), (2, 1, 4.0)]);
     }
 
     #[test]

@@ -1,20 +1,19 @@
 //! The summary of the readings in one bucket, the combination of summaries, and the columns that follow from them.
 
 use super::column_values::ColumnValues;
+use super::moments::{Moments, Part};
 use crate::rollup_schema::Quantity;
 
 /// The values from which all columns of a rollup follow.
 ///
-/// It has the sum and the squared deviations instead of the mean and the standard deviation, so that coarser buckets
-/// can be computed from finer ones.
+/// It has the sum of squared deviations instead of the standard deviation, so that coarser buckets can be computed from
+/// finer ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
     /// The number of distinct readings.
     pub count: u64,
-    /// The sum of the values, rounded once (compensated summation).
-    pub sum: f64,
-    /// The sum of squared deviations from the mean.
-    pub squares: f64,
+    /// The sum of the values, and of their squared deviations from the mean.
+    pub moments: Moments,
     /// The minimum value.
     pub min: f64,
     /// The maximum value.
@@ -31,8 +30,7 @@ pub struct MinuteRow {
     /// The minute, in minutes since the Unix epoch.
     pub minute: i32,
     count: u32,
-    sum: f64,
-    squares: f64,
+    moments: Moments,
     min: f64,
     max: f64,
     first: f64,
@@ -40,35 +38,21 @@ pub struct MinuteRow {
 }
 
 impl MinuteRow {
-    /// Summarises the values of one minute, in time order and without duplicate times. `values` must not be empty.
+    /// Summarises the values of one minute, in time order and without duplicate times. `values` must be finite and not
+    /// empty.
     ///
     /// A pure function of the slice: the same readings give the same bits, whatever their batches were.
+    #[inline]
     pub fn from_values(minute: i32, values: &[f64]) -> Self {
         let (first, last) = (
             values.first().copied().unwrap_or(f64::NAN),
             values.last().copied().unwrap_or(f64::NAN),
         );
-        let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
-        let (mut min, mut max) = (first, first);
-        for &value in values {
-            (sum, lost) = two_sum(sum, lost, value);
-            min = if value < min { value } else { min };
-            max = if value > max { value } else { max };
-        }
-        let sum = compensated_sum(sum, lost);
-        let mean = sum / values.len() as f64;
-        // Two passes: the squares of deviations do not cancel, unlike differences of squares (Chan, Golub and LeVeque
-        // 1983).
-        let mut squares = 0.0;
-        for &value in values {
-            let deviation = value - mean;
-            squares += deviation * deviation;
-        }
+        let (moments, min, max) = Moments::from_values(values);
         Self {
             minute,
             count: values.len() as u32,
-            sum,
-            squares,
+            moments,
             min,
             max,
             first,
@@ -85,8 +69,7 @@ impl MinuteRow {
     pub const fn summary(&self) -> Summary {
         Summary {
             count: self.count as u64,
-            sum: self.sum,
-            squares: self.squares,
+            moments: self.moments,
             min: self.min,
             max: self.max,
             first: self.first,
@@ -96,29 +79,23 @@ impl MinuteRow {
 }
 
 impl Summary {
-    /// Returns the arithmetic mean.
+    /// Returns the arithmetic mean, which is never outside of the range of the values.
     pub fn mean(&self) -> f64 {
-        // Rounding can put the quotient outside of the range by its last digit; a mean is always inside.
-        (self.sum / self.count as f64).clamp(self.min, self.max)
+        self.moments.mean(self.count, self.min, self.max)
     }
 
-    /// Returns the sample standard deviation (divisor `count - 1`), or `None` for a single reading.
+    /// Returns the sample standard deviation (divisor `count - 1`), or `None` for a single reading. It is exactly 0 if all
+    /// readings are equal, and at most the largest double.
     pub fn stddev(&self) -> Option<f64> {
-        (self.count > 1).then(|| (self.squares / (self.count - 1) as f64).sqrt())
+        (self.count > 1).then(|| self.moments.stddev(self.count, self.min, self.max))
     }
 
     /// Combines finer buckets, given in time order, into one. Returns `None` if there are none.
-    ///
-    /// Squares are combined by the pairwise update of Chan, Golub and LeVeque (1983, equation 2.1b).
-    pub fn combine(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let mut parts = parts.into_iter();
-        let mut all = parts.next()?;
-        let mut lost = 0.0;
-        for part in parts {
-            let (n, m) = (all.count as f64, part.count as f64);
-            let delta = part.sum / m - compensated_sum(all.sum, lost) / n;
-            all.squares += part.squares + delta * delta * (n * m / (n + m));
-            (all.sum, lost) = two_sum(all.sum, lost, part.sum);
+    pub fn combine(parts: impl Iterator<Item = Self> + Clone) -> Option<Self> {
+        let mut others = parts.clone();
+        let first = others.next()?;
+        let mut all = first;
+        for part in others {
             all.count += part.count;
             all.min = if part.min < all.min {
                 part.min
@@ -132,7 +109,15 @@ impl Summary {
             };
             all.last = part.last;
         }
-        all.sum = compensated_sum(all.sum, lost);
+        if all.count > first.count {
+            let parts = parts.map(|part| Part {
+                count: part.count,
+                moments: part.moments,
+                min: part.min,
+                max: part.max,
+            });
+            all.moments = Moments::combine(parts, all.count, all.min, all.max);
+        }
         Some(all)
     }
 }
@@ -157,21 +142,6 @@ pub fn append_quantity(
         Quantity::Last => values.append_doubles(summaries.map(|it| it.last)),
         Quantity::Stddev => values.append_optional_doubles(summaries.map(|it| it.stddev())),
     }
-}
-
-/// Adds `value` to `sum`, and the rounding error to `lost` (Knuth's TwoSum, TAOCP 4.2.2 theorem B).
-#[inline(always)]
-fn two_sum(sum: f64, lost: f64, value: f64) -> (f64, f64) {
-    let total = sum + value;
-    let virtual_value = total - sum;
-    let error = (sum - (total - virtual_value)) + (value - virtual_value);
-    (total, lost + error)
-}
-
-/// Returns the sum plus the rounding errors. A sum that overflowed stays infinite instead of becoming NaN.
-#[inline(always)]
-fn compensated_sum(sum: f64, lost: f64) -> f64 {
-    if sum.is_finite() { sum + lost } else { sum }
 }
 
 #[cfg(test)]
@@ -264,7 +234,7 @@ mod tests {
             for schema in [RollupSchema::declared().clone(), RollupSchema::with_test_columns()] {
                 let parts: Vec<Summary> = values.chunks(size).map(|chunk| MinuteRow::from_values(0, chunk).summary()).collect();
                 let buckets: Vec<_> = parts.iter().map(|part| column_values(&schema, *part)).collect();
-                let combined = column_values(&schema, Summary::combine(parts).unwrap());
+                let combined = column_values(&schema, Summary::combine(parts.into_iter()).unwrap());
                 for (column, got) in schema.columns().iter().zip(combined) {
                     let want = aggregate(&schema, column, &buckets);
                     prop_assert_eq!(got.is_some(), want.is_some(), "{}", column.name);

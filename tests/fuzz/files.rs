@@ -270,6 +270,7 @@ async fn read_all(bytes: Vec<u8>) -> Result<(), RawFileError> {
         },
         timezone: Tz::UTC,
         plausible: Window::ALL,
+        marks_ambiguous: true,
     };
     survey(&store, &file, &format).await?;
     let later = Window {

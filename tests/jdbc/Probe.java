@@ -6,6 +6,7 @@
 //   prepare SQL                    prepares a PreparedStatement, and prints the types of its parameters and columns
 //   execute [TYPE:VALUE …]         runs the prepared statement with these parameters (string, long, int, double, bool,
 //                                  timestamp in UTC, null)
+//   objects SQL                    runs a Statement, and prints each value as getObject returns it, with its class
 //   meta METHOD [ARGUMENT …]       calls a method of DatabaseMetaData; arguments are texts, {a,b} is an array of texts
 //   survey                         calls every method of DatabaseMetaData without parameters, and prints the results
 //   cancel SQL                     runs the query, cancels it after a second, and prints the outcome and the milliseconds
@@ -82,6 +83,11 @@ public final class Probe {
         }
         try (ResultSet rows = prepared.executeQuery()) {
           printResult(rows);
+        }
+      }
+      case "objects" -> {
+        try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(texts[0])) {
+          printObjects(rows);
         }
       }
       case "meta" -> printResult(call(texts[0], Arrays.copyOfRange(texts, 1, texts.length)));
@@ -257,6 +263,19 @@ public final class Probe {
       printLine(values);
     }
     rows.close();
+  }
+
+  private static void printObjects(ResultSet rows) throws SQLException {
+    int count = rows.getMetaData().getColumnCount();
+    printColumns(rows.getMetaData());
+    while (rows.next()) {
+      Object[] values = new Object[count];
+      for (int i = 0; i < count; i++) {
+        Object value = rows.getObject(i + 1);
+        values[i] = value == null ? null : value.getClass().getSimpleName() + " " + value;
+      }
+      printLine(values);
+    }
   }
 
   private static Object value(ResultSet rows, ResultSetMetaData metadata, int index) throws SQLException {

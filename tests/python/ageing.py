@@ -17,7 +17,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 import compare
-from harness import LEFT_OUT, OK, REFUSED, Finished, Lake, to_frame
+from harness import LEFT_OUT, OK, REFUSED, Finished, Lake
+from prepared import prepared
 from reference import COLUMNS, EPOCH, MICROS_PER_DAY, RESOLUTIONS, RawFile, day_number, rollups
 from test_kill import LEASE_SECONDS
 from writers import ASSETS, parquet_bytes
@@ -47,12 +48,13 @@ def readings(rng: np.random.Generator, dates: list[dt.date], assets: list[str]) 
     """Returns 12 readings per asset and date."""
     rows = []
     for date in dates:
-        start = pd.Timestamp(date, tz="UTC")
+        start = day_number(date) * MICROS_PER_DAY
         for asset in assets:
             for minute in sorted(rng.choice(1440, size=12, replace=False)):
-                rows.append((asset, start + pd.Timedelta(minutes=int(minute), seconds=int(rng.integers(60))), rng.normal()))
-    frame = pd.DataFrame(rows, columns=["id", "timestamp", "value"]).astype({"timestamp": "datetime64[us, UTC]"})
-    return pa.Table.from_pandas(frame, preserve_index=False)
+                rows.append((asset, start + (int(minute) * 60 + int(rng.integers(60))) * 1_000_000, rng.normal()))
+    ids, times, values = zip(*rows)
+    times = pa.array(times, pa.timestamp("us", "UTC"))
+    return pa.table({"id": pa.array(ids, pa.large_string()), "timestamp": times, "value": list(values)})
 
 
 def dates_in(table: pa.Table) -> set[int]:
@@ -105,7 +107,7 @@ def archived_tables(lake: Lake) -> Tables:
 
 def _archived_table(lake: Lake, name: str, version: int) -> pd.DataFrame:
     table = DeltaTable(f"{lake.url}/archive/{name}", version=version, storage_options=lake.storage_options)
-    return to_frame(pa.table(table.to_pyarrow_table())).sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
+    return compare.sort_rows(compare.to_frame(pa.table(table.to_pyarrow_table())))
 
 
 def all_rows(lake: Lake) -> Tables:
@@ -291,6 +293,7 @@ class RetentionModel:
             assert expected <= actual if restored else expected == actual, message
 
 
+@prepared
 def model_with_old_files(lake: Lake, then: dict[str, str] | None = None) -> RetentionModel:
     """Returns the model of a lake with files over four months, before the first maintenance run."""
     model = RetentionModel(lake, policy(then), seed=7)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import harness
+import prepared
+from databases import Postgres
 from harness import Bucket, Lake, LocalLake, S3Lake
 
 LONG = os.environ.get("PLANTLAKE_TEST_PROFILE", "ci") == "long"
@@ -48,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run many more examples and kills (or PLANTLAKE_TEST_PROFILE=long)")
     parser.addoption("--stories", type=int, help="the number of histories that the property tests run")
     parser.addoption("--kills", type=int, help="the number of random moments at which the kill tests kill")
+    parser.addoption("--seed", type=int, help="the first seed of random statements, as a failure prints it")
     parser.addoption("--lake", choices=["local", "s3"], default="local", help="the storage of lakes; tests/s3/run sets s3")
     parser.addoption("--keep", action="store_true", help="keep the lakes of the run and print where they are")
 
@@ -91,13 +95,12 @@ def is_s3(pytestconfig: pytest.Config) -> bool:
     return pytestconfig.getoption("--lake") == "s3"
 
 
-@pytest.fixture
-def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Callable[[], Lake]]:
-    """Creates fresh lakes, local or in the bucket, and removes them after a passed test."""
-    keep = pytestconfig.getoption("--keep")
-    folder = Path(tempfile.mkdtemp(prefix=f"plantlake-{request.node.originalname or 'test'}-"))
+@contextmanager
+def lakes(config: pytest.Config, name: str, failed: Callable[[], bool]) -> Iterator[Callable[[], Lake]]:
+    """Creates fresh lakes, local or in the bucket, and removes them at the end unless tests failed."""
+    folder = Path(tempfile.mkdtemp(prefix=f"plantlake-{name}-"))
     prefix = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-    lakes: list[Lake] = []
+    made: list[Lake] = []
 
     try:
         harness.binary()
@@ -105,20 +108,47 @@ def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Ite
         pytest.exit(str(error), returncode=2)
 
     def make() -> Lake:
-        name = str(len(lakes))
-        if pytestconfig.getoption("--lake") == "s3":
+        name = str(len(made))
+        if config.getoption("--lake") == "s3":
             lake: Lake = S3Lake(Bucket.from_environment(), f"{prefix}/{name}", folder / name)
         else:
             lake = LocalLake(folder / name)
-        lakes.append(lake)
+        made.append(lake)
         return lake
 
     yield make
-    failed = getattr(request.node, "failed", False)
-    if keep or failed:
-        print(f"\nthe lakes of this test are in {folder}" + (f" and s3 {prefix}" if lakes and "s3:" in lakes[0].url else ""))
+    if config.getoption("--keep") or failed():
+        print(f"\nthe lakes of this test are in {folder}" + (f" and s3 {prefix}" if made and "s3:" in made[0].url else ""))
         return
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Callable[[], Lake]]:
+    """Creates fresh lakes for one test."""
+    name = request.node.originalname or "test"
+    with lakes(pytestconfig, name, lambda: getattr(request.node, "failed", False)) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def new_shared_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Callable[[], Lake]]:
+    """Creates fresh lakes for all tests of a module, which only read or copy them."""
+    failures = request.session.testsfailed
+    with lakes(pytestconfig, request.node.path.stem, lambda: request.session.testsfailed > failures) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for all tests that leave it running. Each test creates its own databases, with roles of its own names."""
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+def pytest_sessionfinish() -> None:
+    prepared.remove_templates()
 
 
 @pytest.hookimpl(wrapper=True)

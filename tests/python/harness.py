@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import io
 import json
 import os
@@ -11,24 +10,27 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+import compare
 import reference
-from reference import COLUMNS, PARTITION, RESOLUTIONS, Expected, RawFile, partition_values
+from reference import COLUMNS, PARTITION, RESOLUTIONS, Expected, RawFile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT = float(os.environ.get("PLANTLAKE_TEST_TIMEOUT", "300"))
 OK, FAILURE, USAGE, LEFT_OUT, REFUSED = 0, 1, 2, 3, 4
 KILLED = -9
+EMPTY = pa.table({column: [] for column in COLUMNS})
 
 
 def binary() -> Path:
@@ -141,6 +143,21 @@ class DataFile:
     statistics: dict
 
 
+def data_files(name: str, table: DeltaTable | None) -> list[DataFile]:
+    """Returns the files of a loaded table, with their partition values as text."""
+    if table is None:
+        return []
+    return [
+        DataFile(
+            unquote(action["path"]),
+            str(action[f"partition.{PARTITION[name]}"]),
+            action["num_records"],
+            {key: value for key, value in action.items() if key.startswith(("min.", "max.", "null_count."))},
+        )
+        for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    ]
+
+
 class Lake(ABC):
     """A lake, with the actions and queries that tests need."""
 
@@ -195,6 +212,13 @@ class Lake(ABC):
     def snapshot(self) -> dict[str, object]:
         """Returns a state of the lake, without raw files and locks, that differs after any change."""
 
+    @contextmanager
+    def assert_unchanged(self) -> Iterator[None]:
+        """Checks that the block writes nothing to the lake, so that others can use it, too."""
+        before = self.snapshot()
+        yield
+        assert self.snapshot() == before, "a lake that several tests read was changed"
+
     @abstractmethod
     def read(self, path: str) -> bytes: ...
 
@@ -223,34 +247,21 @@ class Lake(ABC):
 
     def data_files(self, name: str, version: int | None = None) -> list[DataFile]:
         """Returns the files of a table, with their partition values as text."""
-        table = self.delta(name, version)
-        if table is None:
-            return []
-        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-        return [
-            DataFile(
-                unquote(action["path"]),
-                str(action[f"partition.{PARTITION[name]}"]),
-                action["num_records"],
-                {key: value for key, value in action.items() if key.startswith(("min.", "max.", "null_count."))},
-            )
-            for action in actions
-        ]
+        return data_files(name, self.delta(name, version))
 
     def table(self, name: str, version: int | None = None) -> pd.DataFrame:
         """Returns a table, read by the deltalake package, in the reference's form, and checks its columns and partitions."""
-        table = self.delta(name, version)
+        return self.rows(name, self.delta(name, version))
+
+    def rows(self, name: str, table: DeltaTable | None) -> pd.DataFrame:
+        """Returns the rows of a loaded table as `table` does."""
         if table is None:
-            return to_frame(pa.table({column: [] for column in COLUMNS}))
+            return compare.to_frame(EMPTY)
         arrow = pa.table(table.to_pyarrow_table())
         columns = [column for column in arrow.column_names if column not in self.ignored_columns]
         assert columns == [*COLUMNS, PARTITION[name]], f"columns of {name}: {arrow.column_names}"
-        frame = to_frame(arrow)
-        recorded = [str(value) for value in arrow[PARTITION[name]].to_pylist()]
-        expected_values = partition_values(name, frame["timestamp"])
-        wrong = [row for row, (one, two) in enumerate(zip(recorded, expected_values)) if one != two]
-        assert not wrong, f"{name}: {len(wrong)} rows in the wrong partition:\n{arrow.take(wrong[:10]).to_pandas()}"
-        return frame.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
+        compare.check_partitions(name, arrow)
+        return compare.sort_rows(compare.to_frame(arrow))
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Returns the three tables at their latest versions."""
@@ -258,27 +269,21 @@ class Lake(ABC):
 
     def published_tables(self) -> dict[str, pd.DataFrame]:
         versions = (self.published() or {"versions": {}})["versions"]
-        empty = pa.table({column: [] for column in COLUMNS})
         return {
-            name: self.table(name, versions[name]) if versions.get(name) is not None else to_frame(empty)
+            name: self.table(name, versions[name]) if versions.get(name) is not None else compare.to_frame(EMPTY)
             for name in RESOLUTIONS
         }
 
     def check_files(self) -> None:
         """Checks that every file is sorted, and that its row count and statistics in the log are correct."""
         for name in RESOLUTIONS:
-            for file in self.data_files(name):
-                table = pq.read_table(io.BytesIO(self.read(f"{name}/{file.path}")), partitioning=None)
-                frame = to_frame(table)
-                keys = list(zip(frame["asset_id"], frame["timestamp"]))
-                assert len(keys) == file.rows, f"{name}/{file.path}: {len(keys)} rows, but {file.rows} in the log"
-                unsorted = [row for row in range(1, len(keys)) if keys[row - 1] >= keys[row]]
-                assert not unsorted, (
-                    f"{name}/{file.path} is not sorted by asset and time: row {unsorted[0]} is {keys[unsorted[0]]}, "
-                    f"after {keys[unsorted[0] - 1]}"
-                )
-                assert keys, f"{name}/{file.path} has no rows"
-                _check_statistics(f"{name}/{file.path}", frame, file.statistics)
+            self.check_data_files(name, self.data_files(name))
+
+    def check_data_files(self, name: str, files: list[DataFile]) -> None:
+        """Checks these files of a table as `check_files` does."""
+        for file in files:
+            table = pq.ParquetFile(pa.BufferReader(self.read(f"{name}/{file.path}"))).read()
+            compare.check_data_file(f"{name}/{file.path}", table, file.rows, file.statistics)
 
     # ---- the reference
 
@@ -286,31 +291,6 @@ class Lake(ABC):
         """Returns the readable raw files, whose contents the caller knows, with their modification times in the store."""
         mtimes = self.mtimes()
         return [RawFile(path, mtimes[path], table) for path, table in tables.items()]
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Returns the rows of a table in the reference's form."""
-    micros = table["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    frame = pd.DataFrame({"asset_id": table["asset_id"].cast(pa.string()).to_pylist(), "timestamp": micros.to_numpy()})
-    for column in COLUMNS[2:]:
-        kind = np.int64 if column == "count" else np.float64
-        values = table[column].cast(pa.int64() if column == "count" else pa.float64())
-        frame[column] = values.to_numpy().astype(kind)
-    return frame.astype({"asset_id": object, "timestamp": "int64"})
-
-
-def _check_statistics(where: str, frame: pd.DataFrame, statistics: dict) -> None:
-    for column in COLUMNS:
-        values = frame[column].dropna()
-        for side in ("min", "max"):
-            bound = statistics.get(f"{side}.{column}")
-            if bound is None or not len(values):
-                continue
-            if column == "timestamp":
-                bound = round((bound - dt.datetime(1970, 1, 1, tzinfo=bound.tzinfo)).total_seconds() * 1e6)
-            true = getattr(values, side)()
-            fits = bound <= true if side == "min" else bound >= true
-            assert fits, f"{where}: the {side} of {column} is {bound!r} in the log, but {true!r} in the file"
 
 
 def _is_lock(path: str) -> bool:
@@ -484,19 +464,22 @@ class S3Lake(Lake):
         }
 
 
-def assert_expected(lake: Lake, expected: Expected) -> None:
-    """Checks that the lake's tables equal the reference, and are published, sorted and free of duplicates."""
-    import compare
-
-    latest = lake.tables()
+def assert_expected(lake: Lake, expected: Expected) -> dict[str, list[DataFile]]:
+    """Checks that the lake's tables equal the reference, and are published, sorted and free of duplicates. Returns their
+    files."""
+    # Each table is loaded once, for all of its checks.
+    loaded = {name: lake.delta(name) for name in RESOLUTIONS}
+    latest = {name: lake.rows(name, table) for name, table in loaded.items()}
     compare.all_same_as_reference(latest, expected)
-    lake.check_files()
+    files = {name: data_files(name, table) for name, table in loaded.items()}
+    for name in RESOLUTIONS:
+        lake.check_data_files(name, files[name])
     publication = lake.published()
     if publication is None:
         assert not any(len(table) for table in latest.values()), "the tables have rows, but nothing is published"
-        return
-    for name in RESOLUTIONS:
-        delta = lake.delta(name)
-        if delta is not None:
+        return files
+    for name, table in loaded.items():
+        if table is not None:
             recorded = publication["versions"].get(name)
-            assert recorded == delta.version(), f"{name} is at version {delta.version()}, but version {recorded} is published"
+            assert recorded == table.version(), f"{name} is at version {table.version()}, but version {recorded} is published"
+    return files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
 import re
 import signal
@@ -12,10 +11,12 @@ import time
 from dataclasses import dataclass, field
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as csv
 
 import compare
 from databases import psql
-from harness import FAILURE, OK, Finished, Lake, finish
+from harness import EMPTY, FAILURE, OK, Finished, Lake, finish
 from reference import COLUMNS, MICROS_PER_DAY, RESOLUTIONS, day_number
 
 SETTING = {"data_min": "PLANTLAKE_MIRROR_WINDOW_MIN", "data_h": "PLANTLAKE_MIRROR_WINDOW_H", "data_d": "PLANTLAKE_MIRROR_WINDOW_D"}
@@ -53,20 +54,22 @@ def read_mirror(url: str) -> MirrorContents:
     assert done.returncode == 0, f"psql: {done.stderr}"
     parts = re.split(r"^(data_min|data_h|data_d|assets)$\n", done.stdout, flags=re.MULTILINE)
     found = dict(zip(parts[1::2], parts[2::2]))
-    return MirrorContents({name: _table(found[name]) for name in RESOLUTIONS}, json.loads(found["assets"]))
+    return MirrorContents({name: parse_rows(found[name]) for name in RESOLUTIONS}, json.loads(found["assets"]))
 
 
-def _table(csv: str) -> pd.DataFrame:
-    text = pd.read_csv(io.StringIO(csv), names=COLUMNS, dtype=str, keep_default_na=False)
-    frame = pd.DataFrame({"asset_id": text["asset_id"].astype(object), "timestamp": text["timestamp"].astype("int64")})
-    for column in COLUMNS[2:]:
-        if column == "count":
-            frame[column] = text[column].astype("int64")
-        else:
-            # Python parses floats exactly.
-            frame[column] = [float("nan") if cell == "null" else float(cell) for cell in text[column]]
-            frame[column] = frame[column].astype("float64")
-    return frame
+def parse_rows(text: str) -> pd.DataFrame:
+    """Returns the rows that psql printed as CSV, in the reference's form. Numbers are parsed exactly."""
+    if not text.strip():
+        return compare.to_frame(EMPTY)
+    numbers = {column: pa.int64() if column == "count" else pa.float64() for column in COLUMNS[2:]}
+    table = csv.read_csv(
+        pa.py_buffer(text.encode()),
+        csv.ReadOptions(column_names=COLUMNS),
+        convert_options=csv.ConvertOptions(
+            column_types={"asset_id": pa.string(), "timestamp": pa.int64()} | numbers, null_values=["null"]
+        ),
+    )
+    return compare.to_frame(table)
 
 
 def first_dates(now: dt.date, windows: dict[str, int]) -> dict[str, int]:
@@ -132,8 +135,9 @@ class Mirror:
         """Returns the published rows of the lake inside the windows."""
         return rows_inside(self.lake.published_tables(), first_dates(self.now, self.windows))
 
-    def assert_rows(self, expected: dict[str, pd.DataFrame], when: str, allow_old_rows: bool = False) -> None:
-        """Checks that the mirror holds these rows to the bit. With `allow_old_rows`, rows before the windows are ignored."""
+    def assert_rows(self, expected: dict[str, pd.DataFrame], when: str, allow_old_rows: bool = False) -> MirrorContents:
+        """Checks that the mirror holds these rows to the bit, and returns its contents. With `allow_old_rows`, rows before the
+        windows are ignored."""
         seen = read_mirror(self.url)
         tables = rows_inside(seen.tables, first_dates(self.now, self.windows)) if allow_old_rows else seen.tables
         try:
@@ -142,19 +146,19 @@ class Mirror:
             raise AssertionError(f"{when}, the mirror (actual) differs from the lake (expected): {error}") from None
         known = {asset["id"] for asset in seen.assets}
         for name, table in seen.tables.items():
-            assert set(table["asset_id"]) <= known, f"{when}, {name} has assets that are not in the mirror"
+            assert set(table["asset_id"].unique()) <= known, f"{when}, {name} has assets that are not in the mirror"
+        return seen
 
     def assert_equals_lake(self, when: str = "after a run") -> None:
         """Checks that the mirror equals the lake inside the windows, and that its assets are those of the catalog and of the
         rows."""
-        self.assert_rows(self.expected_tables(), when)
-        seen = read_mirror(self.url)
+        seen = self.assert_rows(self.expected_tables(), when)
         catalog = json.loads((self.lake.folder / "catalog" / "assets.json").read_text())
         expected = {
             asset["id"]: {"location": "", "specifications": {}} | asset for asset in catalog
         }
         for table in seen.tables.values():
-            for asset in set(table["asset_id"]) - set(expected):
+            for asset in set(table["asset_id"].unique()) - set(expected):
                 expected[asset] = {"id": asset, "name": asset, "type": "unknown", "location": "", "specifications": {}}
         assert {asset["id"]: asset for asset in seen.assets} == expected, f"{when}, the assets differ"
         keys = self.psql(

@@ -21,7 +21,7 @@ MICROS_PER_DAY = 86_400_000_000
 RESOLUTIONS = {"data_min": 60_000_000, "data_h": 3_600_000_000, "data_d": MICROS_PER_DAY}
 PARTITION = {"data_min": "date", "data_h": "month", "data_d": "year"}
 COLUMNS = ["asset_id", "timestamp", "value", "count", "min", "max", "first", "last", "stddev"]
-REASONS = ["null_time", "time_out_of_range", "null_id", "malformed_id", "null_value", "nan_value", "infinite_value"]
+REASONS = ["null_time", "time_out_of_range", "ambiguous_time", "null_id", "malformed_id", "null_value", "nan_value", "infinite_value"]
 
 # The plausible range of times with which the tests run plantlake (harness.py sets it). It is fixed, so that no result depends
 # on today's date, and begins before 1970, so that times before the epoch are tested, too.
@@ -108,25 +108,32 @@ def canonical(text: object) -> str | None:
 
 def readings(table: pa.Table, zone: str = "UTC") -> pd.DataFrame:
     """Returns the rows of one file in order, as (asset, time in whole microseconds, value, reason to leave out)."""
+    asset, time, value, reason = _columns(table, zone)
+    texts = np.array(["", *REASONS], dtype=object)[reason]
+    return pd.DataFrame({"asset_id": asset, "time": time, "value": value, "reason": texts})
+
+
+def _columns(table: pa.Table, zone: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the columns of `readings`. The reason is a number: 0 for none, else one more than its index in REASONS."""
     id_null, asset = _assets(table["id"])
     time_null, time = _times(table["timestamp"], zone)
+    ambiguous = np.zeros(len(time), dtype=bool)
+    if table["timestamp"].type.tz is None and zone != "UTC":
+        ambiguous = _infer(_local_micros(table["timestamp"]), time, time_null, _texts(table["id"], asset), zone)
     value_null, value = _values(table["value"])
     earliest = day_number(EARLIEST) * MICROS_PER_DAY
     latest = (day_number(LATEST) + 1) * MICROS_PER_DAY - 1
-    reason = np.select(
-        [
-            time_null,
-            (time < earliest) | (time > latest),
-            id_null,
-            pd.isna(asset),
-            value_null,
-            np.isnan(value),
-            np.isinf(value),
-        ],
-        REASONS,
-        default="",
-    )
-    return pd.DataFrame({"asset_id": asset, "time": time, "value": value, "reason": reason})
+    conditions = [
+        time_null,
+        (time < earliest) | (time > latest),
+        ambiguous,
+        id_null,
+        pd.isna(asset),
+        value_null,
+        np.isnan(value),
+        np.isinf(value),
+    ]
+    return asset, time, value, np.select(conditions, range(1, len(REASONS) + 1), default=0)
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
@@ -140,15 +147,23 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
     return array
 
 
+def distinct_values(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[object]]:
+    """Returns for each row of a column the index of its value, or -1 for a null, and the distinct values."""
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())  # views cannot be dictionary-encoded
+    encoded = column.dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+        encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) and encoded.num_chunks else encoded
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return codes, encoded.dictionary.to_pylist()
+
+
 def _assets(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     array = _flat(column)
-    known: dict[object, str | None] = {None: None}
-    assets = np.empty(len(array), dtype=object)
-    for row, text in enumerate(array.to_pylist()):
-        if text not in known:
-            known[text] = canonical(text)
-        assets[row] = known[text]
-    return _nulls(array), assets
+    codes, texts = distinct_values(array)
+    # The last element stands for the code -1 of a null.
+    return _nulls(array), np.array([*map(canonical, texts), None], dtype=object)[codes]
 
 
 def _times(column: pa.ChunkedArray, zone: str) -> tuple[np.ndarray, np.ndarray]:
@@ -164,6 +179,58 @@ def _times(column: pa.ChunkedArray, zone: str) -> tuple[np.ndarray, np.ndarray]:
     if array.type.tz is None and zone != "UTC":
         time = np.array([from_local(int(each), zone) for each in time], dtype=np.int64)
     return _nulls(array), time
+
+
+def _local_micros(column: pa.ChunkedArray) -> np.ndarray:
+    return _times(column, "UTC")[1]
+
+
+def _texts(column: pa.ChunkedArray, asset: np.ndarray) -> list[object]:
+    """Returns the canonical ids, and other ids as they are."""
+    texts = _flat(column).to_pylist()
+    return [canon if canon is not None else text for text, canon in zip(texts, asset, strict=True)]
+
+
+def _infer(local: np.ndarray, time: np.ndarray, null: np.ndarray, ids: list[object], zone: str) -> np.ndarray:
+    """Moves times that occur twice to the later instant if the order of an asset's readings shows it, as pandas' `infer` does:
+    of adjacent readings in the period, exactly one does not advance. Returns a mask of those that the order does not decide."""
+    ambiguous = np.zeros(len(time), dtype=bool)
+    groups: dict[tuple, list[list[int]]] = {}
+    last: dict[object, object] = {}
+    for row, (micros, asset) in enumerate(zip(local, ids, strict=True)):
+        if null[row] or asset is None:
+            continue
+        change = _change(int(micros), zone)
+        if change is not None:
+            known = groups.setdefault((asset, change[0]), [])
+            if last.get(asset) != change[0] or not known:
+                known.append([])
+            known[-1].append(row)
+        last[asset] = change and change[0]
+    for (_, _), parts in groups.items():
+        rows = [row for part in parts for row in part]
+        steps = [at for at in range(1, len(rows)) if local[rows[at]] <= local[rows[at - 1]]]
+        if len(parts) == 1 and len(steps) == 1:
+            for row in rows[steps[0] :]:
+                time[row] += _change(int(local[row]), zone)[1]
+        else:
+            ambiguous[rows] = True
+    return ambiguous
+
+
+def _change(micros: int, zone: str) -> tuple[int, int] | None:
+    """Returns the instant at which clocks are set back and by how many microseconds, if the local time occurs twice."""
+    try:
+        local = EPOCH + dt.timedelta(microseconds=micros)
+    except OverflowError:
+        return None
+    if not dt.datetime(1900, 1, 1) < local < dt.datetime(2100, 1, 1):
+        return None
+    first, second = (local.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
+    if first <= second:
+        return None
+    # All local times of the period are less than a day apart, and periods are months apart.
+    return (micros - first // dt.timedelta(microseconds=1)) // (30 * MICROS_PER_DAY), (first - second) // dt.timedelta(microseconds=1)
 
 
 def from_local(micros: int, zone: str) -> int:
@@ -198,45 +265,69 @@ def _nulls(array: pa.Array) -> np.ndarray:
 
 def rollups(files: list[RawFile], zone: str = "UTC") -> Expected:
     """Returns the three tables that result from these raw files, and the readings that are left out."""
-    left_out, parts, read = {}, [], 0
+    left_out, read = {}, 0
+    # The empty arrays are for a folder without files.
+    parts = [(np.array([], object), np.array([], np.int64), np.array([], np.float64))]
     # Paths are ordered by their bytes, as object stores list them.
     for file in sorted(files, key=lambda file: (file.mtime_ns, file.path.encode())):
-        rows = readings(file.table, zone)
-        read += len(rows)
-        reasons = rows.loc[rows["reason"] != "", "reason"].value_counts().to_dict()
-        if reasons:
-            left_out[file.path] = {reason: int(count) for reason, count in reasons.items()}
-        parts.append(rows.loc[rows["reason"] == "", ["asset_id", "time", "value"]])
-    empty = pd.DataFrame(
-        {
-            "asset_id": pd.Series(dtype=object),
-            "time": pd.Series(dtype="int64"),
-            "value": pd.Series(dtype="float64"),
-        }
-    )
-    parts = [part for part in parts if len(part)]
-    valid = pd.concat(parts, ignore_index=True) if parts else empty
-    chosen = valid.drop_duplicates(["asset_id", "time"], keep="last").sort_values(["asset_id", "time"])
+        *columns, reason = _columns(file.table, zone)
+        read += len(reason)
+        counts = np.bincount(reason, minlength=len(REASONS) + 1)[1:]
+        if counts.any():
+            left_out[file.path] = {text: int(count) for text, count in zip(REASONS, counts) if count}
+        parts.append(tuple(column[reason == 0] for column in columns))
+    asset, time, value = (np.concatenate(column) for column in zip(*parts))
+    # Assets are compared as numbers with the same order, which is much faster than as texts.
+    number, assets = pd.factorize(asset, sort=True)
+    # The order is stable: of the readings of an asset and time, the one in the latest file is the last one.
+    order = np.lexsort((time, number))
+    number, time = number[order], time[order]
+    is_last = np.ones(len(order), dtype=bool)
+    is_last[:-1] = (number[1:] != number[:-1]) | (time[1:] != time[:-1])
+    chosen = Chosen(assets, number[is_last], time[is_last], value[order][is_last])
     return Expected(
         tables={name: _rollup(chosen, micros) for name, micros in RESOLUTIONS.items()},
         left_out=left_out,
         read=read,
-        used=len(chosen),
-        superseded=len(valid) - len(chosen),
+        used=len(chosen.time),
+        superseded=len(time) - len(chosen.time),
     )
 
 
-def _rollup(readings: pd.DataFrame, micros: int) -> pd.DataFrame:
-    buckets = readings.assign(timestamp=readings["time"] // micros * micros)
-    table = (
-        buckets.groupby(["asset_id", "timestamp"], sort=True)["value"]
-        .agg(value="mean", count="count", min="min", max="max", first="first", last="last", stddev="std")
-        .reset_index()
+@dataclass(frozen=True)
+class Chosen:
+    """The readings that the tables are computed from, sorted by asset and time. `number` is an index into `assets`."""
+
+    assets: np.ndarray
+    number: np.ndarray
+    time: np.ndarray
+    value: np.ndarray
+
+
+def _rollup(chosen: Chosen, micros: int) -> pd.DataFrame:
+    timestamp = chosen.time // micros * micros
+    is_first = np.ones(len(timestamp), dtype=bool)
+    is_first[1:] = (chosen.number[1:] != chosen.number[:-1]) | (timestamp[1:] != timestamp[:-1])
+    start = np.flatnonzero(is_first)
+    end = np.append(start, len(timestamp))[1:]
+    buckets = pd.Series(chosen.value).groupby(np.cumsum(is_first), sort=False)
+    return pd.DataFrame(
+        {
+            "asset_id": pd.Series(chosen.assets[chosen.number[start]], dtype=object),
+            "timestamp": timestamp[start],
+            "value": buckets.mean().to_numpy(),
+            "count": end - start,
+            "min": buckets.min().to_numpy(),
+            "max": buckets.max().to_numpy(),
+            "first": chosen.value[start],
+            "last": chosen.value[end - 1],
+            "stddev": buckets.std().to_numpy(),
+        }
     )
-    return table[COLUMNS].astype({"asset_id": object, "timestamp": "int64", "count": "int64"})
 
 
-def partition_values(name: str, timestamp: pd.Series) -> list[str]:
+def partition_values(name: str, timestamp: np.ndarray) -> np.ndarray:
     """Returns the values of the partition column, as text, for these bucket starts in microseconds."""
     form = {"data_min": "%Y-%m-%d", "data_h": "%Y-%m", "data_d": "%Y"}[name]
-    return [(EPOCH + dt.timedelta(microseconds=int(each))).strftime(form) for each in timestamp]
+    days, codes = np.unique(timestamp // MICROS_PER_DAY, return_inverse=True)
+    return np.array([date_of(day).strftime(form) for day in days], dtype=object)[codes]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field, fields
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
 import compare
-from harness import LEFT_OUT, OK, Finished, Lake, assert_expected
+from harness import LEFT_OUT, OK, DataFile, Finished, Lake, assert_expected
 from reference import MICROS_PER_DAY, RESOLUTIONS, Expected, date_of, partition_values, readings, rollups
 from writers import DAYS, FOOTER_DAMAGE, FileSpec, WrittenFile, damage, file_specs, make
 
 # Few paths, so that files are replaced. They include folders, and names that a wrong comparison would sort incorrectly.
 PATHS = ["a.parquet", "a-b.parquet", "a/b.parquet", "B.parquet", "day=2024-01-01/part 0.snappy.parquet", "z/y/x.parquet"]
 FIRST_MTIME_NS = 1_700_000_000_000_000_000
+
+FilesByPartition = dict[str, dict[str, set[str]]]
 
 
 class _ShortRepr:
@@ -200,7 +202,7 @@ class LakeModel:
             first, last = last, first
         flags, settings = run_flags(first, last, step)
         before = self.lake.snapshot()
-        files_before = self._partitions()
+        files_before = by_partition({name: self.lake.data_files(name) for name in RESOLUTIONS})
         finished = self.lake.resample(*flags, settings=settings)
         if step.dry:
             finished.expect(OK, LEFT_OUT)
@@ -213,9 +215,9 @@ class LakeModel:
         is_unbounded = first is None and last is None
         self.expected = new if is_unbounded else self.expected.merged(new, first, last)
         self.runs += 1
-        self._check(finished)
+        files = self._check(finished)
         if not step.full:
-            self._check_untouched(files_before, finished)
+            self._check_untouched(files_before, by_partition(files), finished)
         if is_unbounded:
             self.touched = set()
         elif step.full:
@@ -224,9 +226,9 @@ class LakeModel:
                 self._touch_days(path)
         return finished
 
-    def _check(self, finished: Finished) -> None:
+    def _check(self, finished: Finished) -> dict[str, list[DataFile]]:
         try:
-            assert_expected(self.lake, self.expected)
+            return assert_expected(self.lake, self.expected)
         except AssertionError as error:
             raise AssertionError(f"{error}\nafter\n{finished}") from None
 
@@ -239,19 +241,10 @@ class LakeModel:
             named = {entry["path"]: entry["reason"] for entry in report["quarantined"]}
             assert all(named.values()), f"a quarantined file without a reason\n{finished}"
 
-    def _partitions(self) -> dict[str, dict[str, set[str]]]:
-        """Returns the files of each table by partition."""
-        found: dict[str, dict[str, set[str]]] = {}
-        for name in RESOLUTIONS:
-            for file in self.lake.data_files(name):
-                found.setdefault(name, {}).setdefault(file.partition, set()).add(file.path)
-        return found
-
-    def _check_untouched(self, before: dict[str, dict[str, set[str]]], finished: Finished) -> None:
+    def _check_untouched(self, before: FilesByPartition, after: FilesByPartition, finished: Finished) -> None:
         """Checks that partitions without a touched day keep their files."""
-        after = self._partitions()
         for name, partitions in before.items():
-            starts = pd.Series([day * MICROS_PER_DAY for day in self.touched], dtype="int64")
+            starts = np.array([day * MICROS_PER_DAY for day in self.touched], dtype=np.int64)
             touched = set(partition_values(name, starts))
             for partition, files in partitions.items():
                 if partition not in touched:
@@ -290,6 +283,15 @@ class LakeModel:
         assert by_file == new.left_out, f"expected {new.left_out}\n{finished}"
         rows = {name: len(table) for name, table in new.tables.items()}
         assert {name: report["rows"][name] for name in rows} == rows, f"expected {rows}\n{finished}"
+
+
+def by_partition(files: dict[str, list[DataFile]]) -> FilesByPartition:
+    """Returns the paths of the files of each table by partition."""
+    found: FilesByPartition = {}
+    for name, each in files.items():
+        for file in each:
+            found.setdefault(name, {}).setdefault(file.partition, set()).add(file.path)
+    return found
 
 
 def nonzero(counts: dict[str, int]) -> dict[str, int]:

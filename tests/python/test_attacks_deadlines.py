@@ -25,6 +25,8 @@ SLACK_SECONDS = 1.5
 # A neighbour's point query may take this multiple of its 99th percentile before the attack, or `MIN_LIMIT_SECONDS`
 # if that is longer. The requirement is 0.1 s: set PLANTLAKE_TEST_NEIGHBOUR to 0.1 for a release build; a debug build is slower.
 MAX_SLOWDOWN, MIN_LIMIT_SECONDS = 5.0, float(os.environ.get("PLANTLAKE_TEST_NEIGHBOUR", "0.25"))
+# The number of times that a neighbour is measured at most.
+MAX_MEASUREMENTS = 3
 # The maximum time of one call on one value, in seconds, for a debug build under load.
 MAX_CALL_SECONDS = 10.0
 # The maximum CPU use of an idle debug build, in cores.
@@ -221,15 +223,20 @@ def run_concurrently(calls: list[Callable[[], object]]) -> list[tuple[float, str
 def assert_neighbour_is_not_slowed(
     scenario: SimpleNamespace, calls: list[Callable[[], object]], max_seconds: float
 ) -> list[str]:
-    """Runs all statements in parallel to the neighbour's queries, and returns the result of each."""
-    with scenario.neighbour as neighbour:
-        results = run_concurrently(calls)
-    percentile = neighbour.percentile()
-    limit, before = max(MAX_SLOWDOWN * scenario.quiet_seconds, MIN_LIMIT_SECONDS), scenario.quiet_seconds
-    assert percentile < limit, f"{percentile:.3f} s for a point query, {before:.3f} s before the attack; {results}"
-    for took, result in results:
-        assert took < max_seconds, f"{took:.1f} s: {result}"
-        assert "connection" not in result.lower(), result
+    """Runs all statements in parallel to the neighbour's queries, and returns the result of each. Other tests run on the same
+    machine, and delay single queries; a statement that slows its neighbours does so each time. So a slow neighbour is measured
+    again."""
+    limit = max(MAX_SLOWDOWN * scenario.quiet_seconds, MIN_LIMIT_SECONDS)
+    percentiles: list[float] = []
+    while len(percentiles) < MAX_MEASUREMENTS and (not percentiles or percentiles[-1] >= limit):
+        with scenario.neighbour as neighbour:
+            results = run_concurrently(calls)
+        percentiles.append(neighbour.percentile())
+        for took, result in results:
+            assert took < max_seconds, f"{took:.1f} s: {result}"
+            assert "connection" not in result.lower(), result
+    quiet = f"{scenario.quiet_seconds:.3f} s before the attack"
+    assert percentiles[-1] < limit, f"{percentiles} s for a point query, {quiet}; {results}"
     return [result for _, result in results]
 
 

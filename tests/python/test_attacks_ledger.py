@@ -24,7 +24,7 @@ import ledger
 from copies import postgres_rows, sqlite_rows
 from databases import Database, SqliteDatabase
 from harness import OK, USAGE, Finished
-from admin import PASSWORD, Installation, installation, postgres  # noqa: F401 (fixtures)
+from admin import PASSWORD, Installation, installation  # noqa: F401 (a fixture)
 from server import Plant, any_of, eventually, text_field
 from test_metering import LEDGER_TIMEOUT, ClientResult, CountingClient, database_of, is_true
 from test_metering import ledger as recorded

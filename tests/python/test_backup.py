@@ -28,7 +28,7 @@ import ledger
 from copies import database_rows
 from databases import SCHEMA, Postgres, PostgresDatabase, SqliteDatabase
 from harness import FAILURE, KILLED, LEFT_OUT, OK, REFUSED, USAGE, Finished, LocalLake, small_disk
-from admin import PASSWORD, Installation, postgres  # noqa: F401 (a fixture)
+from admin import PASSWORD, Installation
 from server import Plant
 from test_metering import MINUTES, POINT, CountingClient, database_of
 from test_metering import ledger as ledger_rows
@@ -128,6 +128,16 @@ def filled_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Insta
 
 
 @pytest.fixture(scope="module")
+def filled_installations(
+    filled_installation: tuple[Installation, dict[str, str]], postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Installation, dict[str, str]]]:
+    """The same, and another one on Postgres, by the kind of their databases."""
+    folder = tmp_path_factory.mktemp("filled")
+    other = Installation(folder, database("postgres", folder, postgres))
+    return {"sqlite": filled_installation, "postgres": (other, fill_database(other))}
+
+
+@pytest.fixture(scope="module")
 def backup(filled_installation: tuple[Installation, dict[str, str]]) -> Path:
     installation, _ = filled_installation
     installation.json("backup", "--to", BACKUP)
@@ -154,18 +164,21 @@ def listing(folder: Path) -> list[str]:
 @pytest.mark.parametrize("source", ["sqlite", "postgres"])
 @pytest.mark.parametrize("target", ["sqlite", "postgres"])
 def test_restore_into_empty_folder_restores_rows_files_and_credentials(
-    tmp_path: Path, postgres: Postgres, source: str, target: str  # noqa: F811
+    tmp_path: Path,
+    postgres: Postgres,
+    filled_installations: dict[str, tuple[Installation, dict[str, str]]],
+    source: str,
+    target: str,
 ) -> None:
-    old = Installation(tmp_path / "old", database(source, tmp_path / "old", postgres))
-    credentials = fill_database(old)
+    old, credentials = filled_installations[source]
     before = database_rows(old.database)
-    made = old.json("backup", "--to", BACKUP)
+    made = old.json("backup", "--to", str(tmp_path / BACKUP))
     assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": SCHEMA}
     assert made["rows"] == {table: len(rows) for table, rows in before.items()}
     assert database_rows(old.database) == before
     new = empty_installation(tmp_path / "new", target, postgres)
     (tmp_path / "new").chmod(0o755)
-    restored = new.json("restore", "--from", str(old.folder / BACKUP))["restored"]
+    restored = new.json("restore", "--from", str(tmp_path / BACKUP))["restored"]
     assert restored == dict.fromkeys(PARTS, "restored") | {"runs": "nothing", "journal": "nothing"}
     assert database_rows(new.database) == before
     assert files(new.folder) == files(old.folder)
@@ -419,7 +432,7 @@ def test_killed_backup_leaves_old_or_new_file(
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("point", RESTORE_POINTS)
 def test_killed_restore_is_completed_by_next_restore(
-    tmp_path: Path, postgres: Postgres, filled_installation: tuple[Installation, dict[str, str]], backup: Path,  # noqa: F811
+    tmp_path: Path, postgres: Postgres, filled_installation: tuple[Installation, dict[str, str]], backup: Path,
     point: str, kind: str,
 ) -> None:
     installation, _ = filled_installation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -70,13 +71,24 @@ def test_simulate_with_same_seed_writes_same_files(new_lake) -> None:
     assert list(contents(first).values()) != list(contents(third).values())
 
 
-@pytest.fixture
-def filled_model(lake: Lake) -> LakeModel:
-    """A lake with two raw files and one run."""
+def fill(lake: Lake) -> LakeModel:
+    """Fills a lake by two raw files and one run."""
     model = LakeModel(lake)
     for step in [Put(0, FileSpec(rows=300, days=3, assets=(0, 1), edge_times=True)), Put(1, FileSpec(seed=1, day=3)), Run()]:
         model.apply(step)
     return model
+
+
+@pytest.fixture(scope="module")
+def shared_model(new_shared_lake: Callable[[], Lake]) -> LakeModel:
+    return fill(new_shared_lake())
+
+
+@pytest.fixture
+def filled_model(shared_model: LakeModel) -> Iterator[LakeModel]:
+    """A lake that the test only reads."""
+    with shared_model.lake.assert_unchanged():
+        yield shared_model
 
 
 ALL_MINUTES = 'SELECT * FROM data_min ORDER BY asset_id, "timestamp"'
@@ -162,9 +174,9 @@ def test_query_by_partition_or_time_returns_same_rows(filled_model: LakeModel) -
     assert list(years["year"]) == [2023, 2024]
 
 
-def test_query_reads_published_version_only(filled_model: LakeModel) -> None:
+def test_query_reads_published_version_only(lake: Lake) -> None:
     """Commits by other writers, or by an unfinished run, are not visible."""
-    lake = filled_model.lake
+    fill(lake)
     before = lake.query('SELECT sum("count") AS n FROM data_min')["n"].iloc[0]
     lake.delta("data_min").delete()
     assert len(lake.table("data_min")) == 0

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ import harness
 from databases import Postgres, psql
 from harness import FAILURE, OK, REPOSITORY, USAGE, LocalLake
 from models import fetch_models
+from prepared import copy_lake
 from server import Plant
 from test_input_errors import change_owner, unprivileged  # noqa: F401 (a fixture)
 from test_server import self_signed
@@ -59,11 +60,12 @@ def assert_finding(findings: dict[str, dict], subject: str, standing: str, found
     assert not others, others
 
 
-@pytest.fixture
-def healthy_lake(tmp_path: Path) -> LocalLake:
-    """A lake without faults, except that it has no models."""
-    lake = LocalLake(tmp_path, dict(RANDOM_PORTS))
-    lake.settings["PLANTLAKE_JOBS"] = str(REPOSITORY / "jobs")
+HEALTHY = RANDOM_PORTS | {"PLANTLAKE_JOBS": str(REPOSITORY / "jobs")}
+
+
+@pytest.fixture(scope="module")
+def built_lake(tmp_path_factory: pytest.TempPathFactory) -> LocalLake:
+    lake = LocalLake(tmp_path_factory.mktemp("healthy"), HEALTHY)
     lake.run(*SIMULATE).expect(OK)
     lake.resample().expect(OK)
     lake.run("org", "create", "Acme").expect(OK)
@@ -71,11 +73,11 @@ def healthy_lake(tmp_path: Path) -> LocalLake:
     return lake
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    postgres = Postgres()
-    yield postgres
-    postgres.stop()
+@pytest.fixture
+def healthy_lake(built_lake: LocalLake, tmp_path: Path) -> LocalLake:
+    """A lake without faults, except that it has no models."""
+    copy_lake(built_lake.folder, tmp_path, links_raw=False)
+    return LocalLake(tmp_path, dict(HEALTHY))
 
 
 def test_healthy_installation_passes_all_checks(healthy_lake: LocalLake) -> None:
@@ -345,7 +347,7 @@ def test_postgres_databases_are_checked(healthy_lake: LocalLake, postgres: Postg
     assert "as the other clocks" in findings["clock"]["found"]
     # A role that may not create tables, on a database without tables.
     empty = postgres.new_database("chemical")
-    user = f"reader_{os.getpid()}"
+    user = f"doctor_reader_{os.getpid()}"
     psql(empty, f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     host = empty.split("@")[1]
     url = f"postgres://{user}:hush@{host}"

@@ -11,6 +11,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -174,12 +175,10 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    postgres = Postgres()
+def reader(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Reader]:
     reader = Reader(tmp_path_factory.mktemp("reader"), postgres).begin()
     yield reader
     reader.end()
-    postgres.stop()
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +269,12 @@ def test_link_targets_exist(document: str) -> None:
         assert not anchor or anchor in anchors(target), f"{document}: {link}; the anchors are {sorted(anchors(target))}"
 
 
+@cache
+def has_command(*words: str) -> bool:
+    """Whether plantlake has this command. Many documents name the same ones, so each is looked up once."""
+    return harness.run([*words, "--help"]).code == OK
+
+
 @pytest.mark.parametrize("document", [document for document in documents() if document != "docs/settings.md"])
 def test_named_commands_settings_and_alerts_exist(document: str) -> None:
     settings = set(re.findall(r"^## `([^`]+)`", (REPOSITORY / "docs/settings.md").read_text(), re.MULTILINE))
@@ -280,7 +285,7 @@ def test_named_commands_settings_and_alerts_exist(document: str) -> None:
         if words[:1] == ["plantlake"] and words[1:2] != ["help"]:
             known = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)][:2]
             if known:
-                assert harness.run([*known, "--help"]).code == OK, f"{document}: `{text}`"
+                assert has_command(*known), f"{document}: `{text}`"
         name = re.fullmatch(r"([a-z]+)\.([a-z_0-9]+)( = .*)?", text)
         if name and name[1] in groups and name[2] not in ("rs", "sql", "md", "toml"):
             assert f"{name[1]}.{name[2]}" in settings, f"{document}: `{text}` is not a setting"

@@ -1,145 +1,28 @@
-"""Tables, archives and mirrors with fewer or further columns are read, extended, and lose no values.
-
-A later version is the binary with `PLANTLAKE_FAILPOINT_COLUMNS`: its tables also have `test_max`, which equals `max`, and
-`test_count`, which equals `count`. The older version is the binary without it.
-"""
+"""Tables and archives with fewer or further columns are read, extended, and lose no values. See evolution.py."""
 
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, Field
+from deltalake import Field
 from deltalake.schema import PrimitiveType, StructType
 
-import compare
-from databases import Postgres
-from harness import FAILURE, OK, Lake, LocalLake, reference, to_frame
-from mirrored import Mirror, assert_failed
-from reference import COLUMNS, EPOCH, MICROS_PER_DAY, RESOLUTIONS, rollups
+from evolution import (
+    LATER, LATER_COLUMNS, SMALL_FILES, History, all_columns, assert_filled, assert_filled_everywhere, column_names, days,
+    log_actions, maintain, queried, readings,
+)  # fmt: skip
+from harness import FAILURE, OK, Lake, LocalLake, reference
+from reference import COLUMNS, RESOLUTIONS
 from server import Plant, eventually
 from writers import ASSETS, parquet_bytes
-
-LATER = {"PLANTLAKE_FAILPOINT_COLUMNS": "1"}
-LATER_COLUMNS = ["test_max", "test_count"]
-FIRST = dt.date(2024, 1, 20)
-SMALL_FILES = {"PLANTLAKE_FAILPOINT_MEMORY": str(1 << 13)}
-KEEP_DAYS = {"PLANTLAKE_RETENTION_MINUTE_KEEP": "10d", "PLANTLAKE_RETENTION_HOUR_KEEP": "40d", "PLANTLAKE_RETENTION_DAY_KEEP": "400d"}
-
-
-def readings(number: int) -> pa.Table:
-    """Returns readings of a date for each asset, two every third minute."""
-    rng = np.random.default_rng(number)
-    start = pd.Timestamp(FIRST, tz="UTC") + pd.Timedelta(days=number)
-    rows = [
-        (asset, start + pd.Timedelta(minutes=minute, seconds=second), rng.normal())
-        for asset in ASSETS
-        for minute in range(0, 1440, 3)
-        for second in (1, 30)
-    ]
-    frame = pd.DataFrame(rows, columns=["id", "timestamp", "value"]).astype({"timestamp": "datetime64[us, UTC]"})
-    return pa.Table.from_pandas(frame, preserve_index=False)
-
-
-class History:
-    """A lake to which files are added, one a date."""
-
-    def __init__(self, lake: Lake) -> None:
-        self.lake = lake
-        self.raw: dict[str, pa.Table] = {}
-
-    def add(self, *numbers: int, settings: dict[str, str] | None = None, flags: tuple[str, ...] = ()) -> None:
-        """Adds the files of these dates, and runs the job."""
-        for number in numbers:
-            path = f"{number:03}.parquet"
-            self.raw[path] = readings(number)
-            self.lake.put(path, parquet_bytes(self.raw[path]), 1_700_000_000_000_000_000 + number)
-        self.lake.resample(*flags, settings=settings).expect(OK)
-
-    def check(self) -> None:
-        """Checks the original columns of the tables against pandas, as the deltalake package and as SQL read them."""
-        expected = rollups(self.lake.raw_files(self.raw))
-        for name, table in expected.tables.items():
-            compare.same_as_reference(name, all_columns(self.lake, name), table)
-            compare.same_bits(name, queried(self.lake, name), all_columns(self.lake, name))
-
-
-def day_number(number: int) -> int:
-    return (FIRST - EPOCH.date()).days + number
-
-
-def days(table: pd.DataFrame) -> pd.Series:
-    """Returns the date of each row, as the number of its file."""
-    return table["timestamp"] // MICROS_PER_DAY - day_number(0)
-
-
-def all_columns(lake: Lake, name: str, folder: str = "") -> pd.DataFrame:
-    """Returns the latest version of a table with all of its columns, as the deltalake package reads it."""
-    table = DeltaTable(f"{lake.url}/{folder}{name}", storage_options=lake.storage_options).to_pyarrow_table()
-    frame = to_frame(table)
-    for column in table.column_names:
-        if column not in COLUMNS and column != reference.PARTITION[name]:
-            frame[column] = pd.Series(table[column].to_pylist(), dtype=object)
-    return frame.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
-
-
-def queried(lake: Lake, name: str, settings: dict[str, str] | None = None) -> pd.DataFrame:
-    """Returns a published table as SQL returns it."""
-    finished = lake.run("query", f"SELECT * FROM {name}", "--format", "parquet", settings=settings).expect(OK)
-    table = pq.read_table(io.BytesIO(finished.out))
-    known = [*COLUMNS, *(LATER_COLUMNS if settings else []), reference.PARTITION[name]]
-    assert table.column_names == known
-    frame = to_frame(table)
-    for column in LATER_COLUMNS if settings else []:
-        frame[column] = pd.Series(table[column].to_pylist(), dtype=object)
-    return frame.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
-
-
-def assert_filled(table: pd.DataFrame, filled: Callable[[pd.Series], pd.Series]) -> None:
-    """Checks that the later columns have values exactly in the rows that `filled` selects by their dates."""
-    has_values = filled(days(table))
-    for column, source in zip(LATER_COLUMNS, ("max", "count")):
-        present = table[column].notna()
-        wrong = table[present != has_values]
-        assert wrong.empty, f"{column} is null or not in {len(wrong)} of {len(table)} rows:\n{wrong.head()}"
-        assert (table.loc[present, column] == table.loc[present, source]).all(), f"{column} has other values"
-
-
-def assert_filled_everywhere(lake: Lake, filled: Callable[[pd.Series], pd.Series]) -> None:
-    """Checks the later columns of all tables, as the deltalake package and as SQL of the later version read them."""
-    for name in RESOLUTIONS:
-        assert_filled(all_columns(lake, name), filled)
-        assert_filled(queried(lake, name, LATER), filled)
-
-
-def log_actions(lake: Lake, name: str, kind: str, folder: str = "") -> list[dict]:
-    """Returns the actions of a kind in the log of a table, the oldest first."""
-    names = sorted(file for file in lake.listing(f"{folder}{name}/_delta_log") if file.endswith(".json") and file[:20].isdigit())
-    lines = [json.loads(line) for file in names for line in lake.read(f"{folder}{name}/_delta_log/{file}").splitlines()]
-    return [action[kind] for action in lines if kind in action]
-
-
-def column_names(lake: Lake, name: str, folder: str = "") -> list[str]:
-    table = DeltaTable(f"{lake.url}/{folder}{name}", storage_options=lake.storage_options)
-    return [field.name for field in table.schema().fields]
-
-
-def maintain(lake: Lake, today: dt.date | None = None, settings: dict[str, str] | None = None) -> dict:
-    """Runs the maintenance, on `today` with retention."""
-    chosen = dict(settings or {})
-    if today is not None:
-        chosen |= KEEP_DAYS | {"PLANTLAKE_FAILPOINT_NOW": f"{today}T12:00:00Z"}
-    return lake.run("maintain", "--json", settings=chosen).expect(OK).json
-
 
 # ------------------------------------------------------------------ an older lake
 
@@ -427,153 +310,3 @@ def file_column(lake: LocalLake, column: str) -> list[str]:
         if column in table.column_names:
             values += [value for value in table[column].to_pylist() if value is not None]
     return sorted(values)
-
-
-# ------------------------------------------------------------------ the mirror
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def mirror(postgres: Postgres, tmp_path: Path) -> Mirror:
-    lake = LocalLake(tmp_path)
-    lake.ignored_columns = set(LATER_COLUMNS)
-    return Mirror(lake, postgres.new_database("chemical"))
-
-
-def mirrored_columns(mirror: Mirror, name: str) -> list[str]:
-    sql = f"SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{name}'::regclass AND attnum > 0"
-    return mirror.psql(sql).split()
-
-
-def count_later(mirror: Mirror, name: str) -> tuple[int, int]:
-    """Returns the number of rows, and of rows whose later columns equal their sources."""
-    filled = "count(*) FILTER (WHERE test_max = max AND test_count = count)"
-    rows, same = mirror.psql(f"SELECT count(*), {filled} FROM {name}").split("|")
-    return int(rows), int(same)
-
-
-@pytest.mark.local_only
-def test_mirror_of_older_version_gains_columns_and_values(mirror: Mirror) -> None:
-    history = History(mirror.lake)
-    history.add(*range(4))
-    mirror.mirror()
-    mirror.assert_equals_lake()
-    assert mirror.run("--dry-run", settings=LATER).expect(OK).json["outcome"] == "dry_run"
-    assert mirrored_columns(mirror, "data_h") == COLUMNS, "a dry run changed the mirror"
-
-    # The mirror of the later version gains the columns before the lake has values.
-    report = mirror.mirror(settings=LATER)
-    assert report["outcome"] == "nothing_to_do" and not report["made_tables"], report
-    for name in RESOLUTIONS:
-        assert mirrored_columns(mirror, name) == [*COLUMNS, *LATER_COLUMNS]
-        rows, filled = count_later(mirror, name)
-        assert rows and not filled
-    mirror.assert_equals_lake()
-    history.add(4, settings=LATER)
-    mirror.mirror(settings=LATER)
-    assert_mirrored_values(mirror)
-    history.lake.resample("--full", settings=LATER).expect(OK)
-    mirror.mirror(settings=LATER)
-    assert_mirrored_values(mirror)
-    assert all(count_later(mirror, name)[0] == count_later(mirror, name)[1] for name in RESOLUTIONS)
-    report = mirror.mirror(settings=LATER)
-    assert report["outcome"] == "nothing_to_do" and [table["sent"] for table in report["tables"]] == [0, 0, 0]
-
-    # The older version does not know the columns, and leaves them null in rows that it writes.
-    history.add(5)
-    mirror.psql("UPDATE data_h SET value = value + 1")
-    mirror.mirror("--full")
-    mirror.assert_equals_lake()
-    assert count_later(mirror, "data_h")[1] == 0
-    # The later version compares all dates again, although no file has changed.
-    mirror.mirror(settings=LATER)
-    assert_mirrored_values(mirror)
-    assert count_later(mirror, "data_h")[1] > 0
-
-
-def assert_mirrored_values(mirror: Mirror) -> None:
-    """Checks the later columns of the mirror against the lake."""
-    mirror.assert_equals_lake()
-    for name in RESOLUTIONS:
-        expected = queried(mirror.lake, name, LATER)
-        sql = (
-            f"SELECT asset_id || ' ' || (extract(epoch FROM timestamp) * 1000000)::bigint || ' ' || coalesce(test_max::text, '-') "
-            f"|| ' ' || coalesce(test_count::text, '-') FROM {name} ORDER BY asset_id, timestamp"
-        )
-        seen = [line.split() for line in mirror.psql(sql).splitlines()]
-        assert len(seen) == len(expected)
-        for (asset, time, largest, count), row in zip(seen, expected.itertuples()):
-            assert (asset, int(time)) == (row.asset_id, row.timestamp)
-            assert (largest == "-") == pd.isna(row.test_max) and (count == "-") == pd.isna(row.test_count)
-            assert largest == "-" or (float(largest) == row.test_max and int(count) == row.test_count)
-
-
-@pytest.mark.local_only
-def test_new_mirror_has_later_columns(mirror: Mirror) -> None:
-    History(mirror.lake).add(0, 1, settings=LATER)
-    assert mirror.mirror(settings=LATER)["made_tables"]
-    assert_mirrored_values(mirror)
-    assert all(mirrored_columns(mirror, name) == [*COLUMNS, *LATER_COLUMNS] for name in RESOLUTIONS)
-
-
-@pytest.mark.local_only
-def test_mirror_killed_after_adding_columns_is_completed(mirror: Mirror) -> None:
-    history = History(mirror.lake)
-    history.add(0, 1)
-    mirror.mirror()
-    history.lake.resample("--full", settings=LATER).expect(OK)
-    killed = mirror.run(settings=LATER | {"PLANTLAKE_FAILPOINT": "mirror-begun"})
-    assert killed.code < 0
-    assert mirrored_columns(mirror, "data_d") == [*COLUMNS, *LATER_COLUMNS]
-    mirror.mirror(settings=LATER)
-    assert_mirrored_values(mirror)
-    assert all(count_later(mirror, name)[0] == count_later(mirror, name)[1] for name in RESOLUTIONS)
-
-
-@pytest.mark.local_only
-def test_mirror_keeps_columns_of_others(mirror: Mirror) -> None:
-    """Rows that do not change keep their values, and new rows get the defaults."""
-    history = History(mirror.lake)
-    history.add(0, 1)
-    mirror.mirror()
-    mirror.psql(
-        "ALTER TABLE data_h ADD COLUMN place TEXT, ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY, "
-        "ADD COLUMN checked BOOLEAN NOT NULL DEFAULT false"
-    )
-    mirror.psql("UPDATE data_h SET place = 'x', checked = true")
-    before = mirror.psql("SELECT count(*) FROM data_h")
-    history.add(2)
-    report = mirror.mirror()
-    assert report["outcome"] == "mirrored", report
-    mirror.assert_equals_lake()
-    assert mirror.psql("SELECT count(*) FROM data_h WHERE place = 'x' AND checked") == before
-    added = mirror.psql("SELECT count(*) FROM data_h WHERE place IS NULL AND NOT checked AND number IS NOT NULL")
-    assert int(added) == 24 * len(ASSETS)
-    mirror.mirror("--full")
-    assert mirror.psql("SELECT count(*) FROM data_h WHERE place = 'x'") == before
-
-
-@pytest.mark.local_only
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ("ALTER TABLE data_h ADD COLUMN plant TEXT NOT NULL DEFAULT ''; ALTER TABLE data_h ALTER COLUMN plant DROP DEFAULT",
-         "it has a column plant that must not be null and has no default"),
-        ("ALTER TABLE data_h ALTER COLUMN count TYPE INTEGER", "it has a column count of type integer instead of bigint"),
-        ("ALTER TABLE data_h DROP COLUMN stddev", "it has no column stddev"),
-        ("DROP TABLE data_h", "it does not exist"),
-        ("ALTER TABLE data_h ADD COLUMN test_max TEXT", "it has a column test_max of type text instead of double precision"),
-    ],
-)  # fmt: skip
-def test_mirror_with_unusable_columns_is_an_error(mirror: Mirror, change: str, problem: str) -> None:
-    History(mirror.lake).add(0)
-    mirror.mirror()
-    mirror.psql(change)
-    for flags in ((), ("--dry-run",)):
-        assert_failed(mirror.run(*flags, settings=LATER), "cannot write to the table data_h of the mirror", problem)

@@ -281,6 +281,27 @@ def test_unreadable_file_is_quarantined_until_readable(unprivileged: tuple[Local
 
 
 @pytest.mark.local_only
+def test_unreadable_folder_is_quarantined_unless_its_files_are_known(unprivileged: tuple[LocalLake, dict[str, object]]) -> None:
+    lake, user = unprivileged
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("secret/bad.parquet", BAD.data, MTIME)
+    change_owner(lake, user)
+    (lake.raw / "secret").chmod(0)
+    finished = lake.run("resample", "--json", **user).expect(LEFT_OUT)
+    assert {entry["path"] for entry in finished.json["quarantined"]} == {"secret"}, str(finished)
+    harness.assert_expected(lake, rollups([RawFile("good.parquet", MTIME, GOOD.table)]))
+    (lake.raw / "secret").chmod(0o755)
+    lake.run("resample", "--json", **user).expect(OK)
+    # Its readings are averaged now, and would be lost if its files counted as removed.
+    before = lake.tables()
+    (lake.raw / "secret").chmod(0)
+    finished = lake.run("resample", "--json", **user).expect(FAILURE)
+    assert "secret" in finished.err and "permission denied" in finished.err, str(finished)
+    assert all(before[name].equals(table) for name, table in lake.tables().items())
+    (lake.raw / "secret").chmod(0o755)
+
+
+@pytest.mark.local_only
 def test_unwritable_lake_is_an_error(unprivileged: tuple[LocalLake, dict[str, object]]) -> None:
     lake, user = unprivileged
     lake.put("good.parquet", GOOD.data, MTIME)

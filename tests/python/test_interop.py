@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -29,9 +31,8 @@ TYPES = {
 PARTITION_TYPES = {"data_min": pa.date32(), "data_h": pa.string(), "data_d": pa.int32()}
 
 
-@pytest.fixture
-def filled_lake(lake: Lake) -> tuple[Lake, Expected]:
-    """A lake with replaced and removed files, so that its tables have tombstones."""
+def fill(lake: Lake) -> tuple[Lake, Expected]:
+    """Fills a lake with files, some of which are replaced and removed, so that its tables have tombstones."""
     model = LakeModel(lake)
     for step in [
         Put(0, FileSpec(rows=900, days=3, assets=(0, 1, 2), edge_times=True)),
@@ -46,6 +47,18 @@ def filled_lake(lake: Lake) -> tuple[Lake, Expected]:
     ]:
         model.apply(step)
     return lake, model.expected
+
+
+@pytest.fixture(scope="module")
+def shared_lake(new_shared_lake: Callable[[], Lake]) -> tuple[Lake, Expected]:
+    return fill(new_shared_lake())
+
+
+@pytest.fixture
+def filled_lake(shared_lake: tuple[Lake, Expected]) -> Iterator[tuple[Lake, Expected]]:
+    """A lake that the test only reads."""
+    with shared_lake[0].assert_unchanged():
+        yield shared_lake
 
 
 def to_reference_form(arrow: pa.Table) -> pd.DataFrame:
@@ -140,9 +153,9 @@ def test_history_of_tables_contains_no_predicate(filled_lake: tuple[Lake, Expect
             assert entry.get("operationParameters", {}).get("predicate") is None, entry
 
 
-def test_resample_continues_after_foreign_checkpoint(filled_lake: tuple[Lake, Expected]) -> None:
+def test_resample_continues_after_foreign_checkpoint(lake: Lake) -> None:
     """The job works after another writer has created a checkpoint."""
-    lake, expected = filled_lake
+    _, expected = fill(lake)
     for name in RESOLUTIONS:
         lake.delta(name).create_checkpoint()
     lake.resample().expect(OK)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pandas as pd
@@ -167,6 +170,53 @@ def test_set_time_zone_affects_session(plant: Plant, north: Jdbc) -> None:
     assert north("query", sql).rows == [[str(noon)]]
 
 
+def test_zoneless_timestamps_are_read_by_get_object(plant: Plant, driver: Jdbc) -> None:
+    """Most Java tools read values with getObject, which the driver does not implement for timestamps with a time zone."""
+    expected = tenant_rows(plant, "data_h").head(3)
+    sql = "SELECT timestamp, count, value FROM data_h ORDER BY asset_id, timestamp LIMIT 3"
+    connect(plant, driver, f"token={plant.tenants['North'].key}", "zoneless_timestamps=true")
+    answer = driver("objects", sql)
+    assert answer.types == ["TIMESTAMP", "BIGINT", "DOUBLE"]
+    times = [f"Timestamp {time:%Y-%m-%d %H:%M:%S.0}" for time in expected["timestamp"]]
+    assert answer.column("timestamp") == times
+    assert driver("meta", "getColumns", None, "public", "data_h", "timestamp").column("TYPE_NAME") == ["TIMESTAMP"]
+    # Metadata and prepared statements of the connection agree.
+    prepared = driver("prepare", sql.replace("LIMIT 3", "LIMIT ?"))
+    assert prepared.types == answer.types
+    driver("close")
+    connect(plant, driver, f"token={plant.tenants['North'].key}", "zoneless_timestamps=perhaps")
+    with pytest.raises(JdbcError, match="use true or false"):
+        driver("query", "SELECT 1 AS x")
+    driver("close")
+
+
+def test_jaydebeapi_reads_zoneless_timestamps(plant: Plant) -> None:
+    pytest.importorskip("jaydebeapi", reason="JayDeBeApi is not installed; tests/run installs it")
+    [version] = [version for version in VERSIONS if jdbc.driver(version).exists()][:1]
+    script = f"""
+import jaydebeapi, json, os, sys
+jar, url, key = sys.argv[1:]
+connection = jaydebeapi.connect("org.apache.arrow.driver.jdbc.ArrowFlightJdbcDriver", url,
+    {{"token": key, "useEncryption": "false", "zoneless_timestamps": "true"}}, jar)
+cursor = connection.cursor()
+cursor.execute("SELECT timestamp, value FROM data_h WHERE value > ? ORDER BY asset_id, timestamp LIMIT 3", (-1e9,))
+print(json.dumps(cursor.fetchall()), flush=True)
+connection.close()
+# The driver leaves threads that keep the JVM, and with it Python, from ending.
+os._exit(0)
+"""
+    # The driver needs an option of the JVM, which is one per process.
+    url = f"jdbc:arrow-flight-sql://{plant.uri.split('//')[1]}/"
+    environment = os.environ | {"JAVA_TOOL_OPTIONS": "--add-opens=java.base/java.nio=ALL-UNNAMED -Duser.timezone=UTC"}
+    command = [sys.executable, "-c", script, str(jdbc.driver(version)), url, plant.tenants["North"].key]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    expected = tenant_rows(plant, "data_h").head(3)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [row[0] for row in found] == [f"{time:%Y-%m-%d %H:%M:%S}" for time in expected["timestamp"]]
+    assert [row[1] for row in found] == expected["value"].to_list()
+
+
 # ---- refused statements
 
 
@@ -220,7 +270,9 @@ def test_metadata_describes_columns(plant: Plant, north: Jdbc, table: str) -> No
     described = north("meta", "getColumns", "plantlake", "public", table, "%")
     empty = north("prepare", f"SELECT * FROM {table}")
     assert described.column("COLUMN_NAME") == empty.columns
-    assert described.column("TYPE_NAME") == empty.types
+    # The driver names the types of results itself, and this one not as SQL does.
+    names = [name.replace("TIMESTAMP_WITH_TIMEZONE", "TIMESTAMP WITH TIME ZONE") for name in empty.types]
+    assert described.column("TYPE_NAME") == names
     assert described.column("ORDINAL_POSITION") == [str(i + 1) for i in range(len(empty.columns))]
     one = north("meta", "getColumns", None, None, table, empty.columns[1])
     assert one.column("COLUMN_NAME") == [empty.columns[1]]

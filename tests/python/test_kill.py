@@ -21,6 +21,7 @@ import pytest
 import compare
 import harness
 from harness import KILLED, LEFT_OUT, OK, REFUSED, Finished, Lake, finish
+from prepared import prepared
 from reference import RESOLUTIONS, Expected
 from stories import LakeModel, Put, Remove, Run
 from writers import FileSpec
@@ -166,6 +167,7 @@ def recover(model: LakeModel, when: str) -> None:
     model.check_nothing_to_do()
 
 
+@prepared
 def model_with_pending_changes(lake: Lake) -> LakeModel:
     """Returns the model of a lake with a published state and pending changes of every kind: a new, a replaced and a removed
     file."""

@@ -19,6 +19,7 @@ import compare
 import harness
 from conftest import LONG
 from harness import KILLED, OK, REFUSED, Finished, Lake
+from prepared import prepared
 from reference import RESOLUTIONS
 from server import Plant, any_of, text_field
 from stories import LakeModel, Put, Remove, Run
@@ -175,6 +176,7 @@ def layout(lake: Lake) -> dict[tuple[str, str], list]:
     return found
 
 
+@prepared
 def two_runs(lake: Lake) -> LakeModel:
     """Executes two runs with so little memory that they leave several files per partition."""
     model = LakeModel(lake)

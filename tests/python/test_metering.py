@@ -344,13 +344,6 @@ class Proxy:
         self.is_open = True
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
 def test_queries_during_database_outage_are_answered_and_recorded(
     tmp_path: Path, postgres: Postgres, effort: Effort
 ) -> None:

@@ -44,13 +44,6 @@ FIRST_RUN_FAILPOINTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
     """A separate server, for tests that crash or stop it."""
@@ -637,7 +630,7 @@ def test_full_postgres_disk_fails_without_retry(small_disk: str, new_lake: Calla
 
 def test_unusable_server_or_user_is_reported(mirror: Mirror, postgres: Postgres) -> None:
     publish_first_state(mirror)
-    user = f"reader_{os.getpid()}"
+    user = f"mirror_reader_{os.getpid()}"
     mirror.psql(f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     host = mirror.url.split("@")[1]
     for url, message in [
@@ -709,7 +702,7 @@ def test_user_without_create_permission_can_mirror(mirror: Mirror) -> None:
     model = publish_first_state(mirror)
     mirror.mirror()
     change(mirror, model)
-    user = f"writer_{os.getpid()}"
+    user = f"mirror_writer_{os.getpid()}"
     mirror.psql(f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     mirror.psql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}")
     mirror.mirror(settings={"PLANTLAKE_MIRROR_URL": f"postgres://{user}:hush@{mirror.url.split('@')[1]}"})

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 
 from databases import MIGRATIONS, SCHEMA, Postgres, PostgresDatabase, SqliteDatabase
 from harness import FAILURE, OK, USAGE, binary, environment, finish
-from admin import PASSWORD, Installation, installation, postgres  # noqa: F401 (fixtures)
+from admin import PASSWORD, Installation, installation  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.local_only
 

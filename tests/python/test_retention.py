@@ -488,27 +488,23 @@ def test_archive_shows_callers_their_own_rows(plant: Plant) -> None:
 
 
 @pytest.mark.local_only
-def test_mirror_keeps_hours_of_dates_without_minutes(new_lake: Callable[[], Lake]) -> None:
+def test_mirror_keeps_hours_of_dates_without_minutes(new_lake: Callable[[], Lake], postgres: Postgres) -> None:
     """A late file adds minutes of an old date. The dates in between have no minutes and keep their hours."""
-    server = Postgres()
-    try:
-        model = model_with_old_files(new_lake(), {"MINUTE": "delete"})
-        mirror = Mirror(model.lake, server.new_database("chemical"), now=model.today)
-        mirror.windows = {"data_min": 400, "data_h": 400, "data_d": 30_000}
-        mirror.mirror()
-        mirror.assert_equals_lake()
-        model.settings = policy({"MINUTE": "delete"}, {"HOUR": 0, "DAY": 0, "RAW": 0})
-        model.maintain().expect(OK)
-        mirror.mirror()
-        mirror.assert_equals_lake()
-        model.put("late.parquet", [FIRST_DATE], [ASSETS[0]])
-        model.resample().expect(OK)
-        mirror.mirror()
-        mirror.assert_equals_lake("after minutes of an old date came back")
-        model.maintain().expect(OK)
-        mirror.mirror()
-        mirror.assert_equals_lake()
-        shown = mirror.lake.run("status", "--json", settings=mirror.settings).expect(OK).json["mirror"]
-        assert shown["is_up_to_date"] and shown["run"] > shown["published_run"], "a run of maintenance computes no averages"
-    finally:
-        server.stop()
+    model = model_with_old_files(new_lake(), {"MINUTE": "delete"})
+    mirror = Mirror(model.lake, postgres.new_database("chemical"), now=model.today)
+    mirror.windows = {"data_min": 400, "data_h": 400, "data_d": 30_000}
+    mirror.mirror()
+    mirror.assert_equals_lake()
+    model.settings = policy({"MINUTE": "delete"}, {"HOUR": 0, "DAY": 0, "RAW": 0})
+    model.maintain().expect(OK)
+    mirror.mirror()
+    mirror.assert_equals_lake()
+    model.put("late.parquet", [FIRST_DATE], [ASSETS[0]])
+    model.resample().expect(OK)
+    mirror.mirror()
+    mirror.assert_equals_lake("after minutes of an old date came back")
+    model.maintain().expect(OK)
+    mirror.mirror()
+    mirror.assert_equals_lake()
+    shown = mirror.lake.run("status", "--json", settings=mirror.settings).expect(OK).json["mirror"]
+    assert shown["is_up_to_date"] and shown["run"] > shown["published_run"], "a run of maintenance computes no averages"

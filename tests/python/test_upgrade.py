@@ -10,7 +10,6 @@ import json
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +20,12 @@ import pytest
 
 import compare
 from databases import Postgres, psql
+from evolution import LATER, LATER_COLUMNS, all_columns, assert_filled, column_names
 from fixtures.make_older_version import DATES, FIXTURE, HOURS_FROM, MINUTES_FROM, RAW_FROM, readings
 from harness import OK, LocalLake
 from mirrored import Mirror
 from reference import MICROS_PER_DAY, RESOLUTIONS, Expected, RawFile, day_number, rollups
 from server import Plant, Tenant
-from test_evolution import LATER, LATER_COLUMNS, all_columns, assert_filled, column_names
 from writers import ASSETS, parquet_bytes
 
 pytestmark = pytest.mark.local_only
@@ -177,13 +176,6 @@ def compare_unchanged_dates(older: Older, before: dict[str, pd.DataFrame]) -> No
 
 
 # ------------------------------------------------------------------ the mirror
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("settings", [{}, LATER], ids=["same_columns", "later_columns"])

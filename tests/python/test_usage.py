@@ -20,7 +20,7 @@ import pytest
 import ledger
 from databases import PostgresDatabase
 from harness import FAILURE, OK, USAGE, binary, environment
-from admin import PASSWORD, Installation, installation, postgres  # noqa: F401 (fixtures)
+from admin import PASSWORD, Installation, installation  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.local_only
 

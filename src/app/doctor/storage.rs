@@ -13,6 +13,8 @@ use crate::lake::records::runs::Runs;
 
 /// The maximum number of catalog errors that a finding lists.
 const MAX_LISTED_ERRORS: usize = 3;
+/// The maximum number of files that a finding names.
+const MAX_NAMED_FILES: usize = 3;
 
 pub(super) async fn check(settings: &Settings, clocks: &mut Clocks) -> Vec<Finding> {
     let options = settings.storage.options();
@@ -90,8 +92,30 @@ async fn check_tables(lake: &Store, raw: &Store, clocks: &mut Clocks) -> Vec<Fin
     };
     let files = &status.raw;
     let waiting = files.new + files.changed + files.removed;
-    let found = format!("{} known, {waiting} new, changed or removed", files.known);
+    let mut found = format!("{} known, {waiting} new, changed or removed", files.known);
+    if files.passed_over > 0 {
+        let named = files.passed_over_files.iter();
+        let named: Vec<&str> = named
+            .map(|file| file.path.as_str())
+            .take(MAX_NAMED_FILES)
+            .collect();
+        let more = if files.passed_over > named.len() {
+            ", …"
+        } else {
+            ""
+        };
+        found = format!(
+            "{found}; {} passed over, because they are no Parquet files or are not current ({}{more})",
+            files.passed_over,
+            named.join(", ")
+        );
+    }
     let raw = match (files.quarantined.len(), files.known + files.new) {
+        (0, 0) if files.passed_over > 0 => Finding::note(
+            "raw files",
+            found,
+            "`plantlake status` names them, with reasons",
+        ),
         (_, 0) => Finding::note(
             "raw files",
             format!("none in {raw}"),

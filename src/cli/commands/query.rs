@@ -1,23 +1,22 @@
 //! `plantlake query`: read-only SQL on the published tables.
 
-use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 
-use arrow::array::RecordBatch;
+use anyhow::Context as _;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
-use parquet::arrow::ArrowWriter;
 
 use crate::app;
 use crate::cli::admin_target::ServerArgs;
 use crate::cli::exit::Exit;
-use crate::cli::output::{Table, human};
+use crate::cli::output::{ReplacedFile, Table, human, result_file};
 use crate::cli::run_command::{Context, RunCommand};
-use crate::engine::{QueryError, QuerySession};
+use crate::engine::QueryError;
 use crate::lake::Store;
+use crate::model::text_from;
 
 /// The maximum number of rows that a table shows; more rows need a file.
 const MAX_SHOWN_ROWS: usize = 1_000;
@@ -94,42 +93,53 @@ impl RunCommand for QueryArgs {
         let server = self.server.connect(&context).await?;
         let mut sql = self.sql;
         if sql == "-" {
-            sql.clear();
-            std::io::stdin().read_to_string(&mut sql)?;
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes)?;
+            sql = text_from(bytes).context("cannot read the SQL from standard input")?;
         }
         let rows = match server {
             Some(server) => server.query(&sql).await?,
             None => run_local_query(&context, &sql).await?,
         };
-        if self.format == Format::Table && self.output.is_none() {
-            print_rows(&context, rows).await?;
-            return Ok(Exit::Success);
-        }
-        let mut out: Box<dyn Write + Send> = match &self.output {
-            Some(path) => Box::new(std::io::BufWriter::new(File::create(path).map_err(
-                |source| OutputFailed {
-                    path: path.clone(),
-                    source,
-                },
-            )?)),
-            None if self.format == Format::Parquet && std::io::stdout().is_terminal() => {
+        let Some(path) = &self.output else {
+            if self.format == Format::Table {
+                print_rows(&context, rows).await?;
+                return Ok(Exit::Success);
+            }
+            if self.format == Format::Parquet && std::io::stdout().is_terminal() {
                 return Err(Exit::Usage.wrap(anyhow::anyhow!(
                     "cannot write Parquet to a terminal; name a file with --output, or pipe the output"
                 )));
             }
-            None => Box::new(context.terminal.writer()),
+            let mut out = context.terminal.writer();
+            write_rows(self.format, rows, &mut out).await?;
+            out.flush()?;
+            return Ok(Exit::Success);
         };
-        match self.format {
-            Format::Csv => write_csv(rows, &mut out).await?,
-            Format::Json => write_json(rows, &mut out).await?,
-            Format::Parquet => write_parquet(rows, &mut out).await?,
-            Format::Table => {
-                let (table, _) = read_table(rows).await?;
-                out.write_all(table.render(None).as_bytes())?;
-            }
-        }
-        out.flush()?;
+        let failed = |source| OutputFailed {
+            path: path.clone(),
+            source,
+        };
+        let mut file = ReplacedFile::create(path).map_err(failed)?;
+        write_rows(self.format, rows, &mut file).await?;
+        file.finish().map_err(failed)?;
         Ok(Exit::Success)
+    }
+}
+
+async fn write_rows(
+    format: Format,
+    rows: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    match format {
+        Format::Csv => result_file::write_csv(rows, out).await,
+        Format::Json => result_file::write_json_lines(rows, out).await,
+        Format::Parquet => result_file::write_parquet(rows, out).await,
+        Format::Table => {
+            let (table, _) = read_table(rows).await?;
+            Ok(out.write_all(table.render(None).as_bytes())?)
+        }
     }
 }
 
@@ -140,8 +150,7 @@ pub(super) async fn run_local_query(
 ) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
     let lake = Store::open_existing_lake(&settings.lake, settings.storage.options())?;
-    let search = app::search(settings, true)?;
-    let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
+    let session = app::local_session(settings, &lake).await?;
     if session.run() == 0 {
         context.terminal.note(&format!(
             "nothing is published in {} yet, so its tables are empty; run `plantlake resample`, or set another `--lake`",
@@ -223,60 +232,14 @@ fn numeric_columns(schema: &SchemaRef) -> Vec<usize> {
         .collect()
 }
 
-async fn write_csv(
-    mut stream: SendableRecordBatchStream,
-    out: &mut (dyn Write + Send),
-) -> anyhow::Result<()> {
-    let schema = stream.schema();
-    let mut writer = arrow::csv::WriterBuilder::new()
-        .with_header(true)
-        .build(out);
-    writer.write(&RecordBatch::new_empty(schema))?;
-    while let Some(batch) = stream.try_next().await? {
-        writer.write(&batch)?;
-    }
-    Ok(())
-}
-
-async fn write_json(
-    mut stream: SendableRecordBatchStream,
-    out: &mut (dyn Write + Send),
-) -> anyhow::Result<()> {
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(out);
-    while let Some(batch) = stream.try_next().await? {
-        writer.write(&batch)?;
-    }
-    writer.finish()?;
-    Ok(())
-}
-
 /// Prints a result as one JSON array.
 pub(super) async fn print_json_list(
     context: &Context,
-    mut stream: SendableRecordBatchStream,
+    rows: SendableRecordBatchStream,
 ) -> anyhow::Result<Exit> {
     let mut out = context.terminal.writer();
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, arrow::json::writer::JsonArray>(&mut out);
-    while let Some(batch) = stream.try_next().await? {
-        writer.write(&batch)?;
-    }
-    writer.finish()?;
-    drop(writer);
+    result_file::write_json_array(rows, &mut out).await?;
     writeln!(out)?;
     out.flush()?;
     Ok(Exit::Success)
-}
-
-async fn write_parquet(
-    mut stream: SendableRecordBatchStream,
-    out: &mut (dyn Write + Send),
-) -> anyhow::Result<()> {
-    let mut writer = ArrowWriter::try_new(out, stream.schema(), None)?;
-    while let Some(batch) = stream.try_next().await? {
-        writer.write(&batch)?;
-    }
-    writer.close()?;
-    Ok(())
 }

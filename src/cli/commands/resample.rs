@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
+use super::status::print_passed_over;
 use crate::app::{ResampleJobError, resample_job};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Progress as Bar, Table, Terminal, Unit, human};
@@ -14,7 +15,7 @@ use crate::config::{Override, Settings};
 use crate::jobs::{JobError, Options, Outcome, Progress, Report};
 use crate::lake::records::lease::LeaseError;
 use crate::model::{Day, day_from_date};
-use crate::rollup::LeftOut;
+use crate::rollup::{LeftOut, Reason};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,9 +32,9 @@ Examples:
       plantlake resample --full --json
 
 Unusable readings are left out, and counted by file, under the first of these reasons that applies:
-  null_time, time_out_of_range, null_id, malformed_id, null_value, nan_value, infinite_value
+  null_time, time_out_of_range, ambiguous_time, null_id, malformed_id, null_value, nan_value, infinite_value
 A file that cannot be read is quarantined: it is listed with the reason, and retried when it changes.
-While any file is in quarantine the exit code is 3.";
+While any file is in quarantine the exit code is 3. Files that are no raw files are passed over and named.";
 
 /// Update the tables of averages from the raw files
 #[derive(Debug, clap::Args)]
@@ -81,6 +82,7 @@ impl RunCommand for ResampleArgs {
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let options = self.options()?;
         let report = run_job(&context.settings, &context.terminal, &options).await?;
+        warn_of_ambiguous_times(&context, &report);
         if self.json {
             context.terminal.line(&serde_json::to_string(&report)?)?;
         } else {
@@ -101,6 +103,19 @@ impl ResampleArgs {
             dates: parse_date_range(self.from, self.to)?,
             dry_run: self.dry_run,
         })
+    }
+}
+
+/// Warns of readings that are left out because their local time occurs twice.
+fn warn_of_ambiguous_times(context: &Context, report: &Report) {
+    let mut left_out = report.readings.left_out.iter();
+    if let Some((_, count)) = left_out.find(|(reason, _)| *reason == Reason::AmbiguousTime) {
+        context.terminal.warn(&format!(
+            "{} left out: their local time occurs twice in {}, because clocks are set back, and the order in their files \
+             does not show which instant is meant. Write times with a time zone",
+            human::counted(count, "reading"),
+            context.settings.resample.timezone
+        ));
     }
 }
 
@@ -261,6 +276,7 @@ fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
             terminal.line(&format!("… and {more} more files (--json lists all)"))?;
         }
     }
+    print_passed_over(terminal, report.files.passed_over, &report.passed_over)?;
     for file in report.quarantined.iter().take(MAX_SHOWN) {
         terminal.warn(&format!("quarantined: {}", file.reason));
     }

@@ -9,7 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{Table, Terminal, human};
 use crate::cli::run_command::{Context, RunCommand};
 use crate::config::{DatabaseUrl, Settings, redact};
-use crate::jobs::{Status, status};
+use crate::jobs::{QuarantinedFile, Status, status};
 use crate::lake::Store;
 use crate::mirror;
 use crate::store::{JobRun, OrganisationStore, StoreError};
@@ -179,6 +179,7 @@ impl RunCommand for StatusArgs {
         for file in &files.quarantined {
             terminal.line(&format!("      quarantined: {}", file.reason))?;
         }
+        print_passed_over(terminal, files.passed_over, &files.passed_over_files)?;
         for run in &failed {
             let error = run.error.as_deref().unwrap_or_default();
             let (job, status, at) = (
@@ -238,6 +239,29 @@ impl RunCommand for StatusArgs {
         }
         Ok(Exit::Success)
     }
+}
+
+/// Prints the number of files that were passed over, and the first of them.
+pub(super) fn print_passed_over(
+    terminal: &Terminal,
+    count: usize,
+    files: &[QuarantinedFile],
+) -> anyhow::Result<()> {
+    const MAX_SHOWN: usize = 5;
+    if count == 0 {
+        return Ok(());
+    }
+    terminal.line(&format!(
+        "passed over: {}, which are no raw files",
+        human::counted(count as u64, "file")
+    ))?;
+    for file in files.iter().take(MAX_SHOWN) {
+        terminal.line(&format!("      {}: {}", file.path, file.reason))?;
+    }
+    if count > MAX_SHOWN {
+        terminal.line("      … (--json lists the first 100)")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::inputs::Inputs;
 use super::legacy_variables::{self, LegacyVariables};
 use crate::config::error::{ConfigError, Origin};
 use crate::config::spec::setting::{ENVIRONMENT_PREFIX, RawSettings};
+use crate::model::{NotText, decode_text};
 
 /// Reads `.env` if it exists.
 pub(in crate::config) fn read(
@@ -28,8 +29,17 @@ pub(in crate::config) fn read(
         }
         Err(source) => return Err(ConfigError::Unreadable { path, source }),
     };
-    // Lines of other programs need not be Unicode; ours are checked below.
-    let text = String::from_utf8_lossy(&bytes);
+    let text = match decode_text(&bytes) {
+        Ok(text) => text,
+        // Lines of other programs need not be Unicode; ours are checked below.
+        Err(NotText { line: Some(_), .. }) => String::from_utf8_lossy(&bytes),
+        Err(error) => {
+            return Err(ConfigError::Syntax {
+                origin: Origin::DotEnv { path, line: 1 },
+                message: error.to_string(),
+            });
+        }
+    };
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let origin = Origin::DotEnv {
             path: path.clone(),

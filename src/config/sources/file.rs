@@ -13,6 +13,7 @@ use crate::config::spec::SETTINGS;
 use crate::config::spec::keys::{KnownKey, find_key};
 use crate::config::spec::setting::{RawSettings, Type};
 use crate::config::values::{secret, storage};
+use crate::model::read_text;
 
 const STORAGE_EXPECTED: &str = "text, a whole number, or true or false";
 
@@ -21,7 +22,7 @@ pub(in crate::config) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<
     let path = inputs
         .folder
         .join(inputs.file.as_deref().unwrap_or(Path::new(SETTINGS_FILE)));
-    match std::fs::read_to_string(&path) {
+    match read_text(&path) {
         Ok(text) => parse(&text, &path, raw),
         Err(error) if error.kind() == ErrorKind::NotFound && inputs.file.is_none() => Ok(()),
         Err(source) => Err(ConfigError::Unreadable { path, source }),

@@ -1,11 +1,12 @@
 //! Secret values, the settings that have one, and the files that contain them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::storage;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::redact;
+use crate::model::read_text;
 
 /// The suffix of a variable that names the file of a secret, as container engines provide them.
 pub(in crate::config) const FILE_SUFFIX: &str = "_FILE";
@@ -47,7 +48,7 @@ pub(in crate::config) fn is_secret(key: &str) -> bool {
 
 /// Reads a secret from the file that the variable `origin` names, without the line break that editors append.
 pub(in crate::config) fn read_file(path: &str, origin: &Origin) -> Result<String, ConfigError> {
-    let read = std::fs::read_to_string(path);
+    let read = read_text(Path::new(path));
     let text = read.map_err(|source| ConfigError::SecretFile {
         origin: origin.clone(),
         path: PathBuf::from(path),

@@ -13,7 +13,7 @@ use super::raw_files::RawFiles;
 use crate::catalog::VisibleAssets;
 use crate::lake::raw::{ContentsBuilder, RawFileError, RawFileWriter};
 use crate::lake::storage::parquet_upload::ParquetUploadError;
-use crate::model::{AssetId, DateSet, Day, day_of, day_to_date};
+use crate::model::{AMBIGUOUS_TIME, AssetId, DateSet, Day, day_of, day_to_date};
 
 /// The maximum number of characters of an id that an error quotes.
 const MAX_QUOTED_CHARS: usize = 64;
@@ -89,6 +89,17 @@ pub enum IngestError {
         found: String,
         /// The accepted times, in microseconds since the epoch.
         plausible: RangeInclusive<i64>,
+    },
+    /// The local time of a reading occurs twice.
+    #[error(
+        "row {row}: the local time occurs twice in {timezone}, because clocks are set back then, and may be either of two \
+         instants; nothing was kept; send timestamps with a time zone"
+    )]
+    AmbiguousTime {
+        /// The row, counted from 1.
+        row: usize,
+        /// The time zone of times without one.
+        timezone: String,
     },
     /// A reading is older than the operator accepts.
     #[error(
@@ -303,6 +314,12 @@ impl Ingest {
         let mut last = None;
         for (row, time) in times.iter().enumerate() {
             let row = self.rows + row + 1;
+            if time == Some(AMBIGUOUS_TIME) {
+                return Err(IngestError::AmbiguousTime {
+                    row,
+                    timezone: self.files.format.timezone.to_string(),
+                });
+            }
             let Some(time) = time.filter(|time| plausible.contains(time)) else {
                 return Err(IngestError::InvalidTime {
                     row,

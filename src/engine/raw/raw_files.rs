@@ -184,6 +184,7 @@ impl RawFiles {
     pub fn new(raw: Store, format: RawFormat) -> Self {
         let format = RawFormat {
             plausible: Window::ALL,
+            marks_ambiguous: false,
             ..format
         };
         Self {

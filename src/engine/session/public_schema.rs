@@ -81,6 +81,24 @@ impl PublicSchema {
         Ok(state)
     }
 
+    /// Removes the views that cannot be planned, and logs why. They would break listings of all views.
+    pub async fn remove_invalid_views(&mut self) {
+        // Views that depend on a removed view are removed by the next iterations.
+        while let Some((name, problem)) = self.find_invalid_view().await {
+            tracing::warn!("ignored the view {name}: {problem}");
+            Arc::make_mut(&mut self.views).remove(&name);
+        }
+    }
+
+    async fn find_invalid_view(&self) -> Option<(String, String)> {
+        for name in self.views.names() {
+            if let Err(problem) = self.table(name).await {
+                return Some((name.to_owned(), problem.strip_backtrace()));
+            }
+        }
+        None
+    }
+
     fn base_table(&self, name: &str) -> Option<EngineTable> {
         self.find_base_table(name).map(EngineTable::new)
     }

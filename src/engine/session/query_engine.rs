@@ -243,32 +243,18 @@ impl QueryEngine {
             let in_force = self.views_in_force.read();
             in_force.unwrap_or_else(PoisonError::into_inner).0.clone()
         };
-        let Some((stamps, mut views)) = self.views.read_if_changed(&known) else {
+        let Some((stamps, views)) = self.views.read_if_changed(&known) else {
             return;
         };
-        // Views that depend on a view that was left out are removed by the next iterations.
-        while let Some((name, problem)) = self.find_invalid_view(&views).await {
-            tracing::warn!("ignored the view {name}: {problem}");
-            views.remove(&name);
-        }
+        let nothing = Arc::new(VisibleAssets::Only(Vec::new()));
+        let mut public =
+            self.public_schema(self.newest(), self.catalog(), Arc::new(views), nothing);
+        public.remove_invalid_views().await;
         let mut in_force = self
             .views_in_force
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *in_force = (stamps, Arc::new(views));
+        *in_force = (stamps, public.views);
         self.views_version.fetch_add(1, Ordering::Release);
-    }
-
-    async fn find_invalid_view(&self, views: &Views) -> Option<(String, String)> {
-        use datafusion::catalog::SchemaProvider;
-        let shared = Arc::new(views.clone());
-        let nothing = Arc::new(VisibleAssets::Only(Vec::new()));
-        let public = self.public_schema(self.newest(), self.catalog(), shared, nothing);
-        for name in views.names() {
-            if let Err(problem) = public.table(name).await {
-                return Some((name.to_owned(), problem.strip_backtrace()));
-            }
-        }
-        None
     }
 }

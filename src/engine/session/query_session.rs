@@ -22,7 +22,7 @@ use datafusion::sql::parser::Statement as Parsed;
 
 use super::bound_values;
 use super::public_schema::PublicSchema;
-use super::views::Views;
+use super::views::{FileStamps, ViewFolder, Views};
 use crate::catalog::VisibleAssets;
 use crate::engine::functions;
 use crate::engine::functions::instants::{IntervalPlanner, SessionTimes};
@@ -36,6 +36,7 @@ use crate::engine::plan::optimised::OptimisedQuery;
 use crate::engine::plan::tenant_filter_scan::rewrite_scans;
 use crate::engine::plan::{cancellable_rules, cost_estimate, plan_limits, row_limits};
 use crate::engine::query_error::QueryError;
+use crate::engine::raw::raw_files::RawFiles;
 use crate::engine::scan::metered_scan::RunContext;
 use crate::engine::schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
 use crate::engine::sql::statement::{Query, SessionOption, Statement};
@@ -44,6 +45,7 @@ use crate::engine::tables::account::Account;
 use crate::engine::tables::catalog_tables::CatalogSource;
 use crate::engine::tables::published::PublishedTables;
 use crate::engine::tables::rollup_table::store_url;
+use crate::engine::tables::table_names::public_table_names;
 use crate::lake::Store;
 use crate::lake::storage::scanned_bytes::ScannedBytes;
 use crate::search::Search;
@@ -63,6 +65,18 @@ pub struct QuerySession {
     /// Whether the caller may see some assets only.
     is_restricted: bool,
     run: u64,
+}
+
+/// The sources of a session of the operator at this machine, besides the lake.
+pub struct LocalSources<'a> {
+    /// The folder of the catalog, which is read by the first query that needs it.
+    pub catalog: &'a Path,
+    /// The folder of views.
+    pub views: &'a Path,
+    /// The raw files; `None` if there are none.
+    pub raw: Option<RawFiles>,
+    /// Answers the function `search('…')`.
+    pub search: Search,
 }
 
 /// A query that is ready to be run.
@@ -89,16 +103,19 @@ impl QuerySession {
         catalog: &Path,
         search: Option<Search>,
     ) -> Result<Self, QueryError> {
-        let public = PublicSchema {
-            published: Arc::new(PublishedTables::latest(lake).await?),
-            raw: None,
-            catalog: Arc::new(CatalogSource::folder(catalog.to_owned())),
-            views: Arc::new(Views::default()),
-            search,
-            visible: Arc::new(VisibleAssets::All),
-            base_state: Arc::new(base_state(lake, Arc::new(RuntimeEnv::default()))?),
-            view_stack: Vec::new(),
-        };
+        let public = local_schema(lake, catalog, search).await?;
+        Self::new(public, None, &[], None)
+    }
+
+    /// Opens the current publication like [`open`](Self::open), with the views and the raw readings.
+    pub async fn open_local(lake: &Store, sources: LocalSources<'_>) -> Result<Self, QueryError> {
+        let mut public = local_schema(lake, sources.catalog, Some(sources.search)).await?;
+        let folder = ViewFolder::new(sources.views.to_owned(), public_table_names());
+        if let Some((_, views)) = folder.read_if_changed(&FileStamps::new()) {
+            public.views = Arc::new(views);
+        }
+        public.raw = sources.raw.map(Arc::new);
+        public.remove_invalid_views().await;
         Self::new(public, None, &[], None)
     }
 
@@ -123,6 +140,8 @@ impl QuerySession {
                 SessionOption::Schema(schema) => {
                     config.catalog.default_schema = schema.clone();
                 }
+                // It affects how results are sent, and not their values.
+                SessionOption::ZonelessTimestamps(_) => {}
             }
         }
         if let Some(types) = zone {
@@ -393,6 +412,24 @@ impl QuerySession {
         schemas.sort_by(|(one, _), (other, _)| one.cmp(other));
         schemas
     }
+}
+
+/// Returns the schema `public` of the operator at this machine, who may see everything, without views and raw readings.
+async fn local_schema(
+    lake: &Store,
+    catalog: &Path,
+    search: Option<Search>,
+) -> Result<PublicSchema, QueryError> {
+    Ok(PublicSchema {
+        published: Arc::new(PublishedTables::latest(lake).await?),
+        raw: None,
+        catalog: Arc::new(CatalogSource::folder(catalog.to_owned())),
+        views: Arc::new(Views::default()),
+        search,
+        visible: Arc::new(VisibleAssets::All),
+        base_state: Arc::new(base_state(lake, Arc::new(RuntimeEnv::default()))?),
+        view_stack: Vec::new(),
+    })
 }
 
 /// Turns off the pruning of files and row groups by rows that a query has already found: it depends on the bounds of

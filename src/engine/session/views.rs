@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::sql::statement::{Query, Statement};
+use crate::model::read_text;
 
 /// The extension of view files.
 const EXTENSION: &str = "sql";
@@ -86,7 +87,7 @@ impl ViewFolder {
         if self.tables.contains(&name.as_str()) {
             return Err("a table has the same name".to_owned());
         }
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let text = read_text(path).map_err(|error| error.to_string())?;
         match Statement::parse(&text) {
             Ok(Statement::Query(query)) if query.parameter_count() == 0 => Ok((name, query)),
             Ok(Statement::Query(_)) => Err("a view cannot have parameters".to_owned()),

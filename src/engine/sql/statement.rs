@@ -58,6 +58,8 @@ pub enum SessionOption {
     TimeZone(String),
     /// The schema of unqualified table names.
     Schema(String),
+    /// Whether clients get timestamps without a time zone, whose values are in UTC.
+    ZonelessTimestamps(bool),
 }
 
 impl SessionOption {
@@ -70,8 +72,18 @@ impl SessionOption {
             "schema" | "search_path" | "datafusion.catalog.default_schema" => {
                 Some(Self::Schema(value.to_owned()))
             }
+            "zoneless_timestamps" => parse_switch(value).map(Self::ZonelessTimestamps),
             _ => None,
         }
+    }
+}
+
+/// Returns the value of a switch as Postgres and drivers write it.
+fn parse_switch(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Some(true),
+        "false" | "off" | "no" | "0" => Some(false),
+        _ => None,
     }
 }
 
@@ -106,6 +118,8 @@ impl Statement {
         sql: &str,
         new_budget: fn(usize) -> ParseBudget,
     ) -> Result<Self, QueryError> {
+        // Text from a file may begin with a byte order mark.
+        let sql = sql.strip_prefix('\u{feff}').unwrap_or(sql);
         let tokens = tokenize(sql)?;
         check_nesting(&tokens)?;
         check_parameters(&tokens)?;
@@ -275,7 +289,10 @@ fn first_words(statement: &impl ToString) -> String {
 
 fn parse_option(set: &ast::Set) -> Result<SessionOption, QueryError> {
     let unquoted = |value: &Expr| match value {
-        Expr::Value(value) => value.value.clone().into_string(),
+        Expr::Value(value) => match &value.value {
+            ast::Value::Boolean(_) | ast::Value::Number(..) => Some(value.value.to_string()),
+            value => value.clone().into_string(),
+        },
         Expr::Identifier(name) => Some(name.value.clone()),
         _ => None,
     };

@@ -55,7 +55,7 @@ impl Job {
         if let Some(lease) = lease {
             lease.release().await;
         }
-        done
+        done.map_err(|error| error.with_location(&self.lake, &self.raw))
     }
 
     async fn maintain_with_lease(

@@ -249,6 +249,7 @@ mod tests {
             etag: "1".to_owned(),
             size: 1,
             modified: 1,
+            fault: None,
         };
         let known = |first, last| KnownFile {
             etag: "1".to_owned(),

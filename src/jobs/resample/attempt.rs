@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 use crate::jobs::error::{JobError, table_error};
 use crate::lake::delta::table::Table;
 use crate::lake::raw::archive_copy::has_files;
-use crate::lake::raw::{RawFile, RawFormat, list_raw_files};
+use crate::lake::raw::{PassedOver, RawFile, RawFormat, check_known_files, list_raw_folder};
 use crate::lake::records::lease::Lease;
 use crate::lake::records::runs::{Publication, Runs};
 use crate::model::{DateSet, Resolution, Window, day_of};
@@ -43,6 +43,7 @@ pub(in crate::jobs) struct Attempt<'a> {
     pub(in crate::jobs) format: Arc<RawFormat>,
     pub(in crate::jobs) plausible: Window,
     pub(in crate::jobs) listed: Vec<RawFile>,
+    passed_over: PassedOver,
 }
 
 /// The outcome of an attempt.
@@ -75,13 +76,16 @@ impl Job {
         let plausible = self.plausible();
         let settings = self.fingerprint();
         let full = start.options.full || (published.is_some() && ledger.settings != settings);
+        let listing = list_raw_folder(&self.raw).await?;
+        check_known_files(&self.raw, &listing.files, ledger.readable_paths())?;
         let attempt = Attempt {
             job: self,
             start,
             runs,
             format: Arc::new(self.format(plausible)),
             plausible,
-            listed: list_raw_files(&self.raw).await?,
+            listed: listing.files,
+            passed_over: listing.passed_over,
         };
         let changes = attempt.find_changes(&ledger, full, damaged);
         let surveyed = attempt.survey(&ledger, &changes, full, damaged).await?;
@@ -109,6 +113,7 @@ impl Job {
             }
         }
         report.set_quarantined(&plan.ledger);
+        report.set_passed_over(&plan.ledger, attempt.passed_over);
         report.seconds = start.watch.seconds();
         Ok(AttemptOutcome::Done(Box::new(report)))
     }
@@ -224,22 +229,23 @@ impl Attempt<'_> {
         changes: &Changes,
         full: bool,
     ) -> FileCounts {
-        let changed = if full {
-            // In a full run every file is fresh, but only files that differ count as changed.
-            let really = compare(before, &self.listed, false);
-            really.fresh.len() - really.new
-        } else {
-            let fresh = changes.fresh.iter();
-            fresh
-                .filter(|file| before.files.contains_key(&file.path))
-                .count()
+        // In a full run every file is fresh, but only files that differ count as changed.
+        let compared = full.then(|| compare(before, &self.listed, false));
+        let fresh = compared.as_ref().map_or(&changes.fresh, |all| &all.fresh);
+        // Files that are no Parquet files are counted by `Report::set_passed_over`.
+        let is_raw = |path: &str| after.files.get(path).is_some_and(|it| !it.is_passed_over);
+        let was_known = |path: &str| before.files.contains_key(path);
+        let is_counted = |known: bool| {
+            move |file: &&RawFile| was_known(&file.path) == known && is_raw(&file.path)
         };
+        let removed = changes.removed.iter();
         FileCounts {
-            known: after.files.len(),
-            new: changes.new,
-            changed,
-            removed: changes.removed.len(),
+            known: after.files.values().filter(|it| !it.is_passed_over).count(),
+            new: fresh.iter().filter(is_counted(false)).count(),
+            changed: fresh.iter().filter(is_counted(true)).count(),
+            removed: removed.filter(|path| !before.is_passed_over(path)).count(),
             quarantined: 0,
+            passed_over: 0,
         }
     }
 }

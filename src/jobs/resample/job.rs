@@ -69,6 +69,7 @@ impl Job {
             },
             timezone: self.settings.resample.timezone,
             plausible,
+            marks_ambiguous: true,
         }
     }
 
@@ -77,8 +78,13 @@ impl Job {
     pub(in crate::jobs) fn fingerprint(&self) -> String {
         let resample = &self.settings.resample;
         let columns = &self.spec.columns;
+        // Earlier versions took a local time that occurs twice for the earlier instant.
+        let repeated = match resample.timezone.name() {
+            "UTC" => "",
+            _ => " repeated=inferred",
+        };
         format!(
-            "zone={} earliest={:?} latest={:?} columns={:?}/{:?}/{:?} raw={}",
+            "zone={}{repeated} earliest={:?} latest={:?} columns={:?}/{:?}/{:?} raw={}",
             resample.timezone,
             resample.earliest,
             resample.latest,

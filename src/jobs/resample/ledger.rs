@@ -83,6 +83,10 @@ pub struct KnownFile {
     /// The reason why the file is in quarantine, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantined: Option<String>,
+    /// Whether it is no Parquet file, nor named like one, so that it is passed over instead of quarantined. The reason is
+    /// in `quarantined`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_passed_over: bool,
 }
 
 /// A raw file in the archive.
@@ -163,6 +167,18 @@ impl Ledger {
     pub fn without_deleted(mut self, left: &[String]) -> Self {
         self.leaving.retain(|path, _| !left.contains(path));
         self
+    }
+
+    /// Returns the paths of the raw files that are not in quarantine.
+    pub fn readable_paths(&self) -> impl Iterator<Item = &str> + Clone {
+        let files = self.files.iter();
+        files.filter_map(|(path, file)| file.quarantined.is_none().then_some(path.as_str()))
+    }
+
+    /// Whether the file with this path is passed over.
+    pub fn is_passed_over(&self, path: &str) -> bool {
+        let file = self.files.get(path);
+        file.is_some_and(|file| file.is_passed_over)
     }
 
     /// Returns the key of an archived file. The key of a raw file is its path.

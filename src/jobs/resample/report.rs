@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::lake::raw::PassedOver;
 use crate::model::DateSet;
 use crate::rollup::LeftOut;
 
@@ -60,6 +61,9 @@ pub struct FileCounts {
     pub removed: usize,
     /// Files in quarantine after the run.
     pub quarantined: usize,
+    /// Files that were passed over, because they are no raw files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub passed_over: usize,
 }
 
 /// Numbers of readings.
@@ -93,6 +97,10 @@ pub struct LeftOutOfFile {
     pub reasons: LeftOut,
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// The report of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -116,6 +124,9 @@ pub struct Report {
     pub seconds: f64,
     /// Files in quarantine after the run.
     pub quarantined: Vec<QuarantinedFile>,
+    /// The first 100 files that were passed over, with the reasons; `files.passed_over` is their number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<QuarantinedFile>,
     /// The readings that were left out of the files of this run.
     pub left_out: Vec<LeftOutOfFile>,
     /// The files that would be read. Dry runs only.
@@ -145,6 +156,7 @@ impl Report {
             rows: BTreeMap::new(),
             seconds: 0.0,
             quarantined: Vec::new(),
+            passed_over: Vec::new(),
             left_out: Vec::new(),
             would_read: Vec::new(),
             estimated_readings: None,
@@ -155,6 +167,30 @@ impl Report {
     pub(in crate::jobs) fn set_quarantined(&mut self, ledger: &Ledger) {
         self.quarantined = Self::quarantined_files(ledger);
         self.files.quarantined = self.quarantined.len();
+    }
+
+    /// Sets the files that were passed over and their number from a ledger and a listing.
+    pub(in crate::jobs) fn set_passed_over(&mut self, ledger: &Ledger, listed: PassedOver) {
+        let passed_over = Self::passed_over_files(ledger, listed);
+        self.files.passed_over = passed_over.files;
+        self.passed_over = Self::named_files(passed_over);
+    }
+
+    /// Returns the files that are passed over according to a ledger and a listing.
+    pub fn passed_over_files(ledger: &Ledger, mut listed: PassedOver) -> PassedOver {
+        let known = ledger.files.iter().filter(|(_, file)| file.is_passed_over);
+        for (path, file) in known {
+            listed.add(path.clone(), file.quarantined.clone().unwrap_or_default());
+        }
+        listed
+    }
+
+    /// Returns the named files among those that were passed over.
+    pub fn named_files(passed_over: PassedOver) -> Vec<QuarantinedFile> {
+        let named = passed_over.named.into_iter();
+        named
+            .map(|(path, reason)| QuarantinedFile { path, reason })
+            .collect()
     }
 
     /// Returns the files in quarantine according to a ledger, and the files with sealed dates whose readings are left
@@ -168,6 +204,7 @@ impl Report {
                  were deleted"
             ))
         };
+        let files = files.filter(|(_, file)| !file.is_passed_over);
         let raw = files.map(|(path, file)| {
             let reason = file.quarantined.clone().or_else(|| partly(path, file));
             (path.clone(), reason)

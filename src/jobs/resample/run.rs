@@ -48,6 +48,6 @@ impl Job {
         if let Some(lease) = lease {
             lease.release().await;
         }
-        result
+        result.map_err(|error| error.with_location(&self.lake, &self.raw))
     }
 }

@@ -116,6 +116,7 @@ impl Attempt<'_> {
                     // An empty etag matches no version, so the next run tries again.
                     known.etag.clear();
                 }
+                known.is_passed_over = matches!(fault, RawFileError::NotParquet { .. });
                 known.quarantined = Some(fault.to_string());
             }
         }

@@ -5,6 +5,7 @@ pub mod commit;
 pub mod data_file;
 pub mod data_file_reader;
 pub mod error;
+pub mod foreign_table;
 pub mod partition;
 pub mod table;
 pub mod table_columns;

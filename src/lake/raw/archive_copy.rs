@@ -5,7 +5,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
 
-use super::listing::RawFile;
+use super::raw_file::RawFile;
 use crate::lake::storage::store::{Store, delete_if_exists};
 use crate::model::hex;
 

@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 
 use super::error::RawFileError;
 use super::format::RawFormat;
-use super::listing::RawFile;
+use super::raw_file::RawFile;
 use super::read::{ReadRequest, read};
 use crate::lake::storage::store::Store;
 use crate::model::{AssetId, DateSet, Day, Window, day_of};

@@ -1,5 +1,7 @@
 //! The reasons why a raw file cannot be read.
 
+use crate::model::with_causes;
+
 /// The reasons why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RawFileError {
@@ -17,6 +19,22 @@ pub enum RawFileError {
         /// The path relative to the raw folder.
         path: String,
         /// The operating system's error.
+        reason: String,
+    },
+    /// The entry of the raw folder cannot be used, whatever its contents.
+    #[error("cannot use {path}: {reason}")]
+    Unlistable {
+        /// The path relative to the raw folder.
+        path: String,
+        /// The reason.
+        reason: String,
+    },
+    /// A file without the ending of Parquet files is none.
+    #[error("{path} is not a Parquet file: {reason}")]
+    NotParquet {
+        /// The path relative to the raw folder.
+        path: String,
+        /// The reason.
         reason: String,
     },
     /// A column is missing.
@@ -78,7 +96,7 @@ impl RawFileError {
                     path,
                     source: Box::new(object_store::Error::Generic {
                         store: "raw",
-                        source: other.to_string().into(),
+                        source: with_causes(other).into(),
                     }),
                 },
             };

@@ -17,7 +17,8 @@ use parquet::file::metadata::{
 };
 
 use super::error::RawFileError;
-use super::listing::RawFile;
+use super::file_names::has_parquet_ending;
+use super::raw_file::RawFile;
 use super::thrift::{Reader, Type, expect_type};
 use crate::decoding::{DecodingError, ipc};
 use crate::lake::storage::pinned_file::PinnedFile;
@@ -60,6 +61,12 @@ pub(super) async fn read_footer(
     let hint = PREFETCH_BYTES.min(file.size);
     let fetched = pinned.get_bytes(file.size - hint..file.size).await;
     let end = fetched.map_err(fault)?;
+    if !has_parquet_ending(&file.path) && !ends_with_magic(&end) {
+        return Err(RawFileError::NotParquet {
+            path: file.path.clone(),
+            reason: "it does not end with the Parquet magic bytes".to_owned(),
+        });
+    }
     let length = footer_length(&end, file.size).map_err(implausible)?;
     let in_hint = usize::try_from(TAIL_BYTES + length).ok();
     let footer = match in_hint.and_then(|bytes| end.len().checked_sub(bytes)) {
@@ -77,6 +84,14 @@ pub(super) async fn read_footer(
     Ok(Arc::new(metadata))
 }
 
+/// The error of a file that cannot be read without a key.
+const ENCRYPTED: &str = "it is encrypted, which is not supported; write it without encryption";
+
+/// Whether the end of a file is that of a Parquet file, which may be encrypted.
+fn ends_with_magic(end: &[u8]) -> bool {
+    end.ends_with(b"PAR1") || end.ends_with(b"PARE")
+}
+
 fn footer_length(end: &[u8], size: u64) -> Result<u64, DecodingError> {
     let Some((_, [a, b, c, d, magic @ ..])) = end.split_last_chunk::<8>() else {
         return Err(DecodingError::new("it is too short for a Parquet file"));
@@ -84,7 +99,7 @@ fn footer_length(end: &[u8], size: u64) -> Result<u64, DecodingError> {
     if magic != b"PAR1" {
         let is_encrypted = magic == b"PARE";
         return Err(DecodingError::new(match is_encrypted {
-            true => "it is encrypted, which is not supported",
+            true => ENCRYPTED,
             false => {
                 "it does not end with the Parquet magic bytes. It is not a Parquet file, is damaged, or is still being written"
             }
@@ -204,6 +219,8 @@ fn check_row_group(reader: &mut Reader<'_>, chunks: &mut usize) -> Result<(), De
 
 fn check_column_chunk(reader: &mut Reader<'_>) -> Result<(), DecodingError> {
     reader.visit_struct(|reader, id, kind| match id {
+        // The keys of an encrypted column in a footer that is not encrypted. The library supports no file with one.
+        8 => Err(DecodingError::new(ENCRYPTED)),
         3 => {
             expect_type(kind, Type::Struct)?;
             reader.visit_struct(|reader, id, kind| match id {

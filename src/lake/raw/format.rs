@@ -24,4 +24,7 @@ pub struct RawFormat {
     pub timezone: Tz,
     /// The window of plausible times. Readings outside have no usable time.
     pub plausible: Window,
+    /// Whether times that may be either of two instants are marked with [`AMBIGUOUS_TIME`](crate::model::AMBIGUOUS_TIME),
+    /// so that they are counted. Otherwise, they are null.
+    pub marks_ambiguous: bool,
 }

@@ -1,7 +1,11 @@
 //! Converts local times to UTC.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
+
+use super::repeated_periods::{RepeatedPeriod, repeated_periods};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 /// The interval in microseconds for which an offset is cached. Clocks change at whole quarters of an hour.
@@ -12,6 +16,9 @@ pub(super) struct LocalTimes {
     zone: Tz,
     quarter: i64,
     offset: Option<i64>,
+    periods: Arc<[RepeatedPeriod]>,
+    /// The repeated period that overlaps the last quarter of an hour.
+    current: Option<usize>,
 }
 
 impl LocalTimes {
@@ -20,6 +27,8 @@ impl LocalTimes {
             zone,
             quarter: i64::MIN,
             offset: None,
+            periods: repeated_periods(zone),
+            current: None,
         }
     }
 
@@ -29,15 +38,37 @@ impl LocalTimes {
     pub fn resolve(&mut self, local: i64) -> i64 {
         let quarter = local.div_euclid(QUARTER_HOUR_MICROS);
         if quarter != self.quarter {
+            self.current = self.find_period(quarter);
             self.quarter = quarter;
             let (start, end) = (
-                self.offset_at(quarter * QUARTER_HOUR_MICROS),
-                self.offset_at((quarter + 1) * QUARTER_HOUR_MICROS - 1),
+                self.offset_at(quarter.saturating_mul(QUARTER_HOUR_MICROS)),
+                self.offset_at((quarter + 1).saturating_mul(QUARTER_HOUR_MICROS) - 1),
             );
             self.offset = (start == end).then_some(start);
         }
         let offset = self.offset.unwrap_or_else(|| self.offset_at(local));
         local.saturating_sub(offset)
+    }
+
+    /// Returns the repeated period that contains the local time, which was resolved last.
+    pub fn repeated_period(&self, local: i64) -> Option<usize> {
+        self.current.filter(|&current| {
+            let period = self.period(current);
+            (period.start..period.end).contains(&local)
+        })
+    }
+
+    /// Returns a repeated period by its index.
+    pub fn period(&self, index: usize) -> RepeatedPeriod {
+        self.periods[index]
+    }
+
+    fn find_period(&self, quarter: i64) -> Option<usize> {
+        let start = quarter.saturating_mul(QUARTER_HOUR_MICROS);
+        let end = start.saturating_add(QUARTER_HOUR_MICROS);
+        let next = self.periods.partition_point(|period| period.end <= start);
+        let period = self.periods.get(next)?;
+        (period.start < end).then_some(next)
     }
 
     fn offset_at(&self, local: i64) -> i64 {

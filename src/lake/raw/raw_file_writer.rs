@@ -12,12 +12,13 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::canonical::{
-    ColumnPositions, canonical_schema, convert_ids, convert_times, convert_values,
-};
+use super::canonical::{ColumnPositions, canonical_schema, convert_values};
 use super::error::RawFileError;
 use super::format::{ColumnNames, RawFormat};
-use super::listing::RawFile;
+use super::ids::IdConverter;
+use super::raw_file::RawFile;
+use super::reading_order::ReadingOrder;
+use super::times::TimeConverter;
 use crate::lake::storage::parquet_upload::{ParquetUpload, ParquetUploadError};
 use crate::lake::storage::store::Store;
 
@@ -36,7 +37,8 @@ pub struct RawFileWriter {
     path: Path,
     file: ParquetUpload,
     columns: ColumnPositions,
-    format: RawFormat,
+    ids: IdConverter,
+    times: TimeConverter,
     schema: SchemaRef,
 }
 
@@ -54,7 +56,7 @@ impl RawFileWriter {
             columns: ingest_columns(),
             ..format.clone()
         };
-        let located = ColumnPositions::find(path, schema, &named)?;
+        let located = ColumnPositions::find(path, schema, &named, false)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_column_dictionary_enabled(ColumnPath::from(names.timestamp.as_str()), false)
@@ -69,6 +71,8 @@ impl RawFileWriter {
         let fields = fields.fields().iter().zip(names);
         let fields = fields.map(|(field, name)| Field::new(name, field.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        // Readings are stored as they arrive, so their order is not known in advance: it decides nothing.
+        let times = TimeConverter::new(format.timezone, Some(Arc::<ReadingOrder>::default()), true);
         let file = ParquetUpload::new(raw, path, Arc::clone(&schema), options);
         let file = file.map_err(|error| RawFileError::Unreadable {
             path: path.to_owned(),
@@ -79,25 +83,27 @@ impl RawFileWriter {
             path: Path::from(path),
             file,
             columns: located,
-            format: format.clone(),
+            ids: IdConverter::default(),
+            times,
             schema,
         })
     }
 
     /// Converts a batch of readings to canonical form: `id` (dictionary of text), `timestamp` (UTC microseconds),
-    /// `value` (double).
-    pub fn to_canonical(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    /// `value` (double). A local time that occurs twice becomes [`AMBIGUOUS_TIME`](crate::model::AMBIGUOUS_TIME).
+    pub fn to_canonical(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let ColumnPositions {
-            id,
+            id: Some(id),
             timestamp,
             value,
-        } = self.columns;
-        let columns = vec![
-            convert_ids(batch.column(id))?,
-            convert_times(batch.column(timestamp), self.format.timezone)?,
-            convert_values(batch.column(value))?,
-        ];
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+        } = self.columns
+        else {
+            return Err(ArrowError::SchemaError("there are no ids".to_owned()));
+        };
+        let ids = self.ids.convert(batch.column(id))?;
+        let times = self.times.convert(batch.column(timestamp), &ids)?;
+        let values = convert_values(batch.column(value))?;
+        RecordBatch::try_new(Arc::clone(&self.schema), vec![ids, times, values])
     }
 
     /// Writes readings in [canonical](Self::to_canonical) form.

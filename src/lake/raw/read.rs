@@ -1,29 +1,31 @@
 //! Reads the readings of one file inside a time window, and few outside.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::error::ArrowError;
 use futures::stream::{self, BoxStream};
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter, RowSelection,
 };
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::basic::Type;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
-use super::canonical::{self, ColumnPositions, canonical_schema};
-use super::checked_reader::CheckedReader;
+use super::canonical::{ColumnPositions, canonical_schema, convert_values};
 use super::error::{RawFileError, first_line};
-use super::footer::{check_chunks, read_footer, read_page_index};
+use super::footer::read_page_index;
 use super::format::RawFormat;
-use super::listing::RawFile;
+use super::ids::IdConverter;
+use super::infer_order::infer_order;
+use super::opened_file::{OpenedFile, catch_panic, open, panic_error};
+use super::path_id::PathId;
+use super::raw_file::RawFile;
 use super::statistics;
-use crate::lake::storage::pinned_file::PinnedFile;
+use super::times::{TimeConverter, convert_times};
 use crate::lake::storage::store::Store;
-use crate::model::Window;
+use crate::model::{MICROS_PER_DAY, Window};
 
 /// The part of a file to read.
 #[derive(Debug, Clone)]
@@ -34,54 +36,6 @@ pub struct ReadRequest {
     pub untimed: bool,
     /// The maximum number of rows in a batch.
     pub batch_rows: usize,
-}
-
-/// An opened file: its footer and the positions of its columns.
-pub(super) struct OpenedFile {
-    pub file: CheckedReader,
-    pub metadata: Arc<ParquetMetaData>,
-    /// The indices of the three columns among the leaves of the Parquet schema.
-    leaves: Vec<usize>,
-    /// The schema with the file's own types.
-    pub schema: Arc<Schema>,
-    pub columns: ColumnPositions,
-    reader: ArrowReaderMetadata,
-}
-
-/// Reads the footer and checks the columns.
-pub(super) async fn open(
-    raw: &Store,
-    file: &RawFile,
-    format: &RawFormat,
-) -> Result<OpenedFile, RawFileError> {
-    catch_panic(&file.path, async {
-        if file.size < 12 {
-            return Err(RawFileError::Unreadable { path: file.path.clone(), reason: format!("it has {} bytes, too few for a Parquet file: perhaps it is still being written", file.size) });
-        }
-        // The store does not know an etag that was derived from time and size, so it cannot be a precondition.
-        let made_up = file.etag == format!("{}-{}", file.modified, file.size);
-        let etag = (!made_up).then(|| file.etag.clone());
-        let mut pinned = PinnedFile::new(raw.objects(), &file.path, etag, file.size);
-        let metadata = read_footer(&mut pinned, file).await?;
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
-        let own = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone());
-        let own = own.map_err(|error| RawFileError::from_parquet_error(&file.path, &error))?;
-        let located = ColumnPositions::find(&file.path, own.schema(), format)?;
-        let leaves = located.leaves(metadata.file_metadata().schema_descr());
-        check_chunks(&metadata, &leaves, file.size).map_err(|reason| RawFileError::Unreadable { path: file.path.clone(), reason: reason.0 })?;
-        let int96 = metadata.file_metadata().schema_descr().columns().iter().any(|column| {
-            column.physical_type() == Type::INT96 && column.path().parts().first() == Some(&format.columns.timestamp)
-        });
-        let schema = Arc::clone(own.schema());
-        let reader = match located.reader_schema(&schema, int96) {
-            // If the reader does not support the better type, the column is converted later.
-            Some(better) => ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.with_schema(better)).unwrap_or(own),
-            None => own,
-        };
-        let checked = CheckedReader::new(pinned, &metadata, &leaves, file.size);
-        Ok(OpenedFile { file: checked, metadata, leaves, schema, columns: located, reader })
-    })
-    .await
 }
 
 /// Row groups that are read in the same way.
@@ -100,10 +54,28 @@ pub async fn read(
     want: &ReadRequest,
 ) -> Result<BoxStream<'static, Result<RecordBatch, RawFileError>>, RawFileError> {
     let mut opened = open(raw, file, format).await?;
+    let order = infer_order(&opened, &file.path, format, want.window, want.untimed);
+    let order = catch_panic(&file.path, order).await?;
     let segments = catch_panic(&file.path, plan_segments(&mut opened, file, format, want)).await?;
-    let (path, format, want) = (file.path.clone(), format.clone(), want.clone());
+    // Readings of a repeated local time are needed in their order, even if some of them are outside the window.
+    let slack = order.as_ref().map_or(0, |_| 2 * MICROS_PER_DAY);
+    let want = ReadRequest {
+        window: Window {
+            start: want.window.start.saturating_sub(slack),
+            end: want.window.end.saturating_add(slack),
+        },
+        ..want.clone()
+    };
+    let times = TimeConverter::new(format.timezone, order, format.marks_ambiguous);
+    let converter = Arc::new(Mutex::new(Converter {
+        columns: opened.columns,
+        path_id: opened.path_id.clone(),
+        ids: IdConverter::default(),
+        times,
+    }));
+    let (path, format) = (file.path.clone(), format.clone());
     let batches = stream::iter(segments)
-        .map(move |segment| segment_stream(&opened, segment, &path, &format, &want))
+        .map(move |segment| segment_stream(&opened, segment, &path, &format, &want, &converter))
         .map(|stream| {
             stream.map_or_else(
                 |fault| stream::once(async { Err(fault) }).boxed(),
@@ -179,19 +151,49 @@ async fn plan_segments(
     Ok(segments)
 }
 
+/// Converts the batches of a file to canonical form. Segments are read one after another and share it.
+struct Converter {
+    columns: ColumnPositions,
+    path_id: Option<PathId>,
+    ids: IdConverter,
+    times: TimeConverter,
+}
+
+impl Converter {
+    fn convert(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let ids: ArrayRef = match (&self.path_id, self.columns.id) {
+            (_, Some(id)) => self.ids.convert(batch.column(self.position(id)))?,
+            (Some(id), None) => id.column(batch.num_rows())?,
+            (None, None) => return Err(ArrowError::SchemaError("it has no ids".to_owned())),
+        };
+        let timestamp = batch.column(self.position(self.columns.timestamp));
+        let times = self.times.convert(timestamp, &ids)?;
+        let values = convert_values(batch.column(self.position(self.columns.value)))?;
+        RecordBatch::try_new(canonical_schema(), vec![ids, times, values])
+    }
+
+    /// Returns the position of a column of the file in its batches, which have only the columns that are read, in the
+    /// order of the file.
+    fn position(&self, column: usize) -> usize {
+        let roots = self.columns.roots().into_iter();
+        roots.filter(|&other| other < column).count()
+    }
+}
+
 fn segment_stream(
     opened: &OpenedFile,
     segment: Segment,
     path: &str,
     format: &RawFormat,
     want: &ReadRequest,
+    converter: &Arc<Mutex<Converter>>,
 ) -> Result<
     impl futures::Stream<Item = Result<RecordBatch, RawFileError>> + Send + use<>,
     RawFileError,
 > {
     let located = opened.columns;
     let descriptor = opened.metadata.file_metadata().schema_descr();
-    let mask = ProjectionMask::roots(descriptor, [located.id, located.timestamp, located.value]);
+    let mask = ProjectionMask::roots(descriptor, located.roots());
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(
         opened.file.clone(),
         opened.reader.clone(),
@@ -207,7 +209,7 @@ fn segment_stream(
         let inside = ArrowPredicateFn::new(
             ProjectionMask::roots(descriptor, [located.timestamp]),
             move |batch| {
-                let times = canonical::convert_times(batch.column(0), timezone)?;
+                let times = convert_times(batch.column(0), timezone)?;
                 let times = times.as_primitive::<TimestampMicrosecondType>();
                 Ok(BooleanArray::from_unary(times, |time| {
                     window.contains(time)
@@ -217,22 +219,11 @@ fn segment_stream(
         builder = builder.with_row_filter(RowFilter::new(vec![Box::new(inside)]));
     }
     let fault_path = path.to_owned();
+    let converter = Arc::clone(converter);
     let stream = builder
         .build()
         .map_err(|error| RawFileError::from_parquet_error(path, &error))?;
-    let (path, timezone) = (path.to_owned(), format.timezone);
-    // The projection keeps the column order of the file.
-    let position = |column: usize| {
-        [located.id, located.timestamp, located.value]
-            .iter()
-            .filter(|&&other| other < column)
-            .count()
-    };
-    let (id, timestamp, value) = (
-        position(located.id),
-        position(located.timestamp),
-        position(located.value),
-    );
+    let path = path.to_owned();
     let wrong = move |error: arrow::error::ArrowError| RawFileError::Unreadable {
         path: path.clone(),
         reason: first_line(&error.to_string()),
@@ -240,31 +231,9 @@ fn segment_stream(
     Ok(stream
         .map_err(move |error| RawFileError::from_parquet_error(&fault_path, &error))
         .and_then(move |batch| {
-            let columns = canonical::convert_ids(batch.column(id)).and_then(|ids| {
-                let times = canonical::convert_times(batch.column(timestamp), timezone)?;
-                RecordBatch::try_new(
-                    canonical_schema(),
-                    vec![ids, times, canonical::convert_values(batch.column(value))?],
-                )
-            });
+            let mut converter = converter.lock().unwrap_or_else(PoisonError::into_inner);
+            let columns = converter.convert(&batch);
+            drop(converter);
             std::future::ready(columns.map_err(&wrong))
         }))
-}
-
-fn panic_error(path: &str) -> RawFileError {
-    RawFileError::Unreadable {
-        path: path.to_owned(),
-        reason: "it is damaged in a way that the Parquet library does not expect".to_owned(),
-    }
-}
-
-/// Runs `step`, and converts a panic to an error of the file.
-pub(super) async fn catch_panic<T>(
-    path: &str,
-    step: impl Future<Output = Result<T, RawFileError>>,
-) -> Result<T, RawFileError> {
-    AssertUnwindSafe(step)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(panic_error(path)))
 }

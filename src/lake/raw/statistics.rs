@@ -6,8 +6,11 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-use super::canonical;
+use super::canonical::plain_type;
+use super::created_by::has_usable_binary_statistics;
 use super::format::RawFormat;
+use super::repeated_periods::repeated_periods;
+use super::times::{convert_times, is_local};
 use crate::model::{AssetId, MICROS_PER_DAY, Window};
 
 /// The statistics of the times in a row group or a page.
@@ -17,12 +20,15 @@ pub(super) struct TimeStatistics {
     pub range: Option<(i64, i64)>,
     /// Whether it is certain that no time is null.
     pub has_no_nulls: bool,
+    /// Whether there may be a local time that occurs twice.
+    pub may_be_ambiguous: bool,
 }
 
 impl TimeStatistics {
     /// Whether it is certain that all times are plausible.
     pub fn is_plausible(&self, plausible: Window) -> bool {
         self.has_no_nulls
+            && !self.may_be_ambiguous
             && self
                 .range
                 .is_some_and(|(min, max)| plausible.covers(min, max))
@@ -44,16 +50,21 @@ fn time_statistics(
     nulls: Option<&UInt64Array>,
     count: usize,
     format: &RawFormat,
-    naive: bool,
+    is_local: bool,
 ) -> Vec<TimeStatistics> {
-    let micros =
-        |column: Option<ArrayRef>| canonical::convert_times(&column?, format.timezone).ok();
+    let micros = |column: Option<ArrayRef>| convert_times(&column?, format.timezone).ok();
     let (mins, maxs) = (micros(mins), micros(maxs));
     // Local times are not monotonic where clocks are set back, so the range is widened by a day.
-    let slack = if naive && format.timezone != chrono_tz::Tz::UTC {
-        MICROS_PER_DAY
-    } else {
-        0
+    let slack = if is_local { MICROS_PER_DAY } else { 0 };
+    let may_be_ambiguous = |range: Option<(i64, i64)>| {
+        is_local
+            && range.is_none_or(|(min, max)| {
+                let periods = repeated_periods(format.timezone);
+                let next = periods.partition_point(|period| period.instants().1 < min);
+                periods
+                    .get(next)
+                    .is_some_and(|period| period.instants().0 <= max)
+            })
     };
     (0..count)
         .map(|index| {
@@ -62,9 +73,11 @@ fn time_statistics(
                 (index < column.len() && column.is_valid(index)).then(|| column.value(index))
             };
             let range = at(&mins).zip(at(&maxs)).filter(|(min, max)| min <= max);
+            let range =
+                range.map(|(min, max)| (min.saturating_sub(slack), max.saturating_add(slack)));
             TimeStatistics {
-                range: range
-                    .map(|(min, max)| (min.saturating_sub(slack), max.saturating_add(slack))),
+                range,
+                may_be_ambiguous: may_be_ambiguous(range),
                 has_no_nulls: nulls.is_some_and(|nulls| {
                     index < nulls.len() && nulls.is_valid(index) && nulls.value(index) == 0
                 }),
@@ -73,9 +86,11 @@ fn time_statistics(
         .collect()
 }
 
-/// Returns the asset of all rows in a row group, if the minimum and the maximum id are equal and no id is null.
+/// Returns the asset of all rows in a row group, if the minimum and the maximum id are equal and no id is null. The order
+/// by which the writer compared ids does not matter for that.
 pub(super) fn single_asset(
     schema: &Schema,
+    metadata: &ParquetMetaData,
     group: &RowGroupMetaData,
     root: usize,
 ) -> Option<AssetId> {
@@ -84,25 +99,29 @@ pub(super) fn single_asset(
         return None;
     }
     let statistics = group.column(root).statistics()?;
+    let writer = metadata.file_metadata().created_by();
+    if !has_usable_binary_statistics(writer, statistics.is_min_max_deprecated()) {
+        return None;
+    }
     let (min, max) = (statistics.min_bytes_opt()?, statistics.max_bytes_opt()?);
     // A truncated text is not a valid asset id.
     if min != max || statistics.null_count_opt() != Some(0) {
         return None;
     }
-    match schema.field(root).data_type() {
+    match plain_type(schema.field(root).data_type()) {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => None,
         DataType::FixedSizeBinary(16) => min.try_into().ok().map(AssetId::from_bytes),
-        _ => AssetId::parse(std::str::from_utf8(min).ok()?).ok(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            AssetId::parse(std::str::from_utf8(min).ok()?).ok()
+        }
+        _ => None,
     }
 }
 
-fn is_naive(schema: &Schema, column: &str) -> bool {
-    matches!(
-        schema
-            .field_with_name(column)
-            .map(arrow::datatypes::Field::data_type),
-        Ok(arrow::datatypes::DataType::Timestamp(_, None))
-    )
+fn has_local_times(schema: &Schema, format: &RawFormat) -> bool {
+    schema
+        .field_with_name(&format.columns.timestamp)
+        .is_ok_and(|field| is_local(field.data_type(), format.timezone))
 }
 
 /// Returns the statistics of the times in each row group.
@@ -116,6 +135,7 @@ pub(super) fn row_group_times(
     let unknown = TimeStatistics {
         range: None,
         has_no_nulls: false,
+        may_be_ambiguous: has_local_times(schema, format),
     };
     let Some(converter) = time_converter(schema, metadata, column) else {
         return vec![unknown; groups.len()];
@@ -128,7 +148,7 @@ pub(super) fn row_group_times(
         nulls.as_ref(),
         groups.len(),
         format,
-        is_naive(schema, column),
+        has_local_times(schema, format),
     )
 }
 
@@ -157,7 +177,7 @@ pub(super) fn select_rows(
         None,
         counts.len(),
         format,
-        is_naive(schema, column),
+        has_local_times(schema, format),
     );
     let selectors: Vec<RowSelector> = pages
         .iter()

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::TimestampMicrosecondType;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 
 use super::error::RawFileError;
 use super::format::RawFormat;
-use super::listing::RawFile;
-use super::read::{OpenedFile, catch_panic, open};
-use super::{canonical, statistics};
+use super::opened_file::{OpenedFile, catch_panic, open};
+use super::raw_file::RawFile;
+use super::statistics;
+use super::times::for_each_instant;
 use crate::lake::storage::store::Store;
 use crate::model::{AssetId, DateSet, Resolution, day_of};
 
@@ -63,7 +62,13 @@ pub async fn survey(
                 max.min(format.plausible.end - 1),
             )
         });
-        let asset = statistics::single_asset(&opened.schema, group, opened.columns.id);
+        let asset = match (&opened.path_id, opened.columns.id) {
+            (Some(id), _) => id.asset(),
+            (None, Some(id)) => {
+                statistics::single_asset(&opened.schema, &opened.metadata, group, id)
+            }
+            (None, None) => None,
+        };
         assets.insert(asset);
         let minutes = match range {
             Some((min, max)) if asset.is_some() => rows.min(
@@ -124,23 +129,17 @@ async fn read_dates(
     let mut dates = DateSet::default();
     let mut last = None;
     while let Some(batch) = stream.try_next().await.map_err(|error| fault(&error))? {
-        let times =
-            canonical::convert_times(batch.column(0), format.timezone).map_err(|error| {
-                RawFileError::Unreadable {
-                    path: path.to_owned(),
-                    reason: error.to_string(),
-                }
-            })?;
-        let times = times.as_primitive::<TimestampMicrosecondType>();
-        for row in 0..times.len() {
-            if times.is_valid(row) && format.plausible.contains(times.value(row)) {
-                let day = Some(day_of(times.value(row)));
-                if day != last {
-                    dates.extend(&day.into_iter().collect());
-                    last = day;
-                }
+        let found = for_each_instant(batch.column(0), format.timezone, |time| {
+            let day = Some(day_of(time));
+            if format.plausible.contains(time) && day != last {
+                dates.extend(&day.into_iter().collect());
+                last = day;
             }
-        }
+        });
+        found.map_err(|error| RawFileError::Unreadable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
     }
     Ok(dates)
 }

@@ -39,6 +39,7 @@ fn format() -> RawFormat {
             start: -100 * MICROS_PER_DAY,
             end: 100_000 * MICROS_PER_DAY,
         },
+        marks_ambiguous: true,
     }
 }
 

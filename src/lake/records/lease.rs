@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersi
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::process::ProcessIdentity;
 use crate::clock;
 use crate::lake::storage::store::Store;
 use crate::model::host_name;
@@ -37,6 +38,9 @@ pub struct Holder {
     pub since: DateTime<Utc>,
     /// The time at which a remote lease was last renewed.
     pub renewed_at: DateTime<Utc>,
+    /// The identity of the process on its machine; `None` if it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessIdentity>,
 }
 
 impl Holder {
@@ -49,6 +53,25 @@ impl Holder {
             host: host_name(),
             since: now,
             renewed_at: now,
+            process: ProcessIdentity::current(),
+        }
+    }
+
+    /// Whether another run may take over the holder's remote lease at `now`.
+    fn is_replaceable(&self, now: DateTime<Utc>) -> bool {
+        now - self.renewed_at > LEASE_TIMEOUT
+            || self
+                .process
+                .as_ref()
+                .is_some_and(ProcessIdentity::has_ended)
+    }
+
+    /// Returns the error that this holder has a remote lease, with the time at which it expires unless it is renewed.
+    fn into_remote_error(self, now: DateTime<Utc>) -> LeaseError {
+        let left = LEASE_TIMEOUT - (now - self.renewed_at);
+        let seconds = left.num_seconds().clamp(0, LEASE_TIMEOUT.num_seconds()) + 1;
+        LeaseError::Held {
+            holder: format!("{self}; if it was killed, its lease ends in {seconds} s"),
         }
     }
 }
@@ -242,6 +265,7 @@ async fn read(objects: &dyn ObjectStore) -> Result<Option<(Holder, UpdateVersion
         host: "(unknown)".to_owned(),
         since: modified,
         renewed_at: modified,
+        process: None,
     });
     Ok(Some((holder, version)))
 }
@@ -271,25 +295,22 @@ async fn take_remote(
 ) -> Result<LeaseKind, LeaseError> {
     let taken = match read(&*objects).await? {
         None => put(&*objects, &holder, PutMode::Create).await,
-        Some((other, version)) if clock::now() - other.renewed_at > LEASE_TIMEOUT => {
+        Some((other, version)) if other.is_replaceable(clock::now()) => {
             put(&*objects, &holder, PutMode::Update(version)).await
         }
-        Some((other, _)) => {
-            return Err(LeaseError::Held {
-                holder: other.to_string(),
-            });
-        }
+        Some((other, _)) => return Err(other.into_remote_error(clock::now())),
     };
     let version = match taken {
         Ok(version) => version,
         Err(
             object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
         ) => {
-            let winner = read(&*objects).await?.map_or_else(
-                || "a run that has just ended".to_owned(),
-                |(winner, _)| winner.to_string(),
-            );
-            return Err(LeaseError::Held { holder: winner });
+            return Err(match read(&*objects).await? {
+                Some((winner, _)) => winner.into_remote_error(clock::now()),
+                None => LeaseError::Held {
+                    holder: "a run that has just ended".to_owned(),
+                },
+            });
         }
         Err(error) => return Err(LeaseError::Store(error)),
     };
@@ -395,5 +416,49 @@ mod tests {
         Lease::take(&lake, Holder::for_process("resample"))
             .await
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn remote_lease_of_running_process_names_the_seconds_left() {
+        let lake = Store::open("memory://lease-held/lake", &StoreOptions::new()).unwrap();
+        for (age, process) in [(20, ProcessIdentity::current()), (30, None)] {
+            let other = Holder {
+                renewed_at: clock::now() - TimeDelta::seconds(age),
+                process,
+                ..Holder::for_process("resample")
+            };
+            put(&*lake.objects(), &other, PutMode::Overwrite)
+                .await
+                .unwrap();
+            let error = Lease::take(&lake, Holder::for_process("resample")).await;
+            let error = error.unwrap_err().to_string();
+            let left = 60 - age;
+            assert!(
+                error.contains(&format!("in {left} s"))
+                    || error.contains(&format!("in {} s", left - 1)),
+                "{error}"
+            );
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn remote_lease_of_dead_process_is_taken_over_at_once() {
+        let lake = Store::open("memory://lease-dead/lake", &StoreOptions::new()).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let dead = Holder {
+            pid: child.id(),
+            process: ProcessIdentity::of_process(child.id()),
+            ..Holder::for_process("resample")
+        };
+        put(&*lake.objects(), &dead, PutMode::Create).await.unwrap();
+        let take = || Lease::take(&lake, Holder::for_process("resample"));
+        take().await.unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        take().await.unwrap().release().await;
     }
 }

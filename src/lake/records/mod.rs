@@ -2,4 +2,5 @@
 
 pub(super) mod history;
 pub mod lease;
+mod process;
 pub mod runs;

@@ -84,6 +84,8 @@ pub struct Store {
     prefix: Path,
     url: Url,
     local: Option<PathBuf>,
+    /// The address of the server, if it is not that of the bucket's region.
+    endpoint: Option<String>,
 }
 
 impl Store {
@@ -132,6 +134,7 @@ impl Store {
                     prefix,
                     url,
                     local: None,
+                    endpoint: None,
                 })
             }
             "s3" | "s3a" => {
@@ -160,6 +163,14 @@ impl Store {
                     }
                     builder = builder.with_config(key, value);
                 }
+                let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+                    .iter()
+                    .find_map(|key| builder.get_config_value(key))
+                    .and_then(|endpoint| Url::parse(&endpoint).ok())
+                    .map(|mut endpoint| {
+                        remove_credentials(&mut endpoint);
+                        endpoint.to_string()
+                    });
                 let store = builder.build().map_err(|source| StoreError::Settings {
                     location: shown(),
                     source,
@@ -169,6 +180,7 @@ impl Store {
                     prefix,
                     url,
                     local: None,
+                    endpoint,
                 })
             }
             other => Err(wrong(&format!("the scheme {other:?} is unknown"))),
@@ -193,6 +205,7 @@ impl Store {
             prefix,
             url,
             local: Some(folder),
+            endpoint: None,
         })
     }
 
@@ -211,6 +224,7 @@ impl Store {
             prefix,
             url,
             local: self.local.as_ref().map(|folder| folder.join(name)),
+            endpoint: self.endpoint.clone(),
         }
     }
 
@@ -258,6 +272,14 @@ impl Store {
             store: "local disk",
             source: Box::new(error),
         })
+    }
+
+    /// Returns the URL of the folder and the endpoint of its server, for errors.
+    pub fn location(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => format!("{self} at {endpoint}"),
+            None => self.to_string(),
+        }
     }
 
     /// Returns the path of the folder on the local disk, or `None` for other stores.

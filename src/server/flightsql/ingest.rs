@@ -52,7 +52,7 @@ impl Server {
         command: &CommandStatementIngest,
         messages: impl Stream<Item = Result<FlightData, Status>> + Unpin + Send + 'static,
     ) -> Result<usize, Status> {
-        check_target(command)?;
+        check_target(command, || self.is_known_table(call, command))?;
         let principal = call.principal();
         if !principal.may_ingest {
             return Err(Status::permission_denied(
@@ -112,6 +112,22 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Whether the caller sees a table with the name in the command.
+    fn is_known_table(
+        &self,
+        call: &Call,
+        command: &CommandStatementIngest,
+    ) -> Result<bool, Status> {
+        let options = self.sessions.options(call.principal());
+        let schemas = self.session(call, &options, None)?.schemas();
+        let wanted = command.schema.as_deref().unwrap_or(PUBLIC);
+        let mut schemas = schemas.iter().filter(|(name, _)| name == wanted);
+        let is_own_catalog = command.catalog.as_deref().is_none_or(|it| it == CATALOG);
+        Ok(is_own_catalog && schemas.any(|(_, tables)| tables.table_exist(&command.table)))
+    }
+}
+
 async fn receive(
     ingest: &mut Ingest,
     first: Option<RecordBatch>,
@@ -127,8 +143,12 @@ async fn receive(
     Ok(())
 }
 
-/// Checks that the command appends to the one table for readings; nothing else is supported.
-fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
+/// Checks that the command appends to the one table for readings; nothing else is supported. `is_known` determines whether
+/// another table exists.
+fn check_target(
+    command: &CommandStatementIngest,
+    is_known: impl FnOnce() -> Result<bool, Status>,
+) -> Result<(), Status> {
     if command.transaction_id.is_some() {
         return Err(no_transactions());
     }
@@ -138,10 +158,15 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
         || !is(&command.catalog, CATALOG)
         || command.temporary
     {
-        return Err(Status::invalid_argument(format!(
+        let code = match command.temporary || is_known()? {
+            true => Code::InvalidArgument,
+            false => Code::NotFound,
+        };
+        let text = format!(
             "cannot write to the table {:?}: only {TARGET} accepts readings",
             command.table
-        )));
+        );
+        return Err(Status::new(code, text));
     }
     let options = command.table_definition_options.as_ref();
     // The options are compared by their names in FlightSql.proto. Without options, the command appends.

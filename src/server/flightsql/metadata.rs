@@ -21,6 +21,7 @@ use crate::engine::{CATALOG, INFORMATION_SCHEMA, PUBLIC, QueryError, QuerySessio
 use crate::server::errors::status;
 use crate::server::middleware::Call;
 use crate::server::state::server::Server;
+use crate::server::wire::column_metadata::TableName;
 use crate::server::wire::wire_types::table_schema;
 use datafusion::common::Constraint;
 
@@ -100,11 +101,11 @@ impl Server {
     }
 
     async fn tables(&self, call: &Call, command: CommandGetTables) -> Result<RecordBatch, Status> {
-        let options = self.sessions.options(call.principal());
+        let options = self.session_options(call)?;
         let session = self.session(call, &options, None)?;
         // Views are planned to determine their columns.
         let timer = self.engine.scheduler().timer();
-        let tables = list_tables(session, command, call.id);
+        let tables = list_tables(session, command, options.zoneless_timestamps, call.id);
         self.run_on_planning_threads(call, &timer, tables).await
     }
 
@@ -195,6 +196,7 @@ fn known_info_ids(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, F
 async fn list_tables(
     session: QuerySession,
     command: CommandGetTables,
+    zoneless: bool,
     request: Uuid,
 ) -> Result<RecordBatch, Status> {
     let failed =
@@ -232,7 +234,12 @@ async fn list_tables(
                 _ => TABLE,
             };
             if wants(kind) {
-                let described = table_schema(&table.schema());
+                let full_name = TableName {
+                    catalog: CATALOG,
+                    schema: &schema_name,
+                    table: &name,
+                };
+                let described = table_schema(&table.schema(), &full_name, zoneless);
                 found
                     .append(CATALOG, &schema_name, &name, kind, &described)
                     .map_err(failed)?;

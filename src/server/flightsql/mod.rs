@@ -4,5 +4,6 @@ pub(super) mod commands;
 pub(super) mod ingest;
 pub(super) mod like_pattern;
 pub(super) mod metadata;
+mod result_messages;
 pub(super) mod sql_info;
 pub(super) mod statements;

@@ -305,9 +305,23 @@ fn xdbc_types() -> Result<XdbcTypeInfoData, FlightError> {
         ..quoted("DATE", XdbcDataType::XdbcDate, Some(10))
     });
     types.append(XdbcTypeInfo {
+        datetime_subcode: Some(XdbcDatetimeSubcode::XdbcSubcodeTime),
+        sql_data_type: XdbcDataType::XdbcDatetime,
+        ..quoted("TIME", XdbcDataType::XdbcTime, Some(15))
+    });
+    types.append(XdbcTypeInfo {
         datetime_subcode: Some(XdbcDatetimeSubcode::XdbcSubcodeTimestamp),
         sql_data_type: XdbcDataType::XdbcDatetime,
         ..quoted("TIMESTAMP", XdbcDataType::XdbcTimestamp, Some(26))
+    });
+    types.append(XdbcTypeInfo {
+        datetime_subcode: Some(XdbcDatetimeSubcode::XdbcSubcodeTimestampWithTimezone),
+        sql_data_type: XdbcDataType::XdbcDatetime,
+        ..quoted(
+            "TIMESTAMP WITH TIME ZONE",
+            XdbcDataType::XdbcTimestamp,
+            Some(32),
+        )
     });
     types.build()
 }

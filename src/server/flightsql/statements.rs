@@ -3,42 +3,30 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use arrow_flight::FlightData;
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use bytes::Bytes;
-use datafusion::common::DataFusionError;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use tonic::Status;
-use uuid::Uuid;
+
+use super::result_messages::{RunAgain, encode_stream};
 
 use crate::catalog::VisibleAssets;
 use crate::engine::{
-    Account, EvenBatches, PublishedTables, QueryAborted, QuerySession, QueryTimer, ReadyQuery,
-    Scope, SessionOption,
+    Account, PublishedTables, QueryAborted, QuerySession, QueryTimer, ReadyQuery, Scope,
+    SessionOption,
 };
 use crate::metering::RateLimitKind;
 use crate::metrics::{Cache, METRICS};
-use crate::server::errors::panics::catch_panics;
+use crate::model::printable;
 use crate::server::errors::status;
-use crate::server::limits::MAX_SENT_MESSAGE_BYTES;
-use crate::server::middleware::{Call, admit_further};
+use crate::server::middleware::{Call, ZONELESS_TIMESTAMPS, admit_further};
 use crate::server::state::plan_cache::{CachedPlan, PlanKey};
 use crate::server::state::planning::{Description, OptimisedPlan, PlanOutcome, PlanRequest};
 use crate::server::state::server::Server;
 use crate::server::state::session_options::SessionOptions;
 use crate::server::state::ticket::{HandleKind, StatementHandle};
-use crate::server::wire::wire_types::to_wire_batch;
-
-/// The target size of a message of a result, in bytes. Messages usually exceed it a little; some clients accept at most 4
-/// MiB.
-const TARGET_MESSAGE_BYTES: usize = 1 << 20;
-/// The rows of a message, if their number must not depend on the layout of the rows in files.
-const EVEN_BATCH_ROWS: usize = 8_192;
-/// The maximum size of a row that can be sent, in bytes; 64 KiB are reserved for the rest of the message.
-const MAX_ROW_BYTES: usize = MAX_SENT_MESSAGE_BYTES - (64 << 10);
 
 /// The maximum number of parameters that are encoded on the thread that handles the call; more are encoded on the planning
 /// threads.
@@ -90,11 +78,33 @@ impl Server {
         sql: String,
         timer: &QueryTimer,
     ) -> Result<PlannedStatement, Status> {
-        let options = self.sessions.options(call.principal());
+        let held = self.new_handle(call, sql)?;
+        self.plan_handle(call, held, timer).await
+    }
+
+    /// Returns the options of the caller's session, with those that the headers of the call set.
+    pub(super) fn session_options(&self, call: &Call) -> Result<SessionOptions, Status> {
+        let mut options = self.sessions.options(call.principal());
+        if let Some(value) = call.zoneless_timestamps() {
+            let option = SessionOption::parse(ZONELESS_TIMESTAMPS, value);
+            options.set(option.ok_or_else(|| {
+                Status::invalid_argument(format!(
+                    "invalid value {:?} of the header {ZONELESS_TIMESTAMPS}; use true or false",
+                    printable(value, 60)
+                ))
+            })?);
+        }
+        Ok(options)
+    }
+
+    /// Returns a statement with the options of the caller's session.
+    fn new_handle(&self, call: &Call, sql: String) -> Result<StatementHandle, Status> {
+        let options = self.session_options(call)?;
         let mut held = StatementHandle::new(call.principal(), call.id, sql);
         held.time_zone = options.time_zone;
         held.schema = options.schema;
-        self.plan_handle(call, held, timer).await
+        held.zoneless_timestamps = options.zoneless_timestamps;
+        Ok(held)
     }
 
     /// Plans a prepared statement, and makes the ticket for its result.
@@ -165,6 +175,7 @@ impl Server {
             views: self.engine.views_version(),
             time_zone: held.time_zone.clone(),
             schema: held.schema.clone(),
+            zoneless_timestamps: held.zoneless_timestamps,
             sql: held.sql.clone(),
             parameters: held.parameters.clone(),
             query: Some(held.query()),
@@ -185,11 +196,13 @@ impl Server {
         let options = SessionOptions {
             time_zone: held.time_zone.clone(),
             schema: held.schema.clone(),
+            zoneless_timestamps: held.zoneless_timestamps,
         };
         Ok(PlanRequest {
             session: self.session(call, &options, Some(published))?,
             sql: held.sql.clone(),
             parameters: held.parameters.clone(),
+            zoneless_timestamps: held.zoneless_timestamps,
             request: call.id,
         })
     }
@@ -250,6 +263,7 @@ impl Server {
             is_explain: made.is_explain,
             is_repeatable: made.is_repeatable,
             schema: made.schema,
+            further: made.further,
             description: made.description,
             visible,
         };
@@ -290,14 +304,25 @@ impl Server {
             let (lanes, of) = (self.engine.scheduler(), call.principal().organisation_id);
             // The number of batches must not reveal how rows of other organisations lie between the caller's.
             let is_even = *planned.visible != VisibleAssets::All;
+            let again = planned.further.map(|further| RunAgain {
+                session: planned.session,
+                further,
+                scanned: call.meter.scanned(),
+                token: timer.token().clone(),
+            });
+            // The cost of further rows of parameters is not estimated.
+            let is_short = planned.query.is_short && again.is_none();
             let run = move || match ready.run() {
-                Ok(batches) => encode_stream(batches, schema, request, is_even),
+                Ok(batches) => match again {
+                    Some(again) => encode_stream(again.after(batches), schema, request, is_even),
+                    None => encode_stream(batches, schema, request, is_even),
+                },
                 Err(error) => {
                     let status = status::from_execution_error(&error, request);
                     stream::iter([Err(status)]).boxed()
                 }
             };
-            let answer = match planned.query.is_short {
+            let answer = match is_short {
                 true => lanes.run_short(of, timer, run()),
                 false => lanes.run_long(of, timer, run),
             };
@@ -359,10 +384,7 @@ impl Server {
         sql: String,
     ) -> Result<Prepared, Status> {
         self.record_statement(call, &sql);
-        let options = self.sessions.options(call.principal());
-        let mut held = StatementHandle::new(call.principal(), call.id, sql);
-        held.time_zone = options.time_zone;
-        held.schema = options.schema;
+        let mut held = self.new_handle(call, sql)?;
         let handle = held.encrypt(HandleKind::Statement, self.auth.keys())?;
         let published = self.engine.newest();
         held.run = Some(published.run());
@@ -441,56 +463,5 @@ impl Server {
                 "statement"
             );
         }
-    }
-}
-
-/// Encodes batches for the client. With `is_even`, they are regrouped so that their sizes depend on the rows alone.
-fn encode_stream(
-    batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + Unpin + 'static,
-    schema: SchemaRef,
-    request: Uuid,
-    is_even: bool,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let wire_schema = Arc::clone(&schema);
-    let batches = batches.map(move |batch| {
-        let batch = batch.map_err(|error| {
-            FlightError::Tonic(Box::new(status::from_execution_error(&error, request)))
-        })?;
-        to_wire_batch(&batch, &wire_schema).map_err(FlightError::from)
-    });
-    let batches = match is_even {
-        true => EvenBatches::new(batches, Arc::clone(&schema), EVEN_BATCH_ROWS).left_stream(),
-        false => batches.right_stream(),
-    };
-    let messages = FlightDataEncoderBuilder::new()
-        .with_schema(schema)
-        .with_max_flight_data_size(TARGET_MESSAGE_BYTES)
-        .build(batches)
-        .map(move |message| {
-            let message = message.map_err(|error| from_flight_error(error, request))?;
-            // The encoder does not divide a row.
-            match message.data_body.len() {
-                bytes if bytes > MAX_ROW_BYTES => Err(row_too_large(bytes)),
-                _ => Ok(message),
-            }
-        });
-    catch_panics(messages, request)
-}
-
-fn row_too_large(bytes: usize) -> Status {
-    Status::invalid_argument(format!(
-        "cannot send a row of {bytes} bytes; the limit is {MAX_ROW_BYTES}; return less data per row"
-    ))
-}
-
-/// Converts the error of an encoder to a status.
-fn from_flight_error(error: FlightError, request: Uuid) -> Status {
-    match error {
-        FlightError::Tonic(status) => *status,
-        // A computed value cannot be converted to its wire type.
-        FlightError::Arrow(error) => {
-            status::from_execution_error(&DataFusionError::from(error), request)
-        }
-        error => status::hidden_error(&error, request, "cannot encode the result"),
     }
 }

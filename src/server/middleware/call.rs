@@ -32,11 +32,17 @@ pub(in crate::server) struct Call {
     stopwatch: Stopwatch,
     /// The credential that a handshake returns.
     issued_credential: Option<String>,
+    /// The header that sets the session option of the same name for this call.
+    zoneless_timestamps: Option<String>,
 }
 
 impl Call {
     /// Creates the call whose usage record is `record`.
-    pub(super) fn new(call: AuthenticatedCall, record: OpenRequest) -> Self {
+    pub(super) fn new(
+        call: AuthenticatedCall,
+        record: OpenRequest,
+        zoneless_timestamps: Option<String>,
+    ) -> Self {
         let rpc = call.method.name;
         Self {
             id: call.id,
@@ -46,7 +52,13 @@ impl Call {
             rpc,
             stopwatch: call.stopwatch,
             issued_credential: call.issued_credential,
+            zoneless_timestamps,
         }
+    }
+
+    /// Returns the value of the header `zoneless_timestamps`.
+    pub fn zoneless_timestamps(&self) -> Option<&str> {
+        self.zoneless_timestamps.as_deref()
     }
 
     /// Returns the principal that makes the call.

@@ -22,6 +22,9 @@ use crate::metering::{Caller, EndOutcome, Meter, OpenRequest};
 
 /// The header that warns that a quota is nearly used up.
 const WARNING_HEADER: &str = "plantlake-warning";
+/// The header that sets the session option of the same name for one call. The JDBC driver sends properties that it does
+/// not know as headers.
+pub(in crate::server) const ZONELESS_TIMESTAMPS: &str = "zoneless_timestamps";
 /// The maximum length of a client's user agent in a record, in characters.
 const MAX_AGENT_CHARS: usize = 200;
 
@@ -36,7 +39,9 @@ pub(super) fn open<T>(meter: &Meter, request: &mut Request<T>) -> Result<Call, S
     let id = call.id;
     let record = meter.open(id, caller(&call, request.metadata()));
     let record = record.map_err(|error| with_request_id(metering_unavailable(&error, id), id))?;
-    Ok(Call::new(call, record))
+    let zoneless = request.metadata().get(ZONELESS_TIMESTAMPS);
+    let zoneless = zoneless.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    Ok(Call::new(call, record, zoneless))
 }
 
 /// Returns the caller of a request, for its usage record.

@@ -34,7 +34,7 @@ use tonic::{Request, Response, Status};
 
 pub(super) use call::Call;
 pub(super) use http::{Arrival, Method, RequestMessages, Serve};
-pub(super) use metering::{MessageStream, OneMessage, Reply};
+pub(super) use metering::{MessageStream, OneMessage, Reply, ZONELESS_TIMESTAMPS};
 pub(super) use rate_limit::{Work, admit_further};
 
 use super::state::server::Server;

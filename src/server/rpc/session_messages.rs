@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use prost::{Enumeration, Message, Oneof};
 
+use crate::server::middleware::ZONELESS_TIMESTAMPS;
+
 /// Names of session options, as clients send them.
 pub(in crate::server) const OPTION_CATALOG: &str = "catalog";
 pub(in crate::server) const OPTION_SCHEMA: &str = "schema";
 pub(in crate::server) const OPTION_TIME_ZONE: &str = "time_zone";
+pub(in crate::server) const OPTION_ZONELESS_TIMESTAMPS: &str = ZONELESS_TIMESTAMPS;
 
 /// The body of `SetSessionOptions`.
 #[derive(Clone, PartialEq, Message)]

@@ -97,32 +97,26 @@ pub(in crate::server) fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result
         .map_err(|error| Status::invalid_argument(format!("cannot encode the parameters: {error}")))
 }
 
-/// Returns the values of the one row of parameters in a handle; none if nothing was bound.
-///
-/// # Errors
-/// Fails if there are more rows: a query takes one.
-pub(in crate::server) fn bound_values(ipc: &[u8]) -> Result<Vec<ScalarValue>, Status> {
+/// Returns the values of each row of parameters in a handle; none if nothing was bound.
+pub(in crate::server) fn bound_rows(ipc: &[u8]) -> Result<Vec<Vec<ScalarValue>>, Status> {
     if ipc.is_empty() {
         return Ok(Vec::new());
     }
     let wrong = |error: &dyn std::fmt::Display| {
         Status::invalid_argument(format!("cannot decode the parameters: {error}"))
     };
-    let (mut first, mut rows) = (None, 0_usize);
+    let mut rows = Vec::new();
     for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {
         let batch = batch.map_err(|error| wrong(&error))?;
-        rows = rows.saturating_add(batch.num_rows());
-        if first.is_none() && batch.num_rows() > 0 {
-            first = Some(batch);
+        if rows.len().saturating_add(batch.num_rows()) > MAX_ROWS {
+            return Err(wrong(&format!("more than {MAX_ROWS} rows")));
+        }
+        for row in 0..batch.num_rows() {
+            let columns = batch.columns().iter();
+            let values = columns.map(|column| ScalarValue::try_from_array(column, row));
+            let values = values.collect::<Result<_, _>>();
+            rows.push(values.map_err(|error| wrong(&error))?);
         }
     }
-    if rows > 1 {
-        return Err(Status::invalid_argument(format!(
-            "{rows} rows of parameters were bound to a query, which takes one; run it once for each"
-        )));
-    }
-    let columns = first.iter().flat_map(|batch| batch.columns());
-    let values = columns.map(|column| ScalarValue::try_from_array(column, 0));
-    let values = values.collect::<Result<_, _>>();
-    values.map_err(|error| wrong(&error))
+    Ok(rows)
 }

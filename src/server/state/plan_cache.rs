@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use super::planning::Description;
+use super::planning::{Description, FurtherRows};
 use crate::catalog::VisibleAssets;
 use crate::engine::{IdleCache, IdleCacheLimits, OptimisedQuery, QuerySession};
 use crate::model::OrganisationId;
@@ -36,6 +36,8 @@ pub(in crate::server) struct CachedPlan {
     pub is_repeatable: bool,
     /// The schema of the result.
     pub schema: SchemaRef,
+    /// The rows of parameters after the one of the query.
+    pub further: Option<Arc<FurtherRows>>,
     /// The encoded schemas of the result and of the parameters.
     pub description: Description,
     /// The assets that were visible when it was planned.
@@ -52,6 +54,7 @@ pub(in crate::server) struct PlanKey {
     pub views: u64,
     pub time_zone: Option<String>,
     pub schema: Option<String>,
+    pub zoneless_timestamps: bool,
     pub sql: String,
     pub parameters: Vec<u8>,
     /// The query that the plan is for; none if any query may use it.

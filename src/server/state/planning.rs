@@ -8,10 +8,10 @@ use datafusion::common::ScalarValue;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::parameters::bound_values;
+use super::parameters::bound_rows;
 use crate::engine::{OptimisedQuery, Query, QueryError, QuerySession, SessionOption, Statement};
 use crate::server::errors::status;
-use crate::server::wire::wire_types::{result_schema, schema_bytes, table_schema};
+use crate::server::wire::wire_types::{parameter_schema, result_schema, schema_bytes};
 
 /// The maximum size of the parameters, in bytes, with which a simple statement is planned on the thread that handles the
 /// call.
@@ -24,6 +24,8 @@ pub(in crate::server) struct PlanRequest {
     pub sql: String,
     /// The bound parameters as an Arrow IPC stream; empty for none.
     pub parameters: Vec<u8>,
+    /// Whether timestamps of the result have no time zone.
+    pub zoneless_timestamps: bool,
     /// The id of the call, for errors.
     pub request: Uuid,
 }
@@ -65,8 +67,17 @@ pub(in crate::server) struct OptimisedPlan {
     pub is_explain: bool,
     /// Whether the plan means the same when it is run again.
     pub is_repeatable: bool,
+    /// The rows of parameters after the one of the plan; none for at most one row.
+    pub further: Option<Arc<FurtherRows>>,
     pub schema: SchemaRef,
     pub description: Description,
+}
+
+/// Rows of parameters for which a query is run after the first one. Each is planned when its turn comes, so that one plan
+/// is in memory at a time.
+pub(in crate::server) struct FurtherRows {
+    pub query: Query,
+    pub rows: Vec<Vec<ScalarValue>>,
 }
 
 impl PlanRequest {
@@ -115,11 +126,12 @@ impl PlanRequest {
             Field::new(name, described_type(kind), true)
         });
         let parameters = Schema::new(parameters.collect::<Vec<_>>());
+        let zoneless = self.zoneless_timestamps;
         let schema = match explains {
-            true => result_schema(&QuerySession::explain_schema())?,
-            false => result_schema(plan.schema().as_arrow())?,
+            true => result_schema(&QuerySession::explain_schema(), zoneless)?,
+            false => result_schema(plan.schema().as_arrow(), zoneless)?,
         };
-        let description = Description::new(&schema, &table_schema(&parameters))?;
+        let description = Description::new(&schema, &parameter_schema(&parameters))?;
         Ok(PlanOutcome::Described(description))
     }
 
@@ -143,20 +155,35 @@ impl PlanRequest {
 
     /// Plans `query` with the bound parameters.
     async fn optimise(&self, query: &Query, explains: bool) -> Result<OptimisedPlan, Status> {
-        let values = bound_values(&self.parameters)?;
+        let mut rows = bound_rows(&self.parameters)?.into_iter();
+        let values = rows.next().unwrap_or_default();
         check_parameter_count(query, &values)?;
+        if explains && rows.len() > 0 {
+            return Err(Status::invalid_argument(format!(
+                "EXPLAIN takes one row of parameters, and {} were bound; bind one",
+                rows.len() + 1
+            )));
+        }
+        let further = (rows.len() > 0).then(|| {
+            Arc::new(FurtherRows {
+                query: query.clone(),
+                rows: rows.collect(),
+            })
+        });
         let failed = |error| status::from_query_error(&error, &self.sql, self.request);
         let plan = self.session.plan(query, &values).await.map_err(failed)?;
         let is_repeatable = !query.has_computed_arguments() && QuerySession::is_repeatable(&plan);
         let optimised = self.session.optimise(&plan).map_err(failed)?;
+        let zoneless = self.zoneless_timestamps;
         let schema = match explains {
-            true => result_schema(&QuerySession::explain_schema())?,
-            false => result_schema(optimised.schema())?,
+            true => result_schema(&QuerySession::explain_schema(), zoneless)?,
+            false => result_schema(optimised.schema(), zoneless)?,
         };
         Ok(OptimisedPlan {
             query: Arc::new(optimised),
             is_explain: explains,
             is_repeatable,
+            further,
             description: Description::new(&schema, &Schema::empty())?,
             schema,
         })

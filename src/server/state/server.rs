@@ -87,7 +87,7 @@ impl Server {
             SessionOption::Schema(schema)
                 if ![PUBLIC, ACCOUNT, ARCHIVE, INFORMATION_SCHEMA].contains(&schema.as_str()) =>
             {
-                Err(Status::invalid_argument(format!(
+                Err(Status::not_found(format!(
                     "no schema {:?}; the schemas are {PUBLIC}, {ACCOUNT}, {ARCHIVE} and {INFORMATION_SCHEMA}",
                     printable(schema, 60)
                 )))

@@ -20,6 +20,8 @@ const MAX_PER_ORGANISATION: usize = 1_000;
 pub(in crate::server) struct SessionOptions {
     pub time_zone: Option<String>,
     pub schema: Option<String>,
+    /// Whether timestamps of results have no time zone; their values are in UTC.
+    pub zoneless_timestamps: bool,
 }
 
 impl SessionOptions {
@@ -28,10 +30,11 @@ impl SessionOptions {
         match option {
             SessionOption::TimeZone(zone) => self.time_zone = Some(zone),
             SessionOption::Schema(schema) => self.schema = Some(schema),
+            SessionOption::ZonelessTimestamps(zoneless) => self.zoneless_timestamps = zoneless,
         }
     }
 
-    /// Returns the options as the engine takes them.
+    /// Returns the options that matter to the engine.
     pub fn to_engine_options(&self) -> Vec<SessionOption> {
         let zone = self.time_zone.clone().map(SessionOption::TimeZone);
         let schema = self.schema.clone().map(SessionOption::Schema);

@@ -46,6 +46,9 @@ pub(in crate::server) struct StatementHandle {
     /// The schema of the session when the statement was planned.
     #[prost(string, optional, tag = "10")]
     pub schema: Option<String>,
+    /// Whether timestamps of the result have no time zone.
+    #[prost(bool, tag = "11")]
+    pub zoneless_timestamps: bool,
 }
 
 /// The purpose of an encrypted statement; one cannot be used as the other.

@@ -2,4 +2,5 @@
 
 pub(super) mod batch_decoder;
 pub(super) mod body_check;
+pub(super) mod column_metadata;
 pub(super) mod wire_types;

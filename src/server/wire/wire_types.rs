@@ -11,25 +11,39 @@ use arrow_flight::{IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
 use tonic::Status;
 
+use super::column_metadata::{TableName, result_column, table_column};
+
 /// The maximum nesting depth of a type. Readers of Arrow IPC messages accept about thirty levels.
 const MAX_TYPE_DEPTH: usize = 20;
 
+/// The maximum number of columns of a result that are sent with metadata, which takes about 100 bytes for each.
+const MAX_DESCRIBED_COLUMNS: usize = 1_000;
+
 /// Returns the schema of a result. Every column is nullable: the nullability in a plan changes while it is optimised, and
-/// drivers refuse a result whose schema differs from the announced one.
+/// drivers refuse a result whose schema differs from the announced one. With `zoneless`, timestamps have no time zone;
+/// their values are in UTC.
 ///
 /// # Errors
 /// Fails if the type of a column is nested more than [`MAX_TYPE_DEPTH`] levels deep.
-pub(in crate::server) fn result_schema(schema: &Schema) -> Result<SchemaRef, Status> {
+pub(in crate::server) fn result_schema(
+    schema: &Schema,
+    zoneless: bool,
+) -> Result<SchemaRef, Status> {
+    let is_described = schema.fields().len() <= MAX_DESCRIBED_COLUMNS;
     let fields = schema.fields().iter();
     let fields = fields.map(|field| {
-        let kind = wire_type(field.data_type());
+        let kind = wire_type(field.data_type(), zoneless);
         if nesting_depth(&kind) > MAX_TYPE_DEPTH {
             return Err(Status::invalid_argument(format!(
                 "cannot send the column {:?}: its lists or structs are nested more than {MAX_TYPE_DEPTH} levels deep",
                 field.name()
             )));
         }
-        Ok(Field::new(field.name(), kind, true))
+        let column = Field::new(field.name(), kind, true);
+        Ok(match is_described {
+            true => result_column(column),
+            false => column,
+        })
     });
     Ok(Arc::new(Schema::new(
         fields.collect::<Result<Vec<_>, _>>()?,
@@ -51,15 +65,26 @@ fn nesting_depth(kind: &DataType) -> usize {
     inside + 1
 }
 
-/// Returns the schema of a table as it is described to clients.
-pub(in crate::server) fn table_schema(schema: &Schema) -> Schema {
+/// Returns the schema of a table as it is described to clients; `zoneless` as in [`result_schema`].
+pub(in crate::server) fn table_schema(
+    schema: &Schema,
+    table: &TableName<'_>,
+    zoneless: bool,
+) -> Schema {
     let fields = schema.fields().iter();
     let fields = fields.map(|field| {
-        Field::new(
-            field.name(),
-            wire_type(field.data_type()),
-            field.is_nullable(),
-        )
+        let kind = wire_type(field.data_type(), zoneless);
+        table_column(Field::new(field.name(), kind, field.is_nullable()), table)
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Returns the schema of parameters as it is described to clients.
+pub(in crate::server) fn parameter_schema(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| {
+        let kind = wire_type(field.data_type(), false);
+        Field::new(field.name(), kind, field.is_nullable())
     });
     Schema::new(fields.collect::<Vec<_>>())
 }
@@ -97,18 +122,21 @@ pub(in crate::server) fn to_wire_batch(
     )
 }
 
-/// Returns the type that is sent to clients: no views, which older drivers do not know, and no encodings.
-fn wire_type(kind: &DataType) -> DataType {
+/// Returns the type that is sent to clients: no views, which older drivers do not know, no encodings, and no time zones
+/// with `zoneless`.
+fn wire_type(kind: &DataType, zoneless: bool) -> DataType {
     let inside = |field: &FieldRef| {
         let field = field.as_ref().clone();
-        let kind = wire_type(field.data_type());
+        let kind = wire_type(field.data_type(), zoneless);
         Arc::new(field.with_data_type(kind))
     };
     match kind {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
-        DataType::Dictionary(_, value) => wire_type(value),
-        DataType::RunEndEncoded(_, value) => wire_type(value.data_type()),
+        DataType::Dictionary(_, value) => wire_type(value, zoneless),
+        DataType::RunEndEncoded(_, value) => wire_type(value.data_type(), zoneless),
+        // The cast keeps the instant: the values of a column without a zone are in UTC, whatever its zone was.
+        DataType::Timestamp(unit, Some(_)) if zoneless => DataType::Timestamp(*unit, None),
         // The encoder of arrow-flight sends the type of a large list as a list, whatever schema was announced. No row needs
         // a large list.
         DataType::List(field)

@@ -20,6 +20,7 @@ fn listed(path: &str, etag: &str) -> RawFile {
         etag: etag.to_owned(),
         size: 0,
         modified: 0,
+        fault: None,
     }
 }
 

@@ -13,8 +13,8 @@ use crate::metering::RateLimitKind;
 use crate::metrics::RequestKind;
 use crate::server::middleware::Call;
 use crate::server::rpc::session_messages::{
-    GetSessionOptionsResult, OPTION_CATALOG, OPTION_SCHEMA, OPTION_TIME_ZONE, OptionValue,
-    SessionOptionValue,
+    GetSessionOptionsResult, OPTION_CATALOG, OPTION_SCHEMA, OPTION_TIME_ZONE,
+    OPTION_ZONELESS_TIMESTAMPS, OptionValue, SessionOptionValue,
 };
 use crate::server::state::server::Server;
 
@@ -50,6 +50,10 @@ impl FlightAction for GetSessionOptions {
                 (OPTION_CATALOG.to_owned(), value(CATALOG.to_owned())),
                 (OPTION_SCHEMA.to_owned(), value(schema)),
                 (OPTION_TIME_ZONE.to_owned(), value(zone)),
+                (
+                    OPTION_ZONELESS_TIMESTAMPS.to_owned(),
+                    value(options.zoneless_timestamps.to_string()),
+                ),
             ]),
         };
         Ok(vec![result.encode_to_vec().into()])

@@ -14,8 +14,8 @@ use crate::metrics::RequestKind;
 use crate::server::flightsql::commands::malformed;
 use crate::server::middleware::Call;
 use crate::server::rpc::session_messages::{
-    OPTION_CATALOG, OPTION_SCHEMA, OPTION_TIME_ZONE, OptionValue, SetError, SetErrorValue,
-    SetSessionOptionsRequest, SetSessionOptionsResult,
+    OPTION_CATALOG, OPTION_SCHEMA, OPTION_TIME_ZONE, OPTION_ZONELESS_TIMESTAMPS, OptionValue,
+    SetError, SetErrorValue, SetSessionOptionsRequest, SetSessionOptionsResult,
 };
 use crate::server::state::server::Server;
 
@@ -33,7 +33,7 @@ impl FlightAction for SetSessionOptions {
     }
 
     fn description(&self) -> &'static str {
-        "Sets catalog, schema or time_zone for the calls of this credential"
+        "Sets catalog, schema, time_zone or zoneless_timestamps for the calls of this credential"
     }
 
     fn rate_limit(&self) -> Option<RateLimitKind> {
@@ -80,6 +80,9 @@ fn set_option(
 ) -> Result<(), SetErrorValue> {
     let value = match value {
         Some(OptionValue::String(value)) if value.len() <= MAX_OPTION_BYTES => Some(value),
+        Some(OptionValue::Bool(value)) if name == OPTION_ZONELESS_TIMESTAMPS => {
+            Some(value.to_string())
+        }
         None => None,
         Some(_) => return Err(SetErrorValue::InvalidValue),
     };
@@ -88,12 +91,16 @@ fn set_option(
             return Err(SetErrorValue::InvalidValue);
         }
         (OPTION_CATALOG, _) => return Ok(()),
-        (OPTION_SCHEMA | OPTION_TIME_ZONE, None) => {
+        (OPTION_SCHEMA | OPTION_TIME_ZONE | OPTION_ZONELESS_TIMESTAMPS, None) => {
             server.sessions.set(call.principal(), |options| match name {
                 OPTION_SCHEMA => options.schema = None,
+                OPTION_ZONELESS_TIMESTAMPS => options.zoneless_timestamps = false,
                 _ => options.time_zone = None,
             });
             return Ok(());
+        }
+        (OPTION_ZONELESS_TIMESTAMPS, Some(value)) => {
+            SessionOption::parse(name, value).ok_or(SetErrorValue::InvalidValue)?
         }
         (_, value) => SessionOption::parse(name, value.as_deref().unwrap_or_default())
             .ok_or(SetErrorValue::InvalidName)?,
