@@ -186,13 +186,17 @@ async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Ta
     let schema = stream.schema();
     let mut table = Table::new(schema.fields().iter().map(|field| field.name().clone()))
         .numbers(numeric_columns(&schema));
-    let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
+    let fields = schema.fields().iter();
+    let options: Vec<_> = fields
+        .map(|field| table_format(field.data_type()))
+        .collect();
     let mut rows = 0;
     while let Some(batch) = stream.try_next().await? {
         let formatters = batch
             .columns()
             .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options))
+            .zip(&options)
+            .map(|(column, options)| ArrayFormatter::try_new(column, options))
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows().min(MAX_SHOWN_ROWS.saturating_sub(rows)) {
             table.row(
@@ -204,6 +208,18 @@ async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Ta
         rows += batch.num_rows();
     }
     Ok((table, rows))
+}
+
+/// Returns how a column of this type is shown. An instant in another zone than UTC is shown with its offset.
+fn table_format(kind: &DataType) -> FormatOptions<'static> {
+    let is_utc = match kind {
+        DataType::Timestamp(_, Some(zone)) => ["UTC", "Etc/UTC", "Z", "+00:00"].contains(&&**zone),
+        _ => true,
+    };
+    FormatOptions::default().with_timestamp_tz_format(Some(match is_utc {
+        true => "%Y-%m-%dT%H:%M:%S%.fZ",
+        false => "%Y-%m-%dT%H:%M:%S%.f%:z",
+    }))
 }
 
 fn numeric_columns(schema: &SchemaRef) -> Vec<usize> {

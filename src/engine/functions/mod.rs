@@ -9,11 +9,11 @@ mod arguments;
 mod bounded;
 mod checks;
 mod costs;
+pub(super) mod instants;
 mod operators;
 mod pattern;
 mod planning;
 pub(super) mod session_functions;
-pub(super) mod short_times;
 pub(super) mod spec_functions;
 pub(super) mod spec_json;
 pub(super) mod text_patterns;
@@ -23,6 +23,8 @@ mod types;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::common::Result;
+use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
@@ -47,6 +49,11 @@ fn bounded_function(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
         true => Some(Arc::new(BoundedFunction::new(function, bounds).into())),
         false => Some(function),
     }
+}
+
+/// Registers the functions of instants, with their limits.
+pub(super) fn register_instants(state: &mut SessionState) -> Result<()> {
+    instants::register(state, bounded_function)
 }
 
 /// Removes unsupported functions from a session that is being built, and enforces the limits of the others.

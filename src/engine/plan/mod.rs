@@ -1,5 +1,6 @@
 //! Plans: their cost, their limits, their optimisation, and operators that can be cancelled.
 
+pub(super) mod asset_id_literals;
 pub(super) mod cancellable_aggregate;
 pub(super) mod cancellable_plan;
 pub(super) mod cancellable_rules;

@@ -20,15 +20,17 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
+use super::bound_values;
 use super::equal_names;
 use super::public_schema::PublicSchema;
 use super::views::{FileStamps, ViewFolder, Views};
 use crate::catalog::VisibleAssets;
 use crate::engine::functions;
-use crate::engine::functions::short_times::ShortTimes;
+use crate::engine::functions::instants::{IntervalPlanner, SessionTimes};
 use crate::engine::functions::{session_functions, spec_functions, text_patterns};
 use crate::engine::limits::cancellation::CancelToken;
 use crate::engine::limits::resource_limits::RuntimeEnvFactory;
+use crate::engine::plan::asset_id_literals::AssetIdLiterals;
 use crate::engine::plan::cancellable_aggregate::with_cancellable_aggregates;
 use crate::engine::plan::cancellable_plan::with_cancellation_checks;
 use crate::engine::plan::optimised::OptimisedQuery;
@@ -41,6 +43,7 @@ use crate::engine::raw::raw_files::RawFiles;
 use crate::engine::scan::metered_scan::RunContext;
 use crate::engine::schema_names::{ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC};
 use crate::engine::sql::statement::{Query, SessionOption, Statement};
+use crate::engine::sql::time_zones::TimeTypes;
 use crate::engine::tables::account::Account;
 use crate::engine::tables::catalog_tables::CatalogSource;
 use crate::engine::tables::published::PublishedTables;
@@ -49,6 +52,9 @@ use crate::engine::tables::table_names::public_table_names;
 use crate::lake::Store;
 use crate::lake::storage::scanned_bytes::ScannedBytes;
 use crate::search::Search;
+
+/// The zone of sessions that have set none.
+const UTC: &str = "UTC";
 
 /// The schemas that a caller may see, at one published set of table versions.
 #[derive(Clone)]
@@ -128,11 +134,13 @@ impl QuerySession {
         let user = account.as_ref().map(|account| account.user.to_string());
         let mut state = public.into_state(account)?;
         session_functions::register_user(&mut state, user)?;
+        let mut zone = None;
         for option in options {
             let config = state.config_mut().options_mut();
             match option {
-                SessionOption::TimeZone(zone) => {
-                    config.execution.time_zone = Some(zone.clone());
+                SessionOption::TimeZone(name) => {
+                    config.execution.time_zone = Some(name.clone());
+                    zone = Some(TimeTypes::new(name));
                 }
                 SessionOption::Schema(schema) => {
                     config.catalog.default_schema = schema.clone();
@@ -140,6 +148,11 @@ impl QuerySession {
                 // It affects how results are sent, and not their values.
                 SessionOption::ZonelessTimestamps(_) => {}
             }
+        }
+        if let Some(types) = zone {
+            state = SessionStateBuilder::new_from_existing(state)
+                .with_type_planner(Arc::new(types))
+                .build();
         }
         if is_restricted {
             disable_dynamic_pruning(state.config_mut().options_mut());
@@ -197,12 +210,19 @@ impl QuerySession {
         query: &Query,
         values: &[ScalarValue],
     ) -> Result<LogicalPlan, QueryError> {
-        let parsed = query.with_arguments(values)?;
-        let plan = self.plan_statement(parsed, Some((query, values))).await?;
         if values.is_empty() {
-            return Ok(plan);
+            return self
+                .plan_statement(query.with_arguments(&[])?, Some((query, &[])))
+                .await;
         }
-        Ok(plan.with_param_values(ParamValues::from(values.to_vec()))?)
+        let values = bound_values::normalised(values, &query.known_parameter_types());
+        let plan = self
+            .plan_statement(query.with_arguments(&values)?, Some((query, &values)))
+            .await?;
+        // A parameter with several types has none that is known.
+        let types = || Self::parameter_types(&plan).unwrap_or_default();
+        let values = bound_values::converted(values, types)?;
+        Ok(plan.with_param_values(ParamValues::from(values))?)
     }
 
     /// Plans a statement, which is `query` with the values of its parameters, or an `EXPLAIN`.
@@ -464,7 +484,7 @@ pub(in crate::engine) fn base_state(
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
         // Timestamps without a time zone are UTC, like those in the tables.
-        .set_str("datafusion.execution.time_zone", "UTC")
+        .set_str("datafusion.execution.time_zone", UTC)
         // Some clients do not know the type Utf8View.
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);
@@ -472,13 +492,21 @@ pub(in crate::engine) fn base_state(
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
+        .with_type_planner(Arc::new(TimeTypes::new(UTC)))
         .with_default_features();
     let mut builder = cancellable_rules::register(
         builder,
-        [Arc::new(ShortTimes), Arc::new(functions::BoundExpressions)],
+        [
+            Arc::new(SessionTimes),
+            Arc::new(AssetIdLiterals),
+            Arc::new(functions::BoundExpressions),
+        ],
     );
     functions::retain_supported(&mut builder);
+    let planners = builder.expr_planners().get_or_insert_default();
+    planners.push(Arc::new(IntervalPlanner));
     let mut state = builder.build();
+    functions::register_instants(&mut state)?;
     spec_functions::register(&mut state)?;
     text_patterns::register(&mut state)?;
     session_functions::register(&mut state)?;

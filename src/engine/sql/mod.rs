@@ -8,5 +8,6 @@ mod rewrites;
 pub(super) mod simple_statement;
 pub(super) mod statement;
 pub(super) mod table_limits;
+pub(super) mod time_zones;
 pub(super) mod tokens;
 mod unsupported;

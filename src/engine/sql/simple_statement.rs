@@ -25,17 +25,18 @@ const MAX_SELECTS: usize = 2;
 
 /// Functions with short run times and small results for small arguments, whatever their values; sorted.
 #[rustfmt::skip]
-const CHEAP_FUNCTIONS: [&str; 84] = [
-    "abs", "acos", "asin", "atan", "atan2", "avg", "btrim", "cbrt", "ceil", "char_length",
-    "character_length", "coalesce", "corr", "cos", "count", "covar_pop", "covar_samp",
-    "current_date", "current_time", "current_timestamp", "date_bin", "date_part", "date_trunc",
-    "degrees", "dense_rank", "ends_with", "exp", "extract", "first_value", "floor",
-    "from_unixtime", "greatest", "ifnull", "isnan", "iszero", "lag", "last_value", "lead",
-    "least", "left", "length", "ln", "log", "log10", "log2", "lower", "ltrim", "make_date",
-    "max", "mean", "min", "nanvl", "now", "ntile", "nullif", "nvl", "nvl2", "percent_rank",
-    "power", "radians", "rank", "right", "round", "row_number", "rtrim", "sign", "signum",
-    "sin", "sqrt", "starts_with", "stddev", "stddev_pop", "stddev_samp", "strpos", "substr",
-    "sum", "tan", "to_char", "to_date", "to_timestamp", "trim", "upper", "var_pop", "var_samp",
+const CHEAP_FUNCTIONS: [&str; 91] = [
+    "abs", "acos", "add_interval", "asin", "atan", "atan2", "avg", "btrim", "cbrt", "ceil",
+    "char_length", "character_length", "coalesce", "corr", "cos", "count", "covar_pop",
+    "covar_samp", "current_date", "current_time", "current_timestamp", "date_bin", "date_part",
+    "date_trunc", "degrees", "dense_rank", "ends_with", "exp", "extract", "first_value", "floor",
+    "from_unixtime", "greatest", "ifnull", "interval_divide", "interval_length",
+    "interval_multiply", "isnan", "iszero", "lag", "last_value", "lead", "least", "left", "length",
+    "ln", "log", "log10", "log2", "lower", "ltrim", "make_date", "max", "mean", "min", "nanvl",
+    "now", "ntile", "nullif", "nvl", "nvl2", "percent_rank", "power", "radians", "rank", "right",
+    "round", "row_number", "rtrim", "sign", "signum", "sin", "sqrt", "starts_with", "stddev",
+    "stddev_pop", "stddev_samp", "strpos", "substr", "sum", "tan", "timezone", "to_char", "to_date",
+    "to_instant", "to_local", "to_timestamp", "trim", "upper", "var_pop", "var_samp",
 ];
 
 /// Whether calls of the function are always cheap.

@@ -14,6 +14,7 @@ use super::parse_budget::ParseBudget;
 use super::rewrites::rewrite;
 use super::simple_statement;
 use super::table_limits::check_tables;
+use super::time_zones::replace_at_time_zone;
 use super::tokens::{check_nesting, check_parameters, question_positions, tokenize};
 use super::unsupported::check_supported;
 use crate::engine::query_error::QueryError;
@@ -150,6 +151,7 @@ impl Statement {
             check_supported(&statement)?;
             rewrite(&mut statement, &questions)?;
         }
+        replace_at_time_zone(&mut statement);
         let query = |parsed| Query {
             text: sql.to_owned(),
             parsed,
