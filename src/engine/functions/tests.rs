@@ -12,8 +12,7 @@ use super::*;
 async fn run(sql: &str) -> Result<Vec<RecordBatch>> {
     let lake = tempfile::tempdir().unwrap();
     let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
-    let state =
-        crate::engine::session::query_session::base_state(&lake.unwrap(), Default::default());
+    let state = crate::engine::session::base_state::base_state(&lake.unwrap(), Default::default());
     let context = SessionContext::new_with_state(state.unwrap());
     // Plans as a session of the server does, which leaves large constants for execution.
     let (state, plan) = context.sql(sql).await?.into_parts();
@@ -380,7 +379,7 @@ async fn arguments_of_aggregates_and_windows_out_of_range_are_refused() {
         let lake = tempfile::tempdir().unwrap();
         let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
         let state =
-            crate::engine::session::query_session::base_state(&lake.unwrap(), Default::default());
+            crate::engine::session::base_state::base_state(&lake.unwrap(), Default::default());
         let context = SessionContext::new_with_state(state.unwrap());
         let planned = context.sql(&sql).await;
         let plan = planned.and_then(|frame| frame.into_optimized_plan());

@@ -1,6 +1,7 @@
 //! Sessions: the schemas that a caller sees, and the planning of statements on them.
 
 pub(super) mod archive_schema;
+pub(super) mod base_state;
 mod bound_values;
 pub(super) mod equal_names;
 pub(super) mod idle_cache;

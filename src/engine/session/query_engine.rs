@@ -9,8 +9,9 @@ use arrow::datatypes::Schema;
 use chrono::TimeDelta;
 use datafusion::execution::SessionState;
 
+use super::base_state::base_state;
 use super::public_schema::PublicSchema;
-use super::query_session::{QuerySession, base_state};
+use super::query_session::QuerySession;
 use super::session_cache::{SessionCache, SessionKey};
 use super::views::{FileStamps, ViewFolder, Views};
 use crate::catalog::{LiveCatalog, Snapshot, VisibleAssets};

@@ -17,27 +17,23 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
+use super::base_state::base_state;
 use super::bound_values;
 use super::equal_names;
 use super::public_schema::PublicSchema;
 use super::views::{FileStamps, ViewFolder, Views};
 use crate::catalog::VisibleAssets;
 use crate::engine::functions;
-use crate::engine::functions::instants::{IntervalPlanner, SessionTimes};
-use crate::engine::functions::{session_functions, spec_functions, text_patterns};
+use crate::engine::functions::session_functions;
 use crate::engine::limits::cancellation::CancelToken;
 use crate::engine::limits::resource_limits::RuntimeEnvFactory;
-use crate::engine::plan::asset_id_literals::AssetIdLiterals;
 use crate::engine::plan::cancellable_aggregate::with_cancellable_aggregates;
 use crate::engine::plan::cancellable_plan::with_cancellation_checks;
 use crate::engine::plan::optimised::OptimisedQuery;
 use crate::engine::plan::tenant_filter_scan::rewrite_scans;
-use crate::engine::plan::{
-    cancellable_rules, cost_estimate, plan_limits, row_limits, subquery_limits,
-};
+use crate::engine::plan::{cost_estimate, plan_limits, row_limits, subquery_limits};
 use crate::engine::query_error::QueryError;
 use crate::engine::raw::raw_files::RawFiles;
 use crate::engine::scan::metered_scan::RunContext;
@@ -47,14 +43,10 @@ use crate::engine::sql::time_zones::TimeTypes;
 use crate::engine::tables::account::Account;
 use crate::engine::tables::catalog_tables::CatalogSource;
 use crate::engine::tables::published::PublishedTables;
-use crate::engine::tables::rollup_table::store_url;
 use crate::engine::tables::table_names::public_table_names;
 use crate::lake::Store;
 use crate::lake::storage::scanned_bytes::ScannedBytes;
 use crate::search::Search;
-
-/// The zone of sessions that have set none.
-const UTC: &str = "UTC";
 
 /// The schemas that a caller may see, at one published set of table versions.
 #[derive(Clone)]
@@ -471,44 +463,4 @@ fn listed_functions<F>(
 /// Returns the reference as it was written, without quotes.
 fn unquoted(reference: &TableReference) -> String {
     reference.to_string()
-}
-
-/// Returns the common basis of all sessions on a lake: functions, options and memory, but no tables.
-pub(in crate::engine) fn base_state(
-    lake: &Store,
-    runtime: Arc<RuntimeEnv>,
-) -> Result<SessionState, QueryError> {
-    let config = SessionConfig::new()
-        .with_information_schema(true)
-        .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, PUBLIC)
-        .set_bool("datafusion.execution.parquet.pushdown_filters", true)
-        // Timestamps without a time zone are UTC, like those in the tables.
-        .set_str("datafusion.execution.time_zone", UTC)
-        // Some clients do not know the type Utf8View.
-        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
-        .set_bool("datafusion.sql_parser.collect_spans", true);
-    runtime.register_object_store(store_url(lake)?.as_ref(), lake.root());
-    let builder = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime)
-        .with_type_planner(Arc::new(TimeTypes::new(UTC)))
-        .with_default_features();
-    let mut builder = cancellable_rules::register(
-        builder,
-        [
-            Arc::new(SessionTimes),
-            Arc::new(AssetIdLiterals),
-            Arc::new(functions::BoundExpressions),
-        ],
-    );
-    functions::retain_supported(&mut builder);
-    let planners = builder.expr_planners().get_or_insert_default();
-    planners.push(Arc::new(IntervalPlanner));
-    let mut state = builder.build();
-    functions::register_instants(&mut state)?;
-    spec_functions::register(&mut state)?;
-    text_patterns::register(&mut state)?;
-    session_functions::register(&mut state)?;
-    Ok(state)
 }
