@@ -158,13 +158,16 @@ def test_lake_of_older_version_is_extended_maintained_and_restored(older: Older,
         first = day_number(dt.date(2024, 1, 20))
         for table in older.everything().values():
             assert_filled(table, lambda day: (day + first).isin(new_dates))
-    # A full run gives the same bits as a new lake of the same raw files.
+    # The lake is like a new one of the same raw files. Averages of sealed dates are still those of the older version, whose
+    # deviations differ in the last digits.
     everything = older.everything()
     fresh = LocalLake(lake.folder.parent / "fresh", settings)
     for file in older.raw_files().values():
         fresh.put(file.path, parquet_bytes(file.table), file.mtime_ns)
     fresh.resample().expect(OK)
-    compare.all_same_bits(everything, fresh.tables() if not settings else {name: all_columns(fresh, name) for name in RESOLUTIONS})
+    expected = fresh.tables() if not settings else {name: all_columns(fresh, name) for name in RESOLUTIONS}
+    for name in RESOLUTIONS:
+        compare.same_as_reference(name, everything[name], expected[name])
 
 
 def compare_unchanged_dates(older: Older, before: dict[str, pd.DataFrame]) -> None:

@@ -141,8 +141,12 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
         terminal.table(&table)?;
     }
     let swept = &report.swept;
+    let deleted = match report.outcome {
+        MaintainOutcome::DryRun => "Delete",
+        _ => "Deleted",
+    };
     terminal.line(&format!(
-        "Deleted unused files: {}, {}, {}; {}",
+        "{deleted} unused files: {}, {}, {}; {}",
         human::counted(swept.data_files as u64, "data file"),
         human::counted(swept.raw_files as u64, "raw file"),
         human::bytes(swept.bytes),

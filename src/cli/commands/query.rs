@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::json::writer::{JsonArray, LineDelimited};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
@@ -134,7 +135,7 @@ async fn write_rows(
 ) -> anyhow::Result<()> {
     match format {
         Format::Csv => result_file::write_csv(rows, out).await,
-        Format::Json => result_file::write_json_lines(rows, out).await,
+        Format::Json => result_file::write_json::<LineDelimited>(rows, out).await,
         Format::Parquet => result_file::write_parquet(rows, out).await,
         Format::Table => {
             let (table, _) = read_table(rows).await?;
@@ -238,7 +239,7 @@ pub(super) async fn print_json_list(
     rows: SendableRecordBatchStream,
 ) -> anyhow::Result<Exit> {
     let mut out = context.terminal.writer();
-    result_file::write_json_array(rows, &mut out).await?;
+    result_file::write_json::<JsonArray>(rows, &mut out).await?;
     writeln!(out)?;
     out.flush()?;
     Ok(Exit::Success)

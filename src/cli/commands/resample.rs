@@ -217,15 +217,17 @@ pub(super) fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> 
     );
     match report.outcome {
         Outcome::NothingToDo => terminal.line(&format!(
-            "Up to date: {} raw files, nothing to do ({took}).",
-            human::count(files.known as u64)
+            "Up to date: {}, nothing to do ({took}).",
+            human::counted(files.known as u64, "raw file")
         ))?,
         Outcome::DryRun => {
             terminal.line(&format!("Would compute {dates}; files: {changes}."))?;
-            terminal.line(&format!(
-                "Would read about {} readings from these files:",
-                human::count(report.estimated_readings.unwrap_or(0))
-            ))?;
+            if !report.would_read.is_empty() {
+                terminal.line(&format!(
+                    "Would read about {} readings from these files:",
+                    human::count(report.estimated_readings.unwrap_or(0))
+                ))?;
+            }
             for path in &report.would_read {
                 terminal.line(&format!("  {path}"))?;
             }

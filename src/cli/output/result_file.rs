@@ -9,7 +9,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use arrow::json::writer::{JsonArray, LineDelimited};
+use arrow::json::writer::JsonFormat;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
@@ -48,29 +48,15 @@ pub async fn write_csv(
     Ok(())
 }
 
-/// Writes a result as one JSON object per line.
-pub async fn write_json_lines(
+/// Writes a result as JSON objects: one a line ([`LineDelimited`](arrow::json::writer::LineDelimited)), or in one array
+/// ([`JsonArray`](arrow::json::writer::JsonArray)).
+pub async fn write_json<F: JsonFormat>(
     mut rows: SendableRecordBatchStream,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<()> {
     let schema = json_schema(&rows.schema())?;
     let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, LineDelimited>(out);
-    while let Some(batch) = rows.try_next().await? {
-        writer.write(&convert(&batch, &schema)?)?;
-    }
-    writer.finish()?;
-    Ok(())
-}
-
-/// Writes a result as one JSON array of objects.
-pub async fn write_json_array(
-    mut rows: SendableRecordBatchStream,
-    out: &mut (dyn Write + Send),
-) -> anyhow::Result<()> {
-    let schema = json_schema(&rows.schema())?;
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, JsonArray>(out);
+    let mut writer = builder.build::<_, F>(out);
     while let Some(batch) = rows.try_next().await? {
         writer.write(&convert(&batch, &schema)?)?;
     }

@@ -214,7 +214,11 @@ impl Report {
             (path, archived.file.quarantined.clone())
         });
         let quarantined = raw.chain(archived).filter_map(|(path, reason)| {
-            let reason = reason?;
+            // The terminal shows reasons only.
+            let reason = reason.map(|text| match text.contains(&path) {
+                true => text,
+                false => format!("{path}: {text}"),
+            })?;
             Some(QuarantinedFile { path, reason })
         });
         quarantined.collect()

@@ -227,6 +227,10 @@ fn from_datafusion_error(error: &DataFusionError, request: Uuid) -> Result<(Code
         let text = panic_error().strip_backtrace();
         return Ok((Code::InvalidArgument, strip_developer_texts(&text)));
     }
+    if shows_physical_plan(&root.to_string()) {
+        tracing::error!(%request, "cannot plan a statement: {error}");
+        return Ok((Code::Unimplemented, UNPLANNABLE_TEXT.to_owned()));
+    }
     match root {
         DataFusionError::SQL(parser, _) => {
             let text = parser.to_string();
@@ -269,6 +273,14 @@ fn from_datafusion_error(error: &DataFusionError, request: Uuid) -> Result<(Code
             "the query failed on the server",
         )),
     }
+}
+
+/// The text for a statement that the planner cannot plan by a fault of its own.
+const UNPLANNABLE_TEXT: &str = "cannot plan the statement, although it may be valid; write it in another form, for example with columns of a sub-query instead of expressions in ORDER BY";
+
+/// Whether the text of an error shows a physical plan, which names the server's files.
+fn shows_physical_plan(text: &str) -> bool {
+    text.contains("file_groups={") || text.contains("does not satisfy order requirements")
 }
 
 /// Returns the error for an expression that panicked.
@@ -423,6 +435,18 @@ mod tests {
         let file = failed(&format!("{:?}", DataFusionError::from(file)));
         assert_eq!(file.code(), Code::Unavailable);
         assert!(!file.message().contains("secret"), "{file}");
+    }
+
+    #[test]
+    fn from_plan_error_with_physical_plan_names_no_files() {
+        let text = "Plan: [\"DataSourceExec: file_groups={1 group: [[srv/lake/data_min/secret.parquet]]}\"] does not satisfy order requirements";
+        let error = DataFusionError::Plan(text.to_owned()).context("SanityCheckPlan");
+        let status = from_execution_error(&error, Uuid::nil());
+        assert!(!status.message().contains("secret"), "{status}");
+        assert!(
+            status.message().contains("cannot plan the statement"),
+            "{status}"
+        );
     }
 
     #[test]

@@ -44,13 +44,13 @@ impl RunAgain {
         self,
         first: SendableRecordBatchStream,
     ) -> BoxStream<'static, Result<RecordBatch, DataFusionError>> {
-        let count = self.further.rows.len();
+        let count = self.further.rows.count();
         let again = Arc::new(self);
-        let further = stream::iter(0..count)
-            .then(move |index| {
+        let further = stream::iter(1..count)
+            .then(move |row| {
                 let again = Arc::clone(&again);
                 async move {
-                    let ready = again.prepare(index).await.map_err(into_execution_error)?;
+                    let ready = again.prepare(row).await.map_err(into_execution_error)?;
                     again.token.scope(|| ready.run())
                 }
             })
@@ -58,9 +58,9 @@ impl RunAgain {
         first.chain(further).boxed()
     }
 
-    async fn prepare(&self, index: usize) -> Result<ReadyQuery, QueryError> {
-        let values = self.further.rows.get(index).map_or(&[][..], Vec::as_slice);
-        let plan = self.session.plan(&self.further.query, values).await?;
+    async fn prepare(&self, row: usize) -> Result<ReadyQuery, QueryError> {
+        let values = self.further.rows.values(row)?;
+        let plan = self.session.plan(&self.further.query, &values).await?;
         let optimised = self.session.optimise(&plan)?;
         let (scanned, token) = (self.scanned.clone(), self.token.clone());
         self.session.prepare(&optimised, scanned, token).await

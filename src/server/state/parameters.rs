@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow_flight::FlightData;
-use datafusion::common::ScalarValue;
+use datafusion::common::{DataFusionError, ScalarValue};
 use futures::Stream;
 use tokio::time::timeout;
 use tonic::Status;
@@ -97,26 +97,87 @@ pub(in crate::server) fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result
         .map_err(|error| Status::invalid_argument(format!("cannot encode the parameters: {error}")))
 }
 
-/// Returns the values of each row of parameters in a handle; none if nothing was bound.
-pub(in crate::server) fn bound_rows(ipc: &[u8]) -> Result<Vec<Vec<ScalarValue>>, Status> {
-    if ipc.is_empty() {
-        return Ok(Vec::new());
-    }
-    let wrong = |error: &dyn std::fmt::Display| {
-        Status::invalid_argument(format!("cannot decode the parameters: {error}"))
-    };
-    let mut rows = Vec::new();
-    for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {
-        let batch = batch.map_err(|error| wrong(&error))?;
-        if rows.len().saturating_add(batch.num_rows()) > MAX_ROWS {
-            return Err(wrong(&format!("more than {MAX_ROWS} rows")));
+/// The rows of parameters that are bound to a query. They stay columns, because a dictionary may repeat a long value in each
+/// row: the values of all rows can be a thousand times as large as the message.
+#[derive(Debug, Default)]
+pub(in crate::server) struct BoundRows(Vec<RecordBatch>);
+
+impl BoundRows {
+    /// Decodes the rows in a handle; none if nothing was bound.
+    pub fn decode(ipc: &[u8]) -> Result<Self, Status> {
+        let mut rows = Self::default();
+        if ipc.is_empty() {
+            return Ok(rows);
         }
-        for row in 0..batch.num_rows() {
-            let columns = batch.columns().iter();
-            let values = columns.map(|column| ScalarValue::try_from_array(column, row));
-            let values = values.collect::<Result<_, _>>();
-            rows.push(values.map_err(|error| wrong(&error))?);
+        for batch in StreamReader::try_new(ipc, None).map_err(|error| undecodable(&error))? {
+            rows.0.push(batch.map_err(|error| undecodable(&error))?);
+            if rows.count() > MAX_ROWS {
+                return Err(undecodable(&format!("more than {MAX_ROWS} rows")));
+            }
         }
+        Ok(rows)
     }
-    Ok(rows)
+
+    /// Returns the number of rows.
+    pub fn count(&self) -> usize {
+        let counts = self.0.iter().map(RecordBatch::num_rows);
+        counts.fold(0, usize::saturating_add)
+    }
+
+    /// Returns the values of a row; none if there is no such row.
+    pub fn values(&self, mut row: usize) -> Result<Vec<ScalarValue>, DataFusionError> {
+        for batch in &self.0 {
+            if row < batch.num_rows() {
+                let columns = batch.columns().iter();
+                return columns
+                    .map(|column| ScalarValue::try_from_array(column, row))
+                    .collect();
+            }
+            row -= batch.num_rows();
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Returns the error for parameters that cannot be decoded.
+pub(in crate::server) fn undecodable(error: &dyn std::fmt::Display) -> Status {
+    Status::invalid_argument(format!("cannot decode the parameters: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_several_batches_are_read_one_at_a_time() {
+        let long = "a".repeat(100_000);
+        let column = |keys: Vec<i32>| {
+            let values = Arc::new(StringArray::from(vec![long.as_str(), "b"]));
+            Arc::new(DictionaryArray::<Int32Type>::new(
+                Int32Array::from(keys),
+                values,
+            )) as ArrayRef
+        };
+        let batch = |keys| RecordBatch::try_from_iter([("x", column(keys))]).unwrap();
+        let batches = [batch(vec![0; 990]), batch(vec![]), batch(vec![0, 1])];
+        let ipc = to_ipc(&batches[0].schema(), &batches).unwrap();
+        let rows = BoundRows::decode(&ipc).unwrap();
+        assert_eq!(rows.count(), 992);
+        // Copies of the value for each row would take 99 MB.
+        let held: usize = rows.0.iter().map(RecordBatch::get_array_memory_size).sum();
+        assert!(held < 1 << 20, "{held}");
+        let text = |row| rows.values(row).unwrap()[0].to_string();
+        assert_eq!(text(991), "b");
+        assert_eq!(text(990).len(), long.len());
+        assert!(rows.values(992).unwrap().is_empty());
+        assert_eq!(BoundRows::decode(&[]).unwrap().count(), 0);
+        let many = [batch(vec![1; 600]), batch(vec![1; 600])];
+        let ipc = to_ipc(&many[0].schema(), &many).unwrap();
+        assert!(BoundRows::decode(&ipc).is_err());
+    }
 }

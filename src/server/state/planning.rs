@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::parameters::bound_rows;
+use super::parameters::{BoundRows, undecodable};
 use crate::engine::{OptimisedQuery, Query, QueryError, QuerySession, SessionOption, Statement};
 use crate::server::errors::status;
 use crate::server::wire::wire_types::{parameter_schema, result_schema, schema_bytes};
@@ -73,11 +73,11 @@ pub(in crate::server) struct OptimisedPlan {
     pub description: Description,
 }
 
-/// Rows of parameters for which a query is run after the first one. Each is planned when its turn comes, so that one plan
-/// is in memory at a time.
+/// Rows of parameters. For each after the first one, the query is planned when its turn comes, so that one plan is in memory
+/// at a time.
 pub(in crate::server) struct FurtherRows {
     pub query: Query,
-    pub rows: Vec<Vec<ScalarValue>>,
+    pub rows: BoundRows,
 }
 
 impl PlanRequest {
@@ -155,20 +155,18 @@ impl PlanRequest {
 
     /// Plans `query` with the bound parameters.
     async fn optimise(&self, query: &Query, explains: bool) -> Result<OptimisedPlan, Status> {
-        let mut rows = bound_rows(&self.parameters)?.into_iter();
-        let values = rows.next().unwrap_or_default();
+        let rows = BoundRows::decode(&self.parameters)?;
+        let values = rows.values(0).map_err(|error| undecodable(&error))?;
         check_parameter_count(query, &values)?;
-        if explains && rows.len() > 0 {
+        if explains && rows.count() > 1 {
             return Err(Status::invalid_argument(format!(
                 "EXPLAIN takes one row of parameters, and {} were bound; bind one",
-                rows.len() + 1
+                rows.count()
             )));
         }
-        let further = (rows.len() > 0).then(|| {
-            Arc::new(FurtherRows {
-                query: query.clone(),
-                rows: rows.collect(),
-            })
+        let further = (rows.count() > 1).then(|| {
+            let query = query.clone();
+            Arc::new(FurtherRows { query, rows })
         });
         let failed = |error| status::from_query_error(&error, &self.sql, self.request);
         let plan = self.session.plan(query, &values).await.map_err(failed)?;
