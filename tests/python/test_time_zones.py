@@ -235,7 +235,7 @@ class ZonePlant(Plant):
         catalog.mkdir(parents=True, exist_ok=True)
         assets = [{"id": id, "name": f"TT-{at}", "type": "temperature sensor", "specifications": {}} for at, id in enumerate((A, B))]
         (catalog / "assets.json").write_text(json.dumps(assets))
-        hours = [start + pd.Timedelta(hours=at) for start, count in PERIODS for at in range(count) for start in [pd.Timestamp(start, tz="UTC")]]
+        hours = [pd.Timestamp(start, tz="UTC") + pd.Timedelta(hours=at) for start, count in PERIODS for at in range(count)]
         rows = [(id, hour, float(at % 50)) for at, hour in enumerate(hours) for id in (A, B)]
         table = pa.table(
             {
