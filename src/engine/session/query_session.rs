@@ -424,7 +424,11 @@ pub(in crate::engine) fn base_state(
         .with_default_features();
     let mut builder = cancellable_rules::register(
         builder,
-        [Arc::new(ShortTimes), Arc::new(functions::BoundExpressions)],
+        [
+            Arc::new(ShortTimes),
+            Arc::new(functions::ExactResults),
+            Arc::new(functions::BoundExpressions),
+        ],
     );
     functions::retain_supported(&mut builder);
     let mut state = builder.build();

@@ -2,6 +2,7 @@
 
 pub(super) mod fingerprint;
 pub(super) mod grouping_limits;
+mod outer_using;
 pub(super) mod parse_budget;
 pub(super) mod simple_statement;
 pub(super) mod statement;

@@ -9,6 +9,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{self, Expr, Visit, Visitor, visit_expressions};
 
 use super::grouping_limits::check_grouping_sets;
+use super::outer_using::check_outer_joins;
 use super::parse_budget::ParseBudget;
 use super::simple_statement;
 use super::table_limits::check_tables;
@@ -127,6 +128,7 @@ impl Statement {
         };
         check_tables(&statement)?;
         check_grouping_sets(&statement)?;
+        check_outer_joins(&statement)?;
         let query = |parsed| Query {
             text: text.clone(),
             parsed,
