@@ -9,6 +9,7 @@ mod arguments;
 mod bounded;
 mod checks;
 mod costs;
+mod exact;
 pub(super) mod instants;
 mod operators;
 mod pattern;
@@ -31,6 +32,8 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUD
 use allow_list::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
 pub(super) use arguments::check_arguments;
 use bounded::BoundedFunction;
+pub(super) use exact::ExactResults;
+use exact::{checked_series, exact_aggregate, exact_window};
 pub(super) use operators::BoundExpressions;
 pub(super) use planning::while_planning;
 pub(super) use types::check_type;
@@ -56,11 +59,19 @@ pub(super) fn register_instants(state: &mut SessionState) -> Result<()> {
     instants::register(state, bounded_function)
 }
 
-/// Removes unsupported functions from a session that is being built, and enforces the limits of the others.
+/// Removes unsupported functions from a session that is being built, enforces the limits of the others, and replaces those that
+/// give wrong results.
 pub(super) fn retain_supported(builder: &mut SessionStateBuilder) {
-    fn retain<F>(functions: &mut Option<Vec<Arc<F>>>, offered: &[&str], name: impl Fn(&F) -> &str) {
+    fn retain<F>(
+        functions: &mut Option<Vec<Arc<F>>>,
+        offered: &[&str],
+        name: impl Fn(&F) -> &str,
+        exact: fn(Arc<F>) -> Arc<F>,
+    ) {
         if let Some(functions) = functions {
             functions.retain(|function| offered.contains(&name(function)));
+            let all = std::mem::take(functions).into_iter();
+            *functions = all.map(exact).collect();
         }
     }
     if let Some(functions) = builder.scalar_functions() {
@@ -71,14 +82,26 @@ pub(super) fn retain_supported(builder: &mut SessionStateBuilder) {
         builder.higher_order_functions(),
         HIGHER_ORDER,
         HigherOrderUDF::name,
+        |function| function,
     );
-    retain(builder.aggregate_functions(), AGGREGATE, AggregateUDF::name);
-    retain(builder.window_functions(), WINDOW, WindowUDF::name);
+    retain(
+        builder.aggregate_functions(),
+        AGGREGATE,
+        AggregateUDF::name,
+        exact_aggregate,
+    );
+    retain(
+        builder.window_functions(),
+        WINDOW,
+        WindowUDF::name,
+        exact_window,
+    );
     if let Some(functions) = builder.table_functions() {
         let all: HashMap<_, _> = std::mem::take(functions);
         let all = all.into_iter();
         *functions = all
             .filter(|(name, _)| TABLE.contains(&name.as_str()))
+            .map(|(name, function)| (name, checked_series(&function)))
             .collect();
     }
 }

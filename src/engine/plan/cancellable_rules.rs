@@ -21,7 +21,7 @@ use crate::engine::limits::cancellation;
 /// the statement is cancelled. `extra_rules` come after DataFusion's rules of the analyzer.
 pub(in crate::engine) fn register(
     builder: SessionStateBuilder,
-    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 3],
+    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4],
 ) -> SessionStateBuilder {
     let mut analyzer_rules = Analyzer::new().rules;
     analyzer_rules.extend(extra_rules);

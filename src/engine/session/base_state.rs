@@ -46,6 +46,7 @@ pub(in crate::engine) fn base_state(
         builder,
         [
             Arc::new(SessionTimes),
+            Arc::new(functions::ExactResults),
             Arc::new(AssetIdLiterals),
             Arc::new(functions::BoundExpressions),
         ],

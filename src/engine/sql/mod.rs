@@ -3,6 +3,7 @@
 pub(super) mod fingerprint;
 pub(super) mod grouping_limits;
 mod jdbc_escapes;
+mod outer_using;
 pub(super) mod parse_budget;
 mod rewrites;
 pub(super) mod simple_statement;

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{self, Expr, Visit, Visitor, visit_expressi
 
 use super::grouping_limits::check_grouping_sets;
 use super::jdbc_escapes::without_escapes;
+use super::outer_using::check_outer_joins;
 use super::parse_budget::ParseBudget;
 use super::rewrites::rewrite;
 use super::simple_statement;
@@ -152,6 +153,7 @@ impl Statement {
             rewrite(&mut statement, &questions)?;
         }
         replace_at_time_zone(&mut statement);
+        check_outer_joins(&statement)?;
         let query = |parsed| Query {
             text: sql.to_owned(),
             parsed,

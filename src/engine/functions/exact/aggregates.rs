@@ -1,0 +1,244 @@
+//! Aggregates under their usual names, with accumulators of our own where DataFusion's give wrong results.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
+use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::function::{
+    AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs,
+};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, GroupsAccumulator,
+    ReversedUDAF, SetMonotonicity, Signature,
+};
+
+use super::checked_sum::{self, CheckedSum, CheckedSums};
+use super::moments::Statistic;
+use super::quantile::{self, GroupedValues, Quantile, Values};
+
+/// Returns the aggregate with right results, or the same one if its results are right.
+pub(super) fn exact_aggregate(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+    let name = function.name();
+    let is_replaced = Statistic::from_name(name).is_some()
+        || matches!(name, "median" | "percentile_cont" | "bit_xor");
+    match is_replaced {
+        true => Arc::new(AggregateUDF::new_from_impl(ExactAggregate(function))),
+        false => function,
+    }
+}
+
+/// An aggregate, some of whose accumulators are ours.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ExactAggregate(Arc<AggregateUDF>);
+
+/// The accumulator of a call.
+enum Plan {
+    Sum(DataType),
+    Quantile(Quantile),
+    /// DataFusion's, except over a window that slides.
+    Moments(Statistic),
+    /// DataFusion's.
+    Inherited,
+}
+
+impl ExactAggregate {
+    fn inner(&self) -> &dyn AggregateUDFImpl {
+        self.0.inner().as_ref()
+    }
+
+    /// Returns whose accumulator a call with an argument and a result of these types uses.
+    fn is_sum(&self, result: &DataType, is_distinct: bool) -> bool {
+        self.name() == "sum" && !is_distinct && checked_sum::is_checked(result)
+    }
+
+    fn is_quantile(&self, argument: Option<&DataType>) -> bool {
+        matches!(self.name(), "median" | "percentile_cont")
+            && matches!(argument, Some(DataType::Float32 | DataType::Float64))
+    }
+
+    fn plan(&self, args: &AccumulatorArgs) -> Result<Plan> {
+        let result = args.return_field.data_type();
+        let argument = args.expr_fields.first().map(|field| field.data_type());
+        if self.is_sum(result, args.is_distinct) {
+            return Ok(Plan::Sum(result.clone()));
+        }
+        if self.is_quantile(argument) {
+            let fraction = match self.name() {
+                "median" => 0.5,
+                _ => fraction(args)?,
+            };
+            let order = args.order_bys.first();
+            return Ok(Plan::Quantile(Quantile {
+                fraction,
+                is_descending: order.is_some_and(|order| order.options.descending),
+                is_distinct: args.is_distinct,
+                kind: result.clone(),
+            }));
+        }
+        let computes_doubles = matches!(result, DataType::Float64) || self.name() == "regr_count";
+        Ok(match Statistic::from_name(self.name()) {
+            Some(statistic) if computes_doubles && !args.is_distinct => Plan::Moments(statistic),
+            _ => Plan::Inherited,
+        })
+    }
+}
+
+/// Returns the constant fraction of `percentile_cont`.
+fn fraction(args: &AccumulatorArgs) -> Result<f64> {
+    let Some(expression) = args.exprs.get(1) else {
+        return internal_err!("percentile_cont takes two arguments");
+    };
+    let no_rows = RecordBatch::new_empty(Arc::new(args.schema.clone()));
+    let constant = match expression.evaluate(&no_rows) {
+        Ok(ColumnarValue::Scalar(value)) => value.cast_to(&DataType::Float64)?,
+        _ => ScalarValue::Null,
+    };
+    match constant {
+        ScalarValue::Float64(Some(fraction)) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
+        ScalarValue::Float64(Some(fraction)) => plan_err!(
+            "Percentile value must be between 0.0 and 1.0 inclusive, {fraction} is invalid"
+        ),
+        _ => plan_err!("Percentile value for 'PERCENTILE_CONT' must be a literal"),
+    }
+}
+
+impl AggregateUDFImpl for ExactAggregate {
+    fn name(&self) -> &str {
+        self.inner().name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner().aliases()
+    }
+
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner().schema_name(params)
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner().human_display(params)
+    }
+
+    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.inner().window_function_schema_name(params)
+    }
+
+    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner().display_name(params)
+    }
+
+    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.inner().window_function_display_name(params)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner().signature()
+    }
+
+    fn return_type(&self, kinds: &[DataType]) -> Result<DataType> {
+        self.inner().return_type(kinds)
+    }
+
+    fn return_field(&self, fields: &[FieldRef]) -> Result<FieldRef> {
+        self.inner().return_field(fields)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.inner().is_nullable()
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        match self.plan(&args)? {
+            Plan::Sum(kind) => Ok(Box::new(CheckedSum::new(kind))),
+            Plan::Quantile(quantile) => Ok(Box::new(Values::new(quantile))),
+            Plan::Moments(_) | Plan::Inherited => self.inner().accumulator(args),
+        }
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        match self.plan(&args)? {
+            Plan::Sum(kind) => Ok(Box::new(CheckedSum::new(kind))),
+            Plan::Quantile(quantile) => Ok(Box::new(Values::new(quantile))),
+            Plan::Moments(statistic) => Ok(statistic.accumulator()),
+            Plan::Inherited => self.inner().create_sliding_accumulator(args),
+        }
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let argument = args.input_fields.first().map(|field| field.data_type());
+        if self.is_sum(args.return_type(), args.is_distinct) {
+            return Ok(vec![checked_sum::state_field(args.name)]);
+        }
+        if self.is_quantile(argument) {
+            return Ok(vec![quantile::state_field(args.name)]);
+        }
+        self.inner().state_fields(args)
+    }
+
+    /// Distinct values of a group are exclusive-or-ed from a list of them, which DataFusion's accumulator of many groups does
+    /// not have (apache/datafusion#24989).
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        match self.plan(&args) {
+            Ok(Plan::Sum(_) | Plan::Quantile(_)) => true,
+            _ if self.name() == "bit_xor" && args.is_distinct => false,
+            _ => self.inner().groups_accumulator_supported(args),
+        }
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        match self.plan(&args)? {
+            Plan::Sum(kind) => Ok(Box::new(CheckedSums::new(kind))),
+            Plan::Quantile(quantile) => Ok(Box::new(GroupedValues::new(quantile))),
+            Plan::Moments(_) | Plan::Inherited => self.inner().create_groups_accumulator(args),
+        }
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.inner().order_sensitivity()
+    }
+
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        self.inner().simplify()
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        match self.inner().reverse_expr() {
+            ReversedUDAF::Reversed(other) => ReversedUDAF::Reversed(exact_aggregate(other)),
+            other => other,
+        }
+    }
+
+    fn coerce_types(&self, kinds: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner().coerce_types(kinds)
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        self.inner().is_descending()
+    }
+
+    fn default_value(&self, kind: &DataType) -> Result<ScalarValue> {
+        self.inner().default_value(kind)
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.inner().supports_null_handling_clause()
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        self.inner().supports_within_group_clause()
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner().documentation()
+    }
+
+    fn set_monotonicity(&self, kind: &DataType) -> SetMonotonicity {
+        self.inner().set_monotonicity(kind)
+    }
+}

@@ -1,0 +1,152 @@
+//! Operators with wrong results, and the expressions that replace them.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not,
+};
+
+use super::kinds::type_of;
+use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
+use super::rows::{compare_rows, find_row, row_values};
+
+/// Whether the expression may have to be replaced. The types of its operands decide that.
+pub(super) fn is_replaced_operator(part: &Expr) -> bool {
+    match part {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+            Operator::Plus | Operator::Minus | Operator::Multiply | Operator::BitwiseXor => true,
+            Operator::Eq | Operator::NotEq => row_values(left).is_some() && row_values(right).is_some(),
+            _ => false,
+        },
+        Expr::Negative(value) => !matches!(**value, Expr::Literal(..)),
+        Expr::InList(list) => {
+            matches!(*list.expr, Expr::ScalarFunction(_) | Expr::Cast(_))
+                || list.list.iter().any(is_zero)
+        }
+        Expr::Exists(_) => true,
+        _ => false,
+    }
+}
+
+/// Returns the expression that replaces the operator; `None` if its result is right.
+///
+/// # Errors
+/// A plan error if there is no right result; it says what to use instead.
+pub(super) fn replace_operator(part: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    Ok(match part {
+        Expr::BinaryExpr(operation) => replace_binary(operation, schema)?,
+        Expr::Negative(value) => match type_of(value, schema) {
+            Some(kind) if kind.is_signed_integer() => {
+                Some(Exact::Negation(kind).call(vec![(**value).clone()]))
+            }
+            _ => None,
+        },
+        Expr::InList(list) => replace_list(list),
+        // An aggregate without groups has one row, whatever it aggregates (apache/datafusion#15032 and its kind).
+        Expr::Exists(exists) => is_one_row(&exists.subquery.subquery).then(|| lit(!exists.negated)),
+        _ => None,
+    })
+}
+
+fn replace_binary(operation: &BinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let BinaryExpr { left, op, right } = operation;
+    match op {
+        Operator::BitwiseXor => plan_err!(
+            "the operator ^ is not supported, because it means a power in Postgres and an exclusive or elsewhere: use power(a, b), or (a | b) - (a & b)"
+        ),
+        Operator::Plus | Operator::Minus | Operator::Multiply => {
+            replace_arithmetic(operation, schema)
+        }
+        op => Ok(compare_rows(left, *op, right)),
+    }
+}
+
+fn replace_arithmetic(operation: &BinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let BinaryExpr { left, op, right } = operation;
+    // Both sides of an operator of numbers have the same kind of type, and the right side is the shallow one in a long sum.
+    let Some(of_right) = type_of(right, schema) else {
+        return Ok(None);
+    };
+    let kind = match &of_right {
+        kind if kind.is_integer() => type_of(left, schema).filter(|left| left == kind),
+        DataType::Decimal128(..) => type_of(left, schema).and_then(|of_left| {
+            let coercer = BinaryTypeCoercer::new(&of_left, op, &of_right);
+            let kind = coercer.get_result_type().ok()?;
+            matches!(kind, DataType::Decimal128(..)).then_some(kind)
+        }),
+        DataType::Interval(_) => {
+            let is_date = matches!(
+                type_of(left, schema),
+                Some(DataType::Date32 | DataType::Date64)
+            );
+            return match is_date {
+                true => add_to_date(operation),
+                false => Ok(None),
+            };
+        }
+        _ => None,
+    };
+    let arguments = || vec![(**left).clone(), (**right).clone()];
+    Ok(kind.map(|kind| Exact::Arithmetic(*op, kind).call(arguments())))
+}
+
+fn add_to_date(operation: &BinaryExpr) -> Result<Option<Expr>> {
+    match &*operation.right {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(span), _) => match span {
+            Some(span) if has_part_of_day(*span) => plan_err!("{PART_OF_DAY}"),
+            _ => Ok(None),
+        },
+        Expr::ScalarFunction(_) => Ok(None),
+        span => {
+            let span = Exact::WholeDays.call(vec![span.clone()]);
+            Ok(Some(binary_expr(
+                (*operation.left).clone(),
+                operation.op,
+                span,
+            )))
+        }
+    }
+}
+
+fn replace_list(list: &InList) -> Option<Expr> {
+    if let Some(found) = find_row(&list.expr, &list.list) {
+        return Some(match list.negated {
+            true => not(found),
+            false => found,
+        });
+    }
+    // 0 and -0 are equal, but a list is searched for the same bits.
+    let zeros: Vec<Expr> = list.list.iter().filter_map(negative_zero).collect();
+    let is_complete = zeros.iter().all(|zero| list.list.contains(zero));
+    (!zeros.is_empty() && !is_complete).then(|| {
+        let mut completed = list.clone();
+        completed.list.extend(zeros);
+        Expr::InList(completed)
+    })
+}
+
+fn is_zero(value: &Expr) -> bool {
+    negative_zero(value).is_some()
+}
+
+/// Returns the other zero if this is a zero of a floating-point type.
+fn negative_zero(value: &Expr) -> Option<Expr> {
+    match value {
+        Expr::Literal(ScalarValue::Float64(Some(zero)), _) if *zero == 0.0 => Some(lit(-zero)),
+        Expr::Literal(ScalarValue::Float32(Some(zero)), _) if *zero == 0.0 => Some(lit(-zero)),
+        _ => None,
+    }
+}
+
+/// Whether the query has exactly one row, whatever its tables contain.
+fn is_one_row(query: &LogicalPlan) -> bool {
+    match query {
+        LogicalPlan::Projection(step) => is_one_row(&step.input),
+        LogicalPlan::SubqueryAlias(step) => is_one_row(&step.input),
+        LogicalPlan::Sort(step) => step.fetch != Some(0) && is_one_row(&step.input),
+        LogicalPlan::Aggregate(step) => step.group_expr.is_empty(),
+        _ => false,
+    }
+}

@@ -1,0 +1,39 @@
+//! Functions, operators and set operations whose results in DataFusion are wrong, or wrong beyond some size, with right ones
+//! under the same names. `tests/upstream` has the reports, each with its test.
+
+mod aggregates;
+mod calls;
+mod checked_sum;
+mod columns;
+mod expressions;
+mod kinds;
+mod moments;
+mod operators;
+mod quantile;
+mod rewrite;
+mod rows;
+mod series;
+mod set_operations;
+mod shift;
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableFunction;
+use datafusion::logical_expr::{AggregateUDF, WindowUDF};
+
+pub(in crate::engine) use rewrite::ExactResults;
+
+/// Returns the aggregate with right results.
+pub(super) fn exact_aggregate(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+    aggregates::exact_aggregate(function)
+}
+
+/// Returns the window function with right results.
+pub(super) fn exact_window(function: Arc<WindowUDF>) -> Arc<WindowUDF> {
+    shift::exact_window(function)
+}
+
+/// Returns the table function with a check of its arguments.
+pub(super) fn checked_series(function: &Arc<TableFunction>) -> Arc<TableFunction> {
+    series::checked_series(function)
+}

@@ -1,0 +1,78 @@
+//! Replaces operators and calls with wrong results in DataFusion in a plan whose types are known, or refuses them.
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::calls::{is_replaced_call, replace_call};
+use super::expressions::{is_replaced_operator, replace_operator};
+use super::set_operations::{count_equal_rows, is_counted};
+
+/// Replaces what has wrong results. The columns of the plan keep their names and types.
+#[derive(Debug)]
+pub(in crate::engine) struct ExactResults;
+
+impl AnalyzerRule for ExactResults {
+    fn name(&self) -> &str {
+        "exact_results"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        if !may_change(&plan)? {
+            return Ok(plan);
+        }
+        let exact = plan.transform_up_with_subqueries(|node| {
+            let counted = count_equal_rows(node)?;
+            if counted.transformed {
+                return Ok(counted);
+            }
+            let node = counted.data;
+            let names = NamePreserver::new(&node);
+            let schema = merge_schema(&node.inputs());
+            let node = node.map_expressions(|expression| {
+                let name = names.save(&expression);
+                let exact = expression.transform_up(|part| replace(part, &schema))?;
+                Ok(exact.update_data(|expression| name.restore(expression)))
+            })?;
+            match node.transformed {
+                true => node.map_data(LogicalPlan::recompute_schema),
+                false => Ok(node),
+            }
+        });
+        exact.map(|exact| exact.data)
+    }
+}
+
+/// Whether the plan contains anything that may have to be replaced. Most plans do not.
+fn may_change(plan: &LogicalPlan) -> Result<bool> {
+    let mut may_change = false;
+    plan.apply_with_subqueries(|node| {
+        may_change |= is_counted(node);
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                may_change |= is_replaced_operator(part) || is_replaced_call(part);
+                Ok(match may_change {
+                    true => TreeNodeRecursion::Stop,
+                    false => TreeNodeRecursion::Continue,
+                })
+            })
+        })
+    })?;
+    Ok(may_change)
+}
+
+fn replace(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let replaced = match &part {
+        part if is_replaced_operator(part) => replace_operator(part, schema)?,
+        part if is_replaced_call(part) => replace_call(part, schema)?,
+        _ => None,
+    };
+    Ok(match replaced {
+        Some(exact) => Transformed::yes(exact),
+        None => Transformed::no(part),
+    })
+}
