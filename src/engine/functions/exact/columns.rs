@@ -1,5 +1,7 @@
 //! Columns of numbers as doubles or as integers of 128 bits.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
@@ -22,7 +24,7 @@ pub(super) fn for_each_integer(
     mut each: impl FnMut(usize, i128) -> Result<()>,
 ) -> Result<()> {
     let values = match values.data_type() {
-        DataType::UInt64 | DataType::Decimal128(..) | DataType::Int64 => values.clone(),
+        DataType::UInt64 | DataType::Decimal128(..) | DataType::Int64 => Arc::clone(values),
         _ => cast(values, &DataType::Int64)?,
     };
     let is_null = |row| values.is_null(row);

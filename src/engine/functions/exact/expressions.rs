@@ -4,9 +4,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not,
-};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not};
 
 use super::kinds::type_of;
 use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
@@ -17,7 +15,9 @@ pub(super) fn is_replaced_operator(part: &Expr) -> bool {
     match part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
             Operator::Plus | Operator::Minus | Operator::Multiply | Operator::BitwiseXor => true,
-            Operator::Eq | Operator::NotEq => row_values(left).is_some() && row_values(right).is_some(),
+            Operator::Eq | Operator::NotEq => {
+                row_values(left).is_some() && row_values(right).is_some()
+            }
             _ => false,
         },
         Expr::Negative(value) => !matches!(**value, Expr::Literal(..)),

@@ -269,7 +269,7 @@ impl Summary for JointMoments {
             Statistic::Covariance { is_sample } => variance(self.sxy, self.rows, is_sample),
             Statistic::Correlation => self.correlation(),
             Statistic::Slope => is_line.then_some(slope),
-            Statistic::Intercept => is_line.then(|| self.mean_y - slope * self.mean_x),
+            Statistic::Intercept => is_line.then_some(self.mean_y - slope * self.mean_x),
             // The square of a correlation is undefined if all y are the same, as in DataFusion.
             Statistic::Determination => {
                 (is_line && self.syy != 0.0).then(|| (self.sxy / self.sxx) * (self.sxy / self.syy))

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Float64Array, IntervalMonthDayNanoArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{
@@ -295,7 +293,7 @@ fn correct(value: f64, places: i64, rounded: f64) -> f64 {
             let scaled = value * 1e290 * 10_f64.powi(rest);
             scaled.round() / 10_f64.powi(rest) / 1e290
         }
-        0.. => value,
+        341.. => value,
         _ => rounded,
     }
 }
