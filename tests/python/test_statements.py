@@ -94,8 +94,15 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 @pytest.fixture(scope="module")
-def cursor(plant: Plant) -> Iterator:
-    with plant.with_key() as connection, connection.cursor() as cursor:
+def connection(plant: Plant) -> Iterator:
+    with plant.with_key() as connection:
+        yield connection
+
+
+@pytest.fixture
+def cursor(connection) -> Iterator:
+    # The driver keeps the state of a failed statement in its cursor.
+    with connection.cursor() as cursor:
         yield cursor
 
 

@@ -211,7 +211,7 @@ BOUND = [
     (f"{COUNT} asset_id <> ?", [uuid.UUID(A)], f"{COUNT} asset_id <> '{A}'"),
     (f"{COUNT} asset_id IN (?, ?)", [uuid.UUID(A), B.upper()], COUNT + " true"),
     (f"{COUNT} asset_id = ANY(?)", [[A.upper()]], f"{COUNT} asset_id = '{A}'"),
-    (f"{COUNT} asset_id = ANY(?)", [[uuid.UUID(A)]], f"{COUNT} asset_id = '{A}'"),
+    (f"{COUNT} asset_id = ANY(?)", [[A.upper()]], f"{COUNT} asset_id = '{A}'"),
 ]
 
 # Values that no conversion fits, and what the error says.

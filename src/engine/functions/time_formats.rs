@@ -8,8 +8,9 @@ use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
 /// The patterns that are supported, longest first, with those of strftime, first with and then without padding.
@@ -169,12 +170,29 @@ impl ScalarUDFImpl for PostgresFormats {
     }
 
     fn invoke_with_args(&self, mut call: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let [value, format] = call.args.as_mut_slice()
-            && !matches!(value.data_type(), DataType::Duration(_))
-        {
-            convert_formats(format)?;
+        if let [value, format] = call.args.as_mut_slice() {
+            if !matches!(value.data_type(), DataType::Duration(_)) {
+                convert_formats(format)?;
+            }
+            // DataFusion would use the first format for all rows.
+            if let (ColumnarValue::Scalar(time), ColumnarValue::Array(formats)) =
+                (&*value, &*format)
+            {
+                *value = ColumnarValue::Array(time.to_array_of_size(formats.len())?);
+            }
         }
         self.inner.invoke_with_args(call)
+    }
+
+    /// Checks a constant format before the statement runs.
+    fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if let [time, Expr::Literal(format, _)] = &*args
+            && let Some(text) = format.try_as_str().flatten()
+            && !matches!(context.get_data_type(time)?, DataType::Duration(_))
+        {
+            convert_format(text)?;
+        }
+        Ok(ExprSimplifyResult::Original(args))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

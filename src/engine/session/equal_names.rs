@@ -145,22 +145,24 @@ fn normalise(name: &Ident) -> String {
     }
 }
 
-/// Returns the plan with the names of the result. A column's qualifier, which results do not have, tells equal names apart.
+/// Returns the plan with the names of the result. A qualifier for each column, which results do not have, tells equal names
+/// apart.
 fn with_names(plan: LogicalPlan, names: &[Name]) -> Result<LogicalPlan> {
-    let columns = plan.schema().iter().map(|(qualifier, field)| {
+    let columns = plan.schema().iter().enumerate();
+    let columns = columns.map(|(position, (qualifier, field))| {
         let column = Expr::Column(Column::from((qualifier, field)));
-        let at = match qualifier {
-            None => field.name().strip_prefix(UNIQUE),
-            Some(_) => None,
-        };
-        let Some(at) = at.and_then(|at| at.parse::<usize>().ok()) else {
+        if qualifier.is_some() {
             return Ok(column);
+        }
+        let at = field.name().strip_prefix(UNIQUE);
+        let name = match at.and_then(|at| at.parse::<usize>().ok()) {
+            None => field.name().clone(),
+            Some(at) => match names.get(at) {
+                Some(Some(name)) => name.clone(),
+                _ => planned_name(&plan, field.name())?,
+            },
         };
-        let name = match names.get(at) {
-            Some(Some(name)) => name.clone(),
-            _ => planned_name(&plan, field.name())?,
-        };
-        let qualifier = TableReference::bare(field.name().as_str());
+        let qualifier = TableReference::bare(format!("{UNIQUE}{position}"));
         Ok(column.alias_qualified(Some(qualifier), name))
     });
     let columns: Vec<Expr> = columns.collect::<Result<_>>()?;

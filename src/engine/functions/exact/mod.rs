@@ -19,9 +19,14 @@ mod shift;
 use std::sync::Arc;
 
 use datafusion::catalog::TableFunction;
-use datafusion::logical_expr::{AggregateUDF, WindowUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, WindowUDF};
 
 pub(in crate::engine) use rewrite::ExactResults;
+
+/// Returns a duration as an interval of days and a time.
+pub(super) fn days_and_time(duration: Expr) -> Expr {
+    operators::Exact::DaysAndTime.call(vec![duration])
+}
 
 /// Returns the aggregate with right results.
 pub(super) fn exact_aggregate(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {

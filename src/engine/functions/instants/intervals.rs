@@ -18,12 +18,13 @@ use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::local_time::{local_from_utc, utc_from_local, zone_from_name};
+use crate::engine::functions::exact::days_and_time;
 
 /// The type of intervals in SQL.
 pub(super) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
@@ -243,6 +244,7 @@ impl ExprPlanner for IntervalPlanner {
         let is_division = match expression.op {
             BinaryOperator::Multiply => false,
             BinaryOperator::Divide => true,
+            BinaryOperator::Minus => return planned_difference(expression, schema),
             _ => return Ok(PlannerResult::Original(expression)),
         };
         let is_interval = |side: &Expr| may_be_interval(side) && is_duration(side, schema);
@@ -260,6 +262,11 @@ impl ExprPlanner for IntervalPlanner {
                 "an interval can be multiplied and divided by a number only"
             );
         }
+        // As in Postgres, a difference of times has days.
+        let interval = match interval.get_type(schema)? {
+            DataType::Duration(_) => days_and_time(interval),
+            _ => interval,
+        };
         let function = ScaleInterval {
             is_division,
             signature: Signature::user_defined(Volatility::Immutable),
@@ -269,6 +276,36 @@ impl ExprPlanner for IntervalPlanner {
             vec![interval, factor],
         )))
     }
+}
+
+/// Gives the local time of a date the zone of an instant from which it is subtracted, or which is subtracted from it.
+/// DataFusion would subtract the local times.
+fn planned_difference(
+    mut expression: RawBinaryExpr,
+    schema: &DFSchema,
+) -> Result<PlannerResult<RawBinaryExpr>> {
+    // The right side is the shallow one in a long difference.
+    let instant = |side: &Expr| match side.get_type(schema) {
+        Ok(DataType::Timestamp(_, Some(label))) => {
+            Some(DataType::Timestamp(TimeUnit::Microsecond, Some(label)))
+        }
+        _ => None,
+    };
+    let is_date = |side: &Expr| {
+        side.get_type(schema)
+            .is_ok_and(|kind| kind == DataType::Date32)
+    };
+    let at_start = |date: Expr, kind| Expr::Cast(Cast::new(Box::new(date), kind));
+    if is_date(&expression.right) {
+        if let Some(kind) = instant(&expression.left) {
+            expression.right = at_start(expression.right, kind);
+        }
+    } else if let Some(kind) = instant(&expression.right)
+        && is_date(&expression.left)
+    {
+        expression.left = at_start(expression.left, kind);
+    }
+    Ok(PlannerResult::Original(expression))
 }
 
 /// Whether the expression may be an interval, by its form: the types of all factors of a long product need not be found.

@@ -12,16 +12,20 @@ use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast,
+    Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, binary_expr,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::intervals::{add_in_zone, length_of};
 use super::time_cast::TimeCast;
 use super::{UTC, session_zone};
+use crate::engine::functions::exact::days_and_time;
 
 /// Functions whose result depends on the local time of an instant.
 const LOCAL_TIME_FUNCTIONS: [&str; 4] = ["date_part", "date_trunc", "to_char", "to_local_time"];
+
+/// The label that DataFusion gives to local times that become arguments of a function of instants.
+const COERCED: &str = "+00";
 
 /// The maximum number of values of `IN` that are converted: of more, the types are not asked one by one.
 const MAX_CONVERTED_VALUES: usize = 10_000;
@@ -117,10 +121,12 @@ fn is_of_times(kind: &DataType, inner: &Expr, is_utc: bool) -> bool {
 
 /// Whether the type holds a calendar day or a time of day, which differ between zones.
 fn is_day_or_time(kind: &DataType) -> bool {
-    matches!(
-        kind,
-        DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_)
-    )
+    matches!(kind, DataType::Date32 | DataType::Date64) || is_time(kind)
+}
+
+/// Whether the type holds a time of day.
+fn is_time(kind: &DataType) -> bool {
+    matches!(kind, DataType::Time32(_) | DataType::Time64(_))
 }
 
 /// Whether the operator compares two values.
@@ -167,7 +173,7 @@ impl Rewrite {
             }
             Expr::ScalarFunction(call) => Ok(self.call(call)),
             Expr::BinaryExpr(operation) if !is_comparison(operation.op) => {
-                Ok(self.operation(operation))
+                self.operation(operation)
             }
             part => {
                 let are_intervals = |values: &[&Expr]| {
@@ -221,7 +227,7 @@ impl Rewrite {
 
     /// Returns the zone of local times of instants with this label: the session's, unless the statement names another.
     fn zone_of(&self, label: &Arc<str>) -> Arc<str> {
-        match &**label == UTC {
+        match matches!(&**label, UTC | COERCED) {
             true => Arc::clone(&self.zone),
             false => Arc::clone(label),
         }
@@ -259,13 +265,19 @@ impl Rewrite {
                     false => in_zone(inner, zone, unit, Some(label)).map(Ok),
                 }
             }
+            (DataType::Timestamp(unit, None), kind) if is_time(kind) => {
+                let local = in_zone(inner, UTC.into(), unit, None)?;
+                Ok(Ok(cast_to(local, kind, is_try)))
+            }
             (DataType::Timestamp(unit, Some(label)), kind) => {
                 let zone = self.zone_of(label);
                 match kind {
                     DataType::Timestamp(unit, None) if &*zone != UTC => {
                         in_zone(inner, zone, unit, None).map(Ok)
                     }
-                    kind if is_day_or_time(kind) && &*zone != UTC => {
+                    // DataFusion prunes by a cast as if it kept the order of values, which a time of day does not. It does not
+                    // look into a call.
+                    kind if is_day_or_time(kind) && (&*zone != UTC || is_time(kind)) => {
                         let local = in_zone(inner, zone, unit, None)?;
                         Ok(Ok(cast_to(local, kind, is_try)))
                     }
@@ -306,15 +318,43 @@ impl Rewrite {
         }
     }
 
-    fn operation(&self, operation: BinaryExpr) -> Transformed<Expr> {
+    /// Returns a local time of the session's zone as an instant.
+    fn instant(&self, local: Expr, unit: TimeUnit, label: Arc<str>) -> Result<Expr> {
+        let zone = self.zone_of(&label);
+        TimeCast::new(zone, unit, Some(label), false).into_expression(local)
+    }
+
+    fn operation(&self, operation: BinaryExpr) -> Result<Transformed<Expr>> {
         let BinaryExpr { left, op, right } = operation;
         let unchanged =
             |left, right| Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right)));
         if self.is_utc() || !matches!(op, Operator::Plus | Operator::Minus) {
-            return unchanged(left, right);
+            return Ok(unchanged(left, right));
         }
         let kinds = (self.kind(&left), self.kind(&right));
         let (instant, interval, kind) = match kinds {
+            // Postgres compares instants; DataFusion takes the local time for one in UTC.
+            (Some(DataType::Timestamp(unit, Some(label))), Some(DataType::Timestamp(_, None)))
+                if op == Operator::Minus =>
+            {
+                let right = self.instant(*right, unit, label)?;
+                return Ok(Transformed::yes(difference(*left, right)));
+            }
+            (Some(DataType::Timestamp(_, None)), Some(DataType::Timestamp(unit, Some(label))))
+                if op == Operator::Minus =>
+            {
+                let left = self.instant(*left, unit, label)?;
+                return Ok(Transformed::yes(difference(left, *right)));
+            }
+            // As in Postgres, a difference of times has days, which are those of the zone.
+            (Some(kind @ DataType::Timestamp(_, Some(_))), Some(DataType::Duration(_))) => {
+                (left, Box::new(days_and_time(*right)), kind)
+            }
+            (Some(DataType::Duration(_)), Some(kind @ DataType::Timestamp(_, Some(_))))
+                if op == Operator::Plus =>
+            {
+                (right, Box::new(days_and_time(*left)), kind)
+            }
             (Some(kind @ DataType::Timestamp(_, Some(_))), Some(DataType::Interval(_))) => {
                 (left, right, kind)
             }
@@ -323,7 +363,7 @@ impl Rewrite {
             {
                 (right, left, kind)
             }
-            _ => return unchanged(left, right),
+            _ => return Ok(unchanged(left, right)),
         };
         // An elapsed time is the same in any zone.
         let is_elapsed = matches!(
@@ -332,14 +372,15 @@ impl Rewrite {
                 if value.months == 0 && value.days == 0
         );
         if is_elapsed {
-            return unchanged(instant, interval);
+            return Ok(unchanged(instant, interval));
         }
         let zone = match &kind {
             DataType::Timestamp(_, Some(label)) => self.zone_of(label),
             _ => Arc::clone(&self.zone),
         };
         let is_subtracted = op == Operator::Minus;
-        Transformed::yes(add_in_zone(*instant, *interval, kind, &zone, is_subtracted))
+        let sum = add_in_zone(*instant, *interval, kind, &zone, is_subtracted);
+        Ok(Transformed::yes(sum))
     }
 
     fn may_be_interval(&self, value: &Expr) -> bool {
@@ -438,6 +479,10 @@ fn with_values(part: Expr, values: Vec<Expr>) -> Transformed<Expr> {
         }
         other => other,
     })
+}
+
+fn difference(left: Expr, right: Expr) -> Expr {
+    binary_expr(left, Operator::Minus, right)
 }
 
 fn cast_to(inner: Expr, kind: &DataType, is_try: bool) -> Expr {

@@ -53,7 +53,8 @@ pub(super) fn unit_name(unit: &Expr) -> Result<&'static str, QueryError> {
     })
 }
 
-/// Returns the number of boundaries of the unit between two times, as DuckDB and SQL Server count them.
+/// Returns the number of boundaries of the unit between two times, as DuckDB and SQL Server count them. A week is seven
+/// boundaries of days, as in DuckDB since 2.0.
 fn boundaries(unit: &str, start: &Expr, end: &Expr) -> Result<Expr, QueryError> {
     let template = match unit {
         "year" => "(date_part('year', arg2) - date_part('year', arg1))".to_owned(),
@@ -62,6 +63,10 @@ fn boundaries(unit: &str, start: &Expr, end: &Expr) -> Result<Expr, QueryError> 
             format!(
                 "((date_part('year', arg2) - date_part('year', arg1)) * {in_year} + date_part('{unit}', arg2) - date_part('{unit}', arg1))"
             )
+        }
+        "week" => {
+            let days = boundaries("day", start, end)?;
+            return expand("(arg1 / 7)", &[days]);
         }
         _ => {
             let seconds = seconds(unit);

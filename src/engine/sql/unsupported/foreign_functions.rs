@@ -66,7 +66,6 @@ const REMEDIES: &[(&str, &str)] = &[
         "add an interval: timestamp + INTERVAL '1 day'",
     ),
     ("timestampdiff", "use date_diff('day', start, end)"),
-    ("timezone", "use AT TIME ZONE"),
     ("to_number", "use CAST(text AS DOUBLE)"),
     ("toyear", "use date_part('year', timestamp)"),
     (
