@@ -62,7 +62,7 @@ AS_IN_POSTGRES = [
     "SELECT CAST('abcdef' AS VARCHAR(3)), CAST('ab' AS VARCHAR(3)), 'abcdef'::character varying(2)",
     "SELECT to_char(TIMESTAMP '2024-03-05 13:02:03.004005', 'YYYY-MM-DD HH24:MI:SS.US|FMDD.FMMM.YY|HH12 AM|DDD|IYYY-IW-ID')",
     "SELECT to_char(DATE '2024-03-05', 'Dy, DD Mon YYYY'), to_char(DATE '2024-03-05', 'FMDay FMMonth \"of\" YYYY')",
-    "SELECT to_char(TIMESTAMP '2024-03-05 13:02:03', f) FROM (VALUES ('YYYY'), ('MM\"T\"DD'), (NULL)) AS t (f) ORDER BY f",
+    "SELECT coalesce(to_char(TIMESTAMP '2024-03-05 13:02:03', f), 'none') FROM (VALUES ('YYYY'), ('MM\"T\"DD'), (NULL)) AS t (f) ORDER BY f",
     "SELECT LOCALTIMESTAMP IS NOT NULL, CURRENT_DATE IS NOT NULL, current_schema() = 'public', current_schema = 'public'",
 ]
 

@@ -243,7 +243,7 @@ mod tests {
         let lake = tempfile::tempdir().unwrap();
         let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
         let state =
-            crate::engine::session::query_session::base_state(&lake.unwrap(), Default::default());
+            crate::engine::session::base_state::base_state(&lake.unwrap(), Default::default());
         let context = SessionContext::new_with_state(state.unwrap());
         let batches: Vec<RecordBatch> = context.sql(sql).await?.collect().await?;
         let rows = batches.iter().flat_map(|batch| {

@@ -141,9 +141,33 @@ fn push_in_class(
     }
 }
 
-/// Adds a character that stands for itself.
+/// Whether the character has a meaning in a regular expression, or in a bracket expression of one.
+fn is_special(character: char) -> bool {
+    matches!(
+        character,
+        '\\' | '.'
+            | '+'
+            | '*'
+            | '?'
+            | '('
+            | ')'
+            | '|'
+            | '['
+            | ']'
+            | '{'
+            | '}'
+            | '^'
+            | '$'
+            | '#'
+            | '&'
+            | '-'
+            | '~'
+    )
+}
+
+/// Adds a character that stands for itself. Only what has a meaning is escaped: `\<` would be the start of a word.
 fn push_literal(regex: &mut String, character: char) {
-    if character.is_ascii_punctuation() {
+    if is_special(character) {
         regex.push('\\');
     }
     regex.push(character);
@@ -277,6 +301,9 @@ mod tests {
             ("&", "[&&]", true),
             ("ab", "a|ab", true),
             ("xab", "a|ab", false),
+            ("<b>", "<b>", true),
+            ("b", "<b>", false),
+            ("<", "[<>]", true),
         ] {
             let regex = similar_pattern(pattern, Some('\\')).unwrap();
             let matches = regex::Regex::new(&regex).unwrap().is_match(text);

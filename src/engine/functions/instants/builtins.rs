@@ -15,9 +15,8 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::local_time::zone_from_name;
+use super::local_time::{UTC, session_zone, zone_from_name};
 use super::time_cast::{Target, convert_to, map_value};
-use super::{UTC, session_zone};
 
 /// `now()` and `current_timestamp`: the start of the statement, in microseconds like the times in the tables.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,10 +1,21 @@
 //! Local times as instants, by the rules of Postgres, and texts of times with and without a zone.
 
+use std::sync::Arc;
+
 use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::error::ArrowError;
 use chrono::{FixedOffset, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result};
+
+/// The label of instants.
+pub(super) const UTC: &str = "UTC";
+
+/// Returns the session's zone.
+pub(super) fn session_zone(config: &ConfigOptions) -> Arc<str> {
+    config.execution.time_zone.as_deref().unwrap_or(UTC).into()
+}
 
 /// The maximum number of bytes of a text that is parsed as a time, with its zone.
 const MAX_TEXT_BYTES: usize = 128;

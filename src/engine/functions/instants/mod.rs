@@ -12,20 +12,11 @@ mod time_cast;
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::ScalarUDF;
 
 pub(in crate::engine) use intervals::IntervalPlanner;
 pub(in crate::engine) use rule::SessionTimes;
-
-/// The label of instants.
-const UTC: &str = "UTC";
-
-/// Returns the session's zone.
-fn session_zone(config: &ConfigOptions) -> Arc<str> {
-    config.execution.time_zone.as_deref().unwrap_or(UTC).into()
-}
 
 /// Registers `timezone`, and replaces `now` and `to_timestamp…`. `wrap` enforces the limits of a function.
 pub(super) fn register(

@@ -17,8 +17,9 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::intervals::{add_in_zone, length_of};
+use super::local_time::{UTC, session_zone};
 use super::time_cast::TimeCast;
-use super::{UTC, session_zone};
+
 use crate::engine::functions::exact::days_and_time;
 
 /// Functions whose result depends on the local time of an instant.

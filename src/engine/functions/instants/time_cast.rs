@@ -21,8 +21,9 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::UTC;
-use super::local_time::{ParsedTime, local_from_utc, parse_time, utc_from_local, zone_from_name};
+use super::local_time::{
+    ParsedTime, UTC, local_from_utc, parse_time, utc_from_local, zone_from_name,
+};
 
 /// The result of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

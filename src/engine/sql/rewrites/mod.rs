@@ -84,6 +84,7 @@ impl VisitorMut for RewriteVisitor<'_> {
         if select.flavor == SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
             let all = SelectItem::Wildcard(WildcardAdditionalOptions::default());
             select.projection.push(all);
+            select.flavor = SelectFlavor::Standard;
         }
         select.projection.iter_mut().for_each(name_item);
         into_flow(row_values::rewrite_where(select))

@@ -38,7 +38,7 @@ fn statement_is_rewritten_in_its_tree() {
             "SELECT 1 ORDER BY 1 LIMIT $1 OFFSET 2 ROWS",
         ),
         ("SELECT 1 FETCH FIRST ROW ONLY", "SELECT 1 LIMIT 1"),
-        ("FROM t", "FROM t SELECT *"),
+        ("FROM t", "SELECT * FROM t"),
         (
             "SELECT a LIKE '%100!%%' ESCAPE '!' AS x",
             r"SELECT a LIKE '%100\%%' AS x",
