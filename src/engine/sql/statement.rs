@@ -16,7 +16,7 @@ use super::rewrites::rewrite;
 use super::simple_statement;
 use super::table_limits::check_tables;
 use super::time_zones::replace_at_time_zone;
-use super::tokens::{check_nesting, check_parameters, question_positions, tokenize};
+use super::tokens::{check_nesting, check_numbers, check_parameters, question_positions, tokenize};
 use super::unsupported::check_supported;
 use crate::engine::query_error::QueryError;
 use crate::engine::statement_limits::MAX_SQL_BYTES;
@@ -127,6 +127,7 @@ impl Statement {
         let tokens = tokenize(sql)?;
         check_nesting(&tokens)?;
         check_parameters(&tokens)?;
+        check_numbers(sql, &tokens)?;
         let questions = question_positions(&tokens)?;
         // Positions in the syntax tree and in errors are those of the client's text.
         let text = without_escapes(sql, &tokens);

@@ -127,6 +127,36 @@ pub(in crate::engine) fn check_parameters(tokens: &[TokenWithSpan]) -> Result<()
     Ok(())
 }
 
+/// Refuses hexadecimal numbers such as `0x1F`, which the parser takes for the bytes `X'1F'`.
+pub(in crate::engine) fn check_numbers(
+    sql: &str,
+    tokens: &[TokenWithSpan],
+) -> Result<(), QueryError> {
+    for token in tokens {
+        if let Token::HexStringLiteral(digits) = &token.token
+            && character_at(sql, token.span.start) == Some('0')
+        {
+            let digits: String = digits.chars().take(MAX_QUOTED_CHARS).collect();
+            let remedy = match u64::from_str_radix(&digits, 16) {
+                Ok(number) => format!("write {number}, or X'{digits}' for bytes"),
+                Err(_) => format!("write a decimal number, or X'{digits}' for bytes"),
+            };
+            return Err(QueryError::Unsupported {
+                what: format!("0x{digits}").into(),
+                remedy: remedy.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Returns the character at a position, which counts lines and characters from 1.
+fn character_at(sql: &str, at: Location) -> Option<char> {
+    let index = |position: u64| usize::try_from(position.checked_sub(1)?).ok();
+    let line = sql.split('\n').nth(index(at.line)?)?;
+    line.chars().nth(index(at.column)?)
+}
+
 /// Returns the positions of the parameters `?`, in order. A `?` in a string or a comment is not a parameter.
 ///
 /// # Errors

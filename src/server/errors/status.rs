@@ -18,7 +18,8 @@ use crate::memory;
 use crate::store::StoreError;
 
 /// Texts for developers that DataFusion adds to its errors, even if a query is simply invalid.
-const DEVELOPER_TEXTS: [&str; 2] = [
+const DEVELOPER_TEXTS: [&str; 3] = [
+    "This feature is not implemented: ",
     "Internal error: ",
     ".\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues",
 ];
@@ -174,8 +175,7 @@ pub(in crate::server) fn out_of_memory() -> Status {
     Status::resource_exhausted(QueryAborted::OutOfMemory.to_string())
 }
 
-/// Converts an error that the planner reports as internal. The cause is usually incompatible types, and a retry would
-/// fail again.
+/// Converts an error that the planner reports as internal, usually because of incompatible types.
 fn from_planning_error(error: &DataFusionError, request: Uuid) -> (Code, String) {
     tracing::warn!(%request, "cannot plan a query: {error}");
     let text = strip_developer_texts(&error.find_root().strip_backtrace());

@@ -8,7 +8,7 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::result_messages::{RunAgain, encode_stream};
 
@@ -31,6 +31,20 @@ use crate::server::state::ticket::{HandleKind, StatementHandle};
 /// The maximum number of parameters that are encoded on the thread that handles the call; more are encoded on the planning
 /// threads.
 const MAX_SIMPLE_PARAMETERS: usize = 64;
+
+/// Returns the error of a preparation. The Python driver takes UNIMPLEMENTED for a server without prepared statements, goes on
+/// to bind, and reports a fault of its own.
+fn preparation_error(status: Status) -> Status {
+    match status.code() {
+        Code::Unimplemented => Status::with_details_and_metadata(
+            Code::InvalidArgument,
+            status.message(),
+            Bytes::copy_from_slice(status.details()),
+            status.metadata().clone(),
+        ),
+        _ => status,
+    }
+}
 
 /// The outcome of planning a statement for a client.
 pub(in crate::server) enum PlannedStatement {
@@ -392,7 +406,10 @@ impl Server {
         METRICS.engine.count_lookup(Cache::Plans, known.is_some());
         let description = match known {
             Some(planned) => planned.description,
-            None => self.describe_statement(call, &held, published).await?,
+            None => {
+                let described = self.describe_statement(call, &held, published).await;
+                described.map_err(preparation_error)?
+            }
         };
         Ok(Prepared {
             handle,

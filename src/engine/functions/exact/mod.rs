@@ -3,6 +3,7 @@
 
 mod aggregates;
 mod calls;
+mod casts;
 mod checked_sum;
 mod columns;
 mod expressions;

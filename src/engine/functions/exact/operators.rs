@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, IntervalMonthDayNanoArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, IntervalMonthDayNanoArray,
+};
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{
-    DataType, Decimal128Type, DurationNanosecondType, Float64Type, Int64Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    DataType, Decimal128Type, DurationNanosecondType, Float32Type, Float64Type, Int64Type,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
@@ -35,6 +37,8 @@ pub(super) enum Exact {
     DaysAndTime,
     /// An interval without a part of a day. DataFusion drops that part when it adds the interval to a date.
     WholeDays,
+    /// A number rounded to a whole one: doubles half to even, decimals half away from zero.
+    Whole,
     /// The third argument, which is the first one rounded or truncated to the number of decimals in the second: corrected where
     /// DataFusion multiplies beyond the range of doubles.
     Rounded,
@@ -82,6 +86,7 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::DaysAndTime => "days_and_time",
             Exact::WholeDays => "whole_days",
             Exact::Rounded => "rounded",
+            Exact::Whole => "whole",
         }
     }
 
@@ -134,6 +139,10 @@ impl ScalarUDFImpl for ExactFunction {
         Ok(match &self.exact {
             Exact::Arithmetic(_, kind) | Exact::Negation(kind) => kind.clone(),
             Exact::DaysAndTime | Exact::WholeDays => DataType::Interval(IntervalUnit::MonthDayNano),
+            Exact::Whole => match kinds {
+                [kind] => without_decimals(kind),
+                _ => return internal_err!("expected one number"),
+            },
             Exact::Rounded => match kinds.last() {
                 Some(kind) => kind.clone(),
                 None => return internal_err!("expected a rounded number"),
@@ -156,6 +165,7 @@ impl ScalarUDFImpl for ExactFunction {
             }
             (Exact::DaysAndTime, [values]) => days_and_times(values)?,
             (Exact::WholeDays, [values]) => whole_days(values)?,
+            (Exact::Whole, [values]) => whole(values)?,
             (Exact::Rounded, [values, places, rounded]) => corrected(values, places, rounded)?,
             _ => return internal_err!("wrong number of arguments of {}", self.name()),
         };
@@ -259,6 +269,32 @@ pub(super) const PART_OF_DAY: &str = "cannot add a part of a day to a DATE, whic
 /// Whether adding the interval to a date would need a time.
 pub(super) fn has_part_of_day(span: IntervalMonthDayNano) -> bool {
     i128::from(span.nanoseconds) % DAY != 0
+}
+
+fn whole(values: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match values.data_type() {
+        DataType::Float32 => {
+            let values = values.as_primitive::<Float32Type>();
+            let rounded: Float32Array = values.unary(f32::round_ties_even);
+            Arc::new(rounded)
+        }
+        DataType::Float64 => {
+            let values = values.as_primitive::<Float64Type>();
+            let rounded: Float64Array = values.unary(f64::round_ties_even);
+            Arc::new(rounded)
+        }
+        // Arrow rounds decimals half away from zero when it drops digits.
+        kind => cast(values, &without_decimals(kind))?,
+    })
+}
+
+/// Returns the type of rounded numbers of this type.
+fn without_decimals(kind: &DataType) -> DataType {
+    match kind {
+        DataType::Decimal128(precision, _) => DataType::Decimal128(*precision, 0),
+        DataType::Decimal256(precision, _) => DataType::Decimal256(*precision, 0),
+        other => other.clone(),
+    }
 }
 
 fn corrected(values: &ArrayRef, places: &ArrayRef, rounded: &ArrayRef) -> Result<ArrayRef> {

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::calls::{is_replaced_call, replace_call};
+use super::casts::{is_replaced_cast, replace_cast};
 use super::expressions::{is_replaced_operator, replace_operator};
 use super::set_operations::{count_equal_rows, is_counted};
 
@@ -54,7 +55,8 @@ fn may_change(plan: &LogicalPlan) -> Result<bool> {
         may_change |= is_counted(node);
         node.apply_expressions(|expression| {
             expression.apply(|part| {
-                may_change |= is_replaced_operator(part) || is_replaced_call(part);
+                may_change |=
+                    is_replaced_operator(part) || is_replaced_call(part) || is_replaced_cast(part);
                 Ok(match may_change {
                     true => TreeNodeRecursion::Stop,
                     false => TreeNodeRecursion::Continue,
@@ -69,6 +71,7 @@ fn replace(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let replaced = match &part {
         part if is_replaced_operator(part) => replace_operator(part, schema)?,
         part if is_replaced_call(part) => replace_call(part, schema)?,
+        part if is_replaced_cast(part) => replace_cast(part, schema),
         _ => None,
     };
     Ok(match replaced {

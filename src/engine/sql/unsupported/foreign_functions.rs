@@ -3,7 +3,7 @@
 /// The names, sorted, with what to use instead.
 const REMEDIES: &[(&str, &str)] = &[
     ("age", "subtract the timestamps: a - b"),
-    ("arg_max", "use last_value(x ORDER BY y)"),
+    ("arg_max", "use last_value(x ORDER BY y NULLS FIRST)"),
     ("arg_min", "use first_value(x ORDER BY y)"),
     ("argmax", "use last_value(x ORDER BY y)"),
     ("argmin", "use first_value(x ORDER BY y)"),
@@ -36,7 +36,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("isnull", "use coalesce(x, y), or x IS NULL"),
     ("last", "use last_value(x ORDER BY timestamp)"),
     ("listagg", "use string_agg(text, ',' ORDER BY …)"),
-    ("max_by", "use last_value(x ORDER BY y)"),
+    ("max_by", "use last_value(x ORDER BY y NULLS FIRST)"),
     ("min_by", "use first_value(x ORDER BY y)"),
     (
         "mode",
