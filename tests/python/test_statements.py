@@ -57,6 +57,12 @@ AS_IN_POSTGRES = [
     f"SELECT i, sum(i) OVER (w ORDER BY i) FROM {ROWS} WINDOW w AS (PARTITION BY n) ORDER BY i",
     f"SELECT i FROM {ROWS} WINDOW w AS (PARTITION BY n ORDER BY i DESC) ORDER BY count(*) OVER w, i",
     f"SELECT i, sum(i) OVER (w ROWS 1 PRECEDING) FROM {ROWS} WINDOW v AS (PARTITION BY n), w AS (v ORDER BY i) ORDER BY i",
+    # Casts to integers round: constants and decimals half away from zero, doubles half to even.
+    "SELECT CAST(2.5 AS INT), CAST(3.5 AS BIGINT), CAST(-2.5 AS INT), CAST(0.4 AS SMALLINT), 1e3::int",
+    """SELECT CAST(x AS INT), x::bigint, CAST(x AS INT) + 1, sum(CAST(x AS INT)) OVER ()
+    FROM (VALUES (CAST(2.5 AS DOUBLE PRECISION)), (3.5), (-2.5), (0.49999999999999994), (NULL), (7)) AS t (x) ORDER BY x""",
+    """SELECT CAST(x AS INT), x::bigint FROM (VALUES (CAST(2.5 AS DECIMAL(4, 2))), (3.49), (-2.5), (99.99), (NULL), (0.5)) AS t (x)
+    ORDER BY x""",
     # Functions and types.
     "SELECT mod(-7, 3), mod(7, -3), sign(-3.5) < 0, upper('a')",
     "SELECT CAST('abcdef' AS VARCHAR(3)), CAST('ab' AS VARCHAR(3)), 'abcdef'::character varying(2)",
