@@ -7,6 +7,7 @@ mod checked_sum;
 mod columns;
 mod expressions;
 mod kinds;
+mod moment_groups;
 mod moments;
 mod operators;
 mod quantile;
@@ -15,6 +16,7 @@ mod rows;
 mod series;
 mod set_operations;
 mod shift;
+mod zeros;
 
 use std::sync::Arc;
 

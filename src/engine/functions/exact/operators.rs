@@ -10,7 +10,7 @@ use arrow::datatypes::{
     IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use arrow::error::ArrowError;
-use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -38,6 +38,8 @@ pub(super) enum Exact {
     /// The third argument, which is the first one rounded or truncated to the number of decimals in the second: corrected where
     /// DataFusion multiplies beyond the range of doubles.
     Rounded,
+    /// A floating-point number of this type with the positive zero instead of the negative one.
+    OneZero(DataType),
 }
 
 impl Exact {
@@ -62,7 +64,9 @@ pub(super) fn known_type(expression: &Expr) -> Option<DataType> {
     };
     let function = call.func.inner().downcast_ref::<ExactFunction>()?;
     match &function.exact {
-        Exact::Arithmetic(_, kind) | Exact::Negation(kind) => Some(kind.clone()),
+        Exact::Arithmetic(_, kind) | Exact::Negation(kind) | Exact::OneZero(kind) => {
+            Some(kind.clone())
+        }
         _ => None,
     }
 }
@@ -82,6 +86,7 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::DaysAndTime => "days_and_time",
             Exact::WholeDays => "whole_days",
             Exact::Rounded => "rounded",
+            Exact::OneZero(_) => "one_zero",
         }
     }
 
@@ -132,7 +137,9 @@ impl ScalarUDFImpl for ExactFunction {
 
     fn return_type(&self, kinds: &[DataType]) -> Result<DataType> {
         Ok(match &self.exact {
-            Exact::Arithmetic(_, kind) | Exact::Negation(kind) => kind.clone(),
+            Exact::Arithmetic(_, kind) | Exact::Negation(kind) | Exact::OneZero(kind) => {
+                kind.clone()
+            }
             Exact::DaysAndTime | Exact::WholeDays => DataType::Interval(IntervalUnit::MonthDayNano),
             Exact::Rounded => match kinds.last() {
                 Some(kind) => kind.clone(),
@@ -156,13 +163,17 @@ impl ScalarUDFImpl for ExactFunction {
             }
             (Exact::DaysAndTime, [values]) => days_and_times(values)?,
             (Exact::WholeDays, [values]) => whole_days(values)?,
+            (Exact::OneZero(kind), [values]) => {
+                let zero = ScalarValue::new_zero(kind)?.to_scalar()?;
+                numeric::add(values, &zero)?
+            }
             (Exact::Rounded, [values, places, rounded]) => corrected(values, places, rounded)?,
             _ => return internal_err!("wrong number of arguments of {}", self.name()),
         };
         match is_constant {
-            true => Ok(ColumnarValue::Scalar(
-                datafusion::common::ScalarValue::try_from_array(&result, 0)?,
-            )),
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &result, 0,
+            )?)),
             false => Ok(ColumnarValue::Array(result)),
         }
     }
