@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, WindowFunctionDefinition, lit, when};
 
 use super::kinds::{refuse_intervals, type_of};
 use super::operators::Exact;
-use super::zeros::{has_keys, null_if_equal, window_with_one_zero};
+use super::zeros::{distinct_with_one_zero, has_keys, null_if_equal, window_with_one_zero};
 
 /// Whether the call may have to be replaced. The types of its arguments decide that.
 pub(super) fn is_replaced_call(part: &Expr) -> bool {
@@ -19,7 +19,7 @@ pub(super) fn is_replaced_call(part: &Expr) -> bool {
             | "nullif" => true,
             _ => false,
         },
-        Expr::AggregateFunction(call) => is_extreme(call.func.name()),
+        Expr::AggregateFunction(call) => call.params.distinct || is_extreme(call.func.name()),
         Expr::WindowFunction(call) => match &call.fun {
             WindowFunctionDefinition::AggregateUDF(function) => {
                 has_keys(call) || is_extreme(function.name())
@@ -42,8 +42,10 @@ pub(super) fn replace_call(part: &Expr, schema: &DFSchema) -> Result<Option<Expr
     let call = match part {
         Expr::ScalarFunction(call) => call,
         Expr::AggregateFunction(call) => {
-            refuse_intervals(call.func.name(), &call.params.args, schema)?;
-            return Ok(None);
+            if is_extreme(call.func.name()) {
+                refuse_intervals(call.func.name(), &call.params.args, schema)?;
+            }
+            return Ok(distinct_with_one_zero(call, schema));
         }
         Expr::WindowFunction(call) => {
             if is_extreme(call.fun.name()) {

@@ -6,6 +6,7 @@ mod calls;
 mod checked_sum;
 mod columns;
 mod expressions;
+mod grouping_sets;
 mod kinds;
 mod moment_groups;
 mod moments;

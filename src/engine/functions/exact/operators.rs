@@ -40,12 +40,19 @@ pub(super) enum Exact {
     Rounded,
     /// A floating-point number of this type with the positive zero instead of the negative one.
     OneZero(DataType),
+    /// The first argument, of this type. It is not constant as far as the optimiser knows, because the second one is not.
+    GroupingKey(DataType),
+    /// True, but not constant as far as the optimiser knows.
+    Varying,
 }
 
 impl Exact {
     /// Returns the call of the function.
     pub fn call(self, arguments: Vec<Expr>) -> Expr {
-        let signature = Signature::any(arguments.len(), Volatility::Immutable);
+        let signature = match arguments.len() {
+            0 => Signature::nullary(Volatility::Volatile),
+            count => Signature::any(count, Volatility::Immutable),
+        };
         let function = ExactFunction {
             exact: self,
             signature,
@@ -64,9 +71,10 @@ pub(super) fn known_type(expression: &Expr) -> Option<DataType> {
     };
     let function = call.func.inner().downcast_ref::<ExactFunction>()?;
     match &function.exact {
-        Exact::Arithmetic(_, kind) | Exact::Negation(kind) | Exact::OneZero(kind) => {
-            Some(kind.clone())
-        }
+        Exact::Arithmetic(_, kind)
+        | Exact::Negation(kind)
+        | Exact::OneZero(kind)
+        | Exact::GroupingKey(kind) => Some(kind.clone()),
         _ => None,
     }
 }
@@ -87,6 +95,8 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::WholeDays => "whole_days",
             Exact::Rounded => "rounded",
             Exact::OneZero(_) => "one_zero",
+            Exact::GroupingKey(_) => "grouping_key",
+            Exact::Varying => "varying",
         }
     }
 
@@ -137,9 +147,11 @@ impl ScalarUDFImpl for ExactFunction {
 
     fn return_type(&self, kinds: &[DataType]) -> Result<DataType> {
         Ok(match &self.exact {
-            Exact::Arithmetic(_, kind) | Exact::Negation(kind) | Exact::OneZero(kind) => {
-                kind.clone()
-            }
+            Exact::Arithmetic(_, kind)
+            | Exact::Negation(kind)
+            | Exact::OneZero(kind)
+            | Exact::GroupingKey(kind) => kind.clone(),
+            Exact::Varying => DataType::Boolean,
             Exact::DaysAndTime | Exact::WholeDays => DataType::Interval(IntervalUnit::MonthDayNano),
             Exact::Rounded => match kinds.last() {
                 Some(kind) => kind.clone(),
@@ -151,6 +163,12 @@ impl ScalarUDFImpl for ExactFunction {
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if let (Exact::Arithmetic(operator, kind), [left, right]) = (&self.exact, &*call.args) {
             return checked(*operator, kind, left, right);
+        }
+        if matches!(self.exact, Exact::Varying) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))));
+        }
+        if let (Exact::GroupingKey(_), [key, _]) = (&self.exact, &*call.args) {
+            return Ok(key.clone());
         }
         let is_constant = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         let is_constant = call.args.iter().all(is_constant);

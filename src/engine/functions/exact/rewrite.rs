@@ -10,6 +10,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::calls::{is_replaced_call, replace_call};
 use super::expressions::{is_replaced_operator, replace_operator};
+use super::grouping_sets::{has_sets, with_varying_keys};
 use super::set_operations::{count_equal_rows, is_counted};
 use super::zeros::{has_ties, sort_with_one_zero};
 
@@ -43,7 +44,8 @@ impl AnalyzerRule for ExactResults {
                 true => node.map_data(LogicalPlan::recompute_schema)?,
                 false => node,
             };
-            node.transform_data(|node| Ok(sort_with_one_zero(node)))
+            node.transform_data(|node| Ok(sort_with_one_zero(node)))?
+                .transform_data(with_varying_keys)
         });
         exact.map(|exact| exact.data)
     }
@@ -53,7 +55,7 @@ impl AnalyzerRule for ExactResults {
 fn may_change(plan: &LogicalPlan) -> Result<bool> {
     let mut may_change = false;
     plan.apply_with_subqueries(|node| {
-        may_change |= is_counted(node) || has_ties(node);
+        may_change |= is_counted(node) || has_ties(node) || has_sets(node);
         node.apply_expressions(|expression| {
             expression.apply(|part| {
                 may_change |= is_replaced_operator(part) || is_replaced_call(part);

@@ -4,7 +4,7 @@
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{InList, ScalarFunction, WindowFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, InList, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::{Case, Expr, LogicalPlan, Operator, binary_expr, lit, not, when};
 
 use super::kinds::type_of;
@@ -84,7 +84,7 @@ pub(super) fn compared_constants(list: &InList, schema: &DFSchema) -> Option<Exp
 }
 
 /// Returns the key with one zero; `None` if it is no double.
-fn with_one_zero(key: &Expr, schema: &DFSchema) -> Option<Expr> {
+pub(super) fn with_one_zero(key: &Expr, schema: &DFSchema) -> Option<Expr> {
     let kind = type_of(key, schema).filter(|_| is_double(key, schema))?;
     Some(Exact::OneZero(kind).call(vec![key.clone()]))
 }
@@ -107,6 +107,25 @@ pub(super) fn window_with_one_zero(call: &WindowFunction, schema: &DFSchema) -> 
         }
     }
     is_replaced.then(|| Expr::WindowFunction(Box::new(replaced)))
+}
+
+/// Returns an aggregate of distinct values with values that have one zero; `None` if they are no doubles.
+pub(super) fn distinct_with_one_zero(call: &AggregateFunction, schema: &DFSchema) -> Option<Expr> {
+    if !call.params.distinct {
+        return None;
+    }
+    let mut replaced = call.clone();
+    let mut is_replaced = false;
+    let order_by = replaced.params.order_by.iter_mut().map(|key| &mut key.expr);
+    for value in replaced.params.args.iter_mut().chain(order_by) {
+        if !matches!(value, Expr::Literal(..))
+            && let Some(one_zero) = with_one_zero(value, schema)
+        {
+            *value = one_zero;
+            is_replaced = true;
+        }
+    }
+    is_replaced.then_some(Expr::AggregateFunction(replaced))
 }
 
 /// Whether the rows of a sort that are equal in one key are sorted by another.
