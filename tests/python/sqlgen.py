@@ -21,12 +21,6 @@ INEXACT = "inexact"
 EXACT = (INT, FLOAT, TEXT, TIME, DATE)
 SQL_TYPES = {INT: "BIGINT", FLOAT: "DOUBLE", INEXACT: "DOUBLE", TEXT: "VARCHAR", DATE: "DATE", BOOL: "BOOLEAN"}
 JOINS = ("JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN")
-# Features that test_differential.py may exclude.
-EXCEPT_ALL, INTERSECT_ALL = "EXCEPT ALL", "INTERSECT ALL"
-EQUAL_NAMES = "outer join of equal column names"  # and a filter on both
-IN_VALUE = "IN as a value"  # IN (SELECT …) other than as a condition of WHERE
-CORRELATED_NOT_IN = "correlated NOT IN"
-NEGATIVE_ZERO = "negative zero"
 MAX_ROWS = 8_000  # the estimated rows of a FROM clause
 
 
@@ -298,7 +292,7 @@ class Generator:
         """Returns a condition of WHERE with IN or NOT IN and a sub-query."""
         inner = self.relation(0)
         operator = self.choices.one(("IN", "NOT IN"))
-        where = self.inner_where(source, inner, can_correlate=operator == "IN" or self.has(CORRELATED_NOT_IN))
+        where = self.inner_where(source, inner)
         exact = [column for column in inner.columns if column.type in EXACT]
         if not exact:
             return f"{self.column(source, INT)} {operator} (SELECT count(*) FROM {inner.sql}{where})"
@@ -453,9 +447,7 @@ class Generator:
     def set_operation(self, depth: int) -> Query:
         types = tuple(self.choices.one(EXACT) for _ in range(1 + self.choices.below(3)))
         left, right = self.plain(depth - 1, types), self.plain(depth - 1, types)
-        operators = ["UNION ALL", "UNION", "EXCEPT", "INTERSECT"]
-        operators += [each for each in (EXCEPT_ALL, INTERSECT_ALL) if self.has(each)]
-        operator = self.choices.one(operators)
+        operator = self.choices.one(("UNION ALL", "UNION", "EXCEPT", "INTERSECT", "EXCEPT ALL", "INTERSECT ALL"))
         return Query(f"({left.sql}) {operator} ({right.sql})", types, left.names, left.rows + right.rows)
 
     # ---- FROM
@@ -463,22 +455,10 @@ class Generator:
     def source(self, depth: int) -> Relation:
         """Returns a FROM clause: a table, or joins."""
         joins = [self.choices.one(JOINS) for _ in range(self.choices.below(3) if depth > 0 else 0)]
-        is_inner = all(kind == "JOIN" for kind in joins)
-        named = (lambda relation: relation) if is_inner or self.has(EQUAL_NAMES) else self.distinctly_named
-        source = named(self.relation(depth))
+        source = self.relation(depth)
         for kind in joins:
-            source = self.join(source, kind, named(self.relation(depth - 1)))
+            source = self.join(source, kind, self.relation(depth - 1))
         return source
-
-    @staticmethod
-    def distinctly_named(relation: Relation) -> Relation:
-        """Returns the relation with column names that no other relation has."""
-        alias = relation.columns[0].sql.split(".")[0]
-        names = {column.sql: f"{alias}.{alias}_{at}" for at, column in enumerate(relation.columns)}
-        listed = ", ".join(name.split(".")[1] for name in names.values())
-        columns = tuple(replace(column, sql=names[column.sql]) for column in relation.columns)
-        base = relation.sql.rsplit("(", 1)[0] if relation.sql.endswith(")") else relation.sql
-        return Relation(f"{base}({listed})", columns, relation.rows, tuple(names[sql] for sql in relation.key))
 
     def relation(self, depth: int) -> Relation:
         kind = self.choices.below(10)
@@ -606,8 +586,8 @@ class Generator:
 
     def query_predicate(self, source: Relation) -> str:
         """Returns a predicate with a sub-query: EXISTS, IN, NOT IN with nulls, or a comparison with a scalar."""
-        kind = self.choices.below(4)
-        if kind > 1 and self.has(IN_VALUE):
+        kind = self.choices.below(6)
+        if kind > 3:
             return self.membership(source)
         inner = self.relation(0)
         where = self.inner_where(source, inner)
@@ -620,11 +600,11 @@ class Generator:
         left = self.literal(type) if type == INEXACT else self.column(source, type)
         return f"{left} {self.choices.one(COMPARISONS[1:3])} (SELECT {item} FROM {inner.sql}{where})"
 
-    def inner_where(self, source: Relation, inner: Relation, can_correlate: bool = True) -> str:
+    def inner_where(self, source: Relation, inner: Relation) -> str:
         """Returns the WHERE of a sub-query, which may be correlated with the outer relation by an id."""
         outer, ids = ([column.sql for column in each.columns if column.is_id] for each in (source, inner))
         conditions = []
-        if can_correlate and outer and ids and self.choices.chance(60):
+        if outer and ids and self.choices.chance(60):
             conditions.append(f"{self.choices.one(ids)} = {self.choices.one(outer)}")
         if self.choices.chance(60):
             conditions.append(f"({self.predicate(inner, 1, False)})")
@@ -689,15 +669,14 @@ class Generator:
         ))()
 
     def _float(self, source: Relation, inner: Callable[[str], str]) -> str:
-        positive = "" if self.has(NEGATIVE_ZERO) else " + 0e0"
         return self.choices.one((
             lambda: f"({inner(FLOAT)} + {inner(FLOAT)})",
             lambda: f"({inner(FLOAT)} - {inner(FLOAT)})",
-            lambda: f"({inner(FLOAT)} * {inner(FLOAT)}{positive})",
-            lambda: f"({inner(FLOAT)} / nullif({inner(FLOAT)}, 0){positive})",
+            lambda: f"({inner(FLOAT)} * {inner(FLOAT)})",
+            lambda: f"({inner(FLOAT)} / nullif({inner(FLOAT)}, 0))",
             lambda: f"abs({inner(FLOAT)})",
-            lambda: f"(-({inner(FLOAT)}){positive})",
-            lambda: f"({self.choices.one(('floor', 'ceil', 'round', 'trunc'))}({inner(FLOAT)}){positive})",
+            lambda: f"(-({inner(FLOAT)}))",
+            lambda: f"({self.choices.one(('floor', 'ceil', 'round', 'trunc'))}({inner(FLOAT)}))",
             lambda: f"sqrt(abs({inner(FLOAT)}))",
             lambda: f"CAST({inner(INT)} AS DOUBLE)",
         ))()

@@ -233,7 +233,10 @@ def test_current_user_differs_between_users_who_share_plans(plant: Plant) -> Non
     [
         ("SELECT a.id, x.value FROM assets a CROSS JOIN LATERAL (SELECT value FROM data_h h WHERE h.asset_id = a.id "
          "ORDER BY timestamp LIMIT 1) x", "row_number() OVER"),
-        ("SELECT EXISTS (SELECT 1 FROM data_d d WHERE d.asset_id = a.id) FROM assets a", "in a SELECT list, use"),
+        ("SELECT (SELECT value FROM data_d d WHERE d.asset_id = a.id ORDER BY timestamp LIMIT 1) FROM assets a", "row_number() OVER"),
+        ("SELECT id FROM assets a WHERE EXISTS (SELECT 1 FROM data_d d WHERE d.asset_id = a.id OFFSET 1)", "OFFSET in a sub-query"),
+        ("SELECT id FROM assets a WHERE EXISTS (SELECT 1 FROM data_d d WHERE EXISTS (SELECT 1 FROM data_h h WHERE h.asset_id = a.id))",
+         "is not a column of the query right around it"),
         ("SELECT count(*) FROM data_h TABLESAMPLE BERNOULLI (1)", "TABLESAMPLE is not supported; use WHERE random()"),
         ("SELECT max_by(timestamp, value) FROM data_h", "use last_value(x ORDER BY y)"),
         ("SELECT to_char(now(), 'MONTH')", "does not support the pattern MONTH"),

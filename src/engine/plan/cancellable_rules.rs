@@ -15,18 +15,26 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::{PhysicalOptimizer, PhysicalOptimizerContext};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::filter_pushdown::UnambiguousFilters;
+use super::subqueries::{PredicateSubqueries, ScalarSubqueries};
+use super::total_filters::FilterPushDown;
 use crate::engine::limits::cancellation;
 
 /// Registers DataFusion's rules with `builder`. Each rule checks before it visits the plan, or a node of it, whether
 /// the statement is cancelled. `extra_rules` come after DataFusion's rules of the analyzer.
 pub(in crate::engine) fn register(
     builder: SessionStateBuilder,
-    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4],
+    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5],
 ) -> SessionStateBuilder {
     let mut analyzer_rules = Analyzer::new().rules;
     analyzer_rules.extend(extra_rules);
-    let optimizer_rules = Optimizer::new().rules;
-    let physical_rules = PhysicalOptimizer::new().rules;
+    let mut optimizer_rules = Optimizer::new().rules;
+    replace_rules(&mut optimizer_rules, |rule| corrected_rule(rule.name()));
+    let mut physical_rules = PhysicalOptimizer::new().rules;
+    replace_rules(&mut physical_rules, |rule| {
+        let corrected = UnambiguousFilters::replacing(rule.name())?;
+        Some(Arc::new(corrected))
+    });
     builder
         .with_analyzer_rules(cancellable(analyzer_rules, |rule| {
             Arc::new(Cancellable(rule))
@@ -37,6 +45,25 @@ pub(in crate::engine) fn register(
         .with_physical_optimizer_rules(cancellable(physical_rules, |rule| {
             Arc::new(Cancellable(rule))
         }))
+}
+
+/// Replaces the rules for which there is another.
+fn replace_rules<R: ?Sized>(rules: &mut [Arc<R>], other: impl Fn(&R) -> Option<Arc<R>>) {
+    for rule in rules {
+        if let Some(other) = other(rule) {
+            *rule = other;
+        }
+    }
+}
+
+/// Returns the rule of the optimiser that replaces DataFusion's rule with this name; `None` if that one is right.
+fn corrected_rule(name: &str) -> Option<Arc<dyn OptimizerRule + Send + Sync>> {
+    Some(match name {
+        "decorrelate_predicate_subquery" => Arc::new(PredicateSubqueries::default()),
+        "scalar_subquery_to_join" => Arc::new(ScalarSubqueries::default()),
+        "push_down_filter" => Arc::new(FilterPushDown::default()),
+        _ => return None,
+    })
 }
 
 fn cancellable<R: ?Sized>(rules: Vec<Arc<R>>, wrap: fn(Arc<R>) -> Arc<R>) -> Vec<Arc<R>> {

@@ -21,16 +21,19 @@ pub(in crate::engine) fn check(plan: &LogicalPlan) -> Result<()> {
 fn remedy(part: &Expr) -> Option<&'static str> {
     match part {
         Expr::OuterReferenceColumn(..) => Some(
-            "cannot run this subquery: it names columns of the outer query in a place where that is not supported, such as a subquery with LIMIT or a join; use QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) <= … and a join on the columns",
+            "cannot run this sub-query: it names columns of the outer query in a place where that is not supported, such as a sub-query with LIMIT or a join; use QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) <= … and a join on the columns",
         ),
         Expr::Exists(_) => Some(
-            "cannot run EXISTS here: it is supported as a condition in WHERE only; in a SELECT list, use (SELECT count(*) FROM …) > 0",
+            "cannot run this sub-query in EXISTS: it uses columns of the outer query in its GROUP BY, in HAVING or in another place where that is not supported, or is in the ON of an outer join with columns of both tables; compare the columns by = in its WHERE, or use a join",
         ),
         Expr::InSubquery(_) => Some(
-            "cannot run IN with a subquery here: it is supported as a condition in WHERE only; in a SELECT list, use (SELECT count(*) FROM … WHERE …) > 0",
+            "cannot run this sub-query in IN: it has a LIMIT and uses columns of the outer query, or uses them in another place where that is not supported, or is in the ON of an outer join with columns of both tables; compare the columns by = in its WHERE, or use a join",
+        ),
+        Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() => Some(
+            "cannot run this sub-query: it uses columns of the outer query in a place where that is not supported, such as with LIMIT, or with another comparison than = below an aggregate; use a join, or QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) <= … and a join",
         ),
         Expr::SetComparison(_) => Some(
-            "cannot run a comparison with ANY or ALL of a subquery here; compare with (SELECT min(…) FROM …) or (SELECT max(…) FROM …)",
+            "cannot run a comparison with ANY or ALL of a sub-query here; compare with (SELECT min(…) FROM …) or (SELECT max(…) FROM …)",
         ),
         _ => None,
     }

@@ -12,6 +12,7 @@ use crate::engine::functions::instants::{IntervalPlanner, SessionTimes};
 use crate::engine::functions::{session_functions, spec_functions, text_patterns};
 use crate::engine::plan::asset_id_literals::AssetIdLiterals;
 use crate::engine::plan::cancellable_rules;
+use crate::engine::plan::subqueries::SubqueryValues;
 use crate::engine::query_error::QueryError;
 use crate::engine::schema_names::{CATALOG, PUBLIC};
 use crate::engine::sql::time_zones::TimeTypes;
@@ -31,6 +32,11 @@ pub(in crate::engine) fn base_state(
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
+        // A count that is computed by a join cannot be null, but may be as far as the physical plan knows.
+        .set_bool(
+            "datafusion.execution.skip_physical_aggregate_schema_check",
+            true,
+        )
         // Timestamps without a time zone are UTC, like those in the tables.
         .set_str("datafusion.execution.time_zone", UTC)
         // Some clients do not know the type Utf8View.
@@ -45,6 +51,7 @@ pub(in crate::engine) fn base_state(
     let mut builder = cancellable_rules::register(
         builder,
         [
+            Arc::new(SubqueryValues),
             Arc::new(SessionTimes),
             Arc::new(functions::ExactResults),
             Arc::new(AssetIdLiterals),

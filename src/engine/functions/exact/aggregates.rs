@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::checked_sum::{self, CheckedSum, CheckedSums};
+use super::moment_groups;
 use super::moments::Statistic;
 use super::quantile::{self, GroupedValues, Quantile, Values};
 
@@ -39,6 +40,7 @@ enum Plan {
     Sum(DataType),
     Quantile(Quantile),
     /// DataFusion's, except over a window that slides.
+    Total(Statistic),
     Moments(Statistic),
     /// DataFusion's.
     Inherited,
@@ -57,6 +59,13 @@ impl ExactAggregate {
     fn is_quantile(&self, argument: Option<&DataType>) -> bool {
         matches!(self.name(), "median" | "percentile_cont")
             && matches!(argument, Some(DataType::Float32 | DataType::Float64))
+    }
+
+    /// Returns the statistic that a call with such a result computes from doubles; `None` if it computes none.
+    fn statistic(&self, result: &DataType, is_distinct: bool) -> Option<Statistic> {
+        let computes_doubles = *result == DataType::Float64 || self.name() == "regr_count";
+        let is_computed = computes_doubles && !is_distinct;
+        Statistic::from_name(self.name()).filter(|_| is_computed)
     }
 
     fn plan(&self, args: &AccumulatorArgs) -> Result<Plan> {
@@ -78,10 +87,10 @@ impl ExactAggregate {
                 kind: result.clone(),
             }));
         }
-        let computes_doubles = matches!(result, DataType::Float64) || self.name() == "regr_count";
-        Ok(match Statistic::from_name(self.name()) {
-            Some(statistic) if computes_doubles && !args.is_distinct => Plan::Moments(statistic),
-            _ => Plan::Inherited,
+        Ok(match self.statistic(result, args.is_distinct) {
+            Some(statistic) if statistic.is_total() => Plan::Total(statistic),
+            Some(statistic) => Plan::Moments(statistic),
+            None => Plan::Inherited,
         })
     }
 }
@@ -154,7 +163,8 @@ impl AggregateUDFImpl for ExactAggregate {
         match self.plan(&args)? {
             Plan::Sum(kind) => Ok(Box::new(CheckedSum::new(kind))),
             Plan::Quantile(quantile) => Ok(Box::new(Values::new(quantile))),
-            Plan::Moments(_) | Plan::Inherited => self.inner().accumulator(args),
+            Plan::Moments(statistic) => Ok(moment_groups::accumulator(statistic)),
+            Plan::Total(_) | Plan::Inherited => self.inner().accumulator(args),
         }
     }
 
@@ -162,7 +172,7 @@ impl AggregateUDFImpl for ExactAggregate {
         match self.plan(&args)? {
             Plan::Sum(kind) => Ok(Box::new(CheckedSum::new(kind))),
             Plan::Quantile(quantile) => Ok(Box::new(Values::new(quantile))),
-            Plan::Moments(statistic) => Ok(statistic.accumulator()),
+            Plan::Total(statistic) | Plan::Moments(statistic) => Ok(statistic.accumulator()),
             Plan::Inherited => self.inner().create_sliding_accumulator(args),
         }
     }
@@ -175,14 +185,19 @@ impl AggregateUDFImpl for ExactAggregate {
         if self.is_quantile(argument) {
             return Ok(vec![quantile::state_field(args.name)]);
         }
-        self.inner().state_fields(args)
+        match self.statistic(args.return_type(), args.is_distinct) {
+            Some(statistic) if !statistic.is_total() => {
+                Ok(moment_groups::state_fields(args.name, statistic))
+            }
+            _ => self.inner().state_fields(args),
+        }
     }
 
     /// Distinct values of a group are exclusive-or-ed from a list of them, which DataFusion's accumulator of many groups does
     /// not have (apache/datafusion#24989).
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         match self.plan(&args) {
-            Ok(Plan::Sum(_) | Plan::Quantile(_)) => true,
+            Ok(Plan::Sum(_) | Plan::Quantile(_) | Plan::Moments(_)) => true,
             _ if self.name() == "bit_xor" && args.is_distinct => false,
             _ => self.inner().groups_accumulator_supported(args),
         }
@@ -195,7 +210,8 @@ impl AggregateUDFImpl for ExactAggregate {
         match self.plan(&args)? {
             Plan::Sum(kind) => Ok(Box::new(CheckedSums::new(kind))),
             Plan::Quantile(quantile) => Ok(Box::new(GroupedValues::new(quantile))),
-            Plan::Moments(_) | Plan::Inherited => self.inner().create_groups_accumulator(args),
+            Plan::Moments(statistic) => Ok(moment_groups::groups_accumulator(statistic)),
+            Plan::Total(_) | Plan::Inherited => self.inner().create_groups_accumulator(args),
         }
     }
 

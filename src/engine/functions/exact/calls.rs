@@ -8,19 +8,23 @@ use datafusion::logical_expr::{Expr, WindowFunctionDefinition, lit, when};
 
 use super::kinds::{refuse_intervals, type_of};
 use super::operators::Exact;
+use super::zeros::{distinct_with_one_zero, has_keys, null_if_equal, window_with_one_zero};
 
 /// Whether the call may have to be replaced. The types of its arguments decide that.
 pub(super) fn is_replaced_call(part: &Expr) -> bool {
     match part {
         Expr::ScalarFunction(call) => match call.name() {
             "round" | "trunc" => call.args.len() == 2,
-            "log" | "lpad" | "rpad" | "date_trunc" | "date_part" | "greatest" | "least" => true,
+            "log" | "lpad" | "rpad" | "date_trunc" | "date_part" | "greatest" | "least"
+            | "nullif" => true,
             _ => false,
         },
-        Expr::AggregateFunction(call) => is_extreme(call.func.name()),
+        Expr::AggregateFunction(call) => call.params.distinct || is_extreme(call.func.name()),
         Expr::WindowFunction(call) => match &call.fun {
-            WindowFunctionDefinition::AggregateUDF(function) => is_extreme(function.name()),
-            WindowFunctionDefinition::WindowUDF(_) => false,
+            WindowFunctionDefinition::AggregateUDF(function) => {
+                has_keys(call) || is_extreme(function.name())
+            }
+            WindowFunctionDefinition::WindowUDF(_) => has_keys(call),
         },
         _ => false,
     }
@@ -38,12 +42,16 @@ pub(super) fn replace_call(part: &Expr, schema: &DFSchema) -> Result<Option<Expr
     let call = match part {
         Expr::ScalarFunction(call) => call,
         Expr::AggregateFunction(call) => {
-            refuse_intervals(call.func.name(), &call.params.args, schema)?;
-            return Ok(None);
+            if is_extreme(call.func.name()) {
+                refuse_intervals(call.func.name(), &call.params.args, schema)?;
+            }
+            return Ok(distinct_with_one_zero(call, schema));
         }
         Expr::WindowFunction(call) => {
-            refuse_intervals(call.fun.name(), &call.params.args, schema)?;
-            return Ok(None);
+            if is_extreme(call.fun.name()) {
+                refuse_intervals(call.fun.name(), &call.params.args, schema)?;
+            }
+            return Ok(window_with_one_zero(call, schema));
         }
         _ => return Ok(None),
     };
@@ -57,6 +65,7 @@ pub(super) fn replace_call(part: &Expr, schema: &DFSchema) -> Result<Option<Expr
             let arguments = || vec![value.clone(), places.clone(), part.clone()];
             is_double.then(|| Exact::Rounded.call(arguments()))
         }
+        ("nullif", _) => null_if_equal(call, schema)?,
         ("log", [value]) => logarithm(10.0, value, schema),
         ("log", [Expr::Literal(base, _), value]) => match base.cast_to(&DataType::Float64) {
             Ok(ScalarValue::Float64(Some(base))) => logarithm(base, value, schema),

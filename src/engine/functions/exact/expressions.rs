@@ -9,6 +9,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, binary_e
 use super::kinds::type_of;
 use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
 use super::rows::{compare_rows, find_row, row_values};
+use super::zeros::{compared_constants, searched_case};
 
 /// Whether the expression may have to be replaced. The types of its operands decide that.
 pub(super) fn is_replaced_operator(part: &Expr) -> bool {
@@ -23,8 +24,12 @@ pub(super) fn is_replaced_operator(part: &Expr) -> bool {
         Expr::Negative(value) => !matches!(**value, Expr::Literal(..)),
         Expr::InList(list) => {
             matches!(*list.expr, Expr::ScalarFunction(_) | Expr::Cast(_))
-                || list.list.iter().any(is_zero)
+                || list
+                    .list
+                    .iter()
+                    .any(|value| is_zero(value) || !matches!(value, Expr::Literal(..)))
         }
+        Expr::Case(case) => case.expr.is_some(),
         Expr::Exists(_) => true,
         _ => false,
     }
@@ -43,7 +48,8 @@ pub(super) fn replace_operator(part: &Expr, schema: &DFSchema) -> Result<Option<
             }
             _ => None,
         },
-        Expr::InList(list) => replace_list(list),
+        Expr::InList(list) => replace_list(list, schema),
+        Expr::Case(case) => searched_case(case, schema),
         // An aggregate without groups has one row, whatever it aggregates (apache/datafusion#15032 and its kind).
         Expr::Exists(exists) => is_one_row(&exists.subquery.subquery).then(|| lit(!exists.negated)),
         _ => None,
@@ -110,14 +116,18 @@ fn add_to_date(operation: &BinaryExpr) -> Result<Option<Expr>> {
     }
 }
 
-fn replace_list(list: &InList) -> Option<Expr> {
+fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
     if let Some(found) = find_row(&list.expr, &list.list) {
         return Some(match list.negated {
             true => not(found),
             false => found,
         });
     }
-    // 0 and -0 are equal, but a list is searched for the same bits.
+    compared_constants(list, schema).or_else(|| with_both_zeros(list))
+}
+
+/// Returns the list with both zeros if it has one of them: they are equal, but a list is searched for the same bits.
+pub(super) fn with_both_zeros(list: &InList) -> Option<Expr> {
     let zeros: Vec<Expr> = list.list.iter().filter_map(negative_zero).collect();
     let is_complete = zeros.iter().all(|zero| list.list.contains(zero));
     (!zeros.is_empty() && !is_complete).then(|| {

@@ -7,7 +7,9 @@ mod casts;
 mod checked_sum;
 mod columns;
 mod expressions;
+mod grouping_sets;
 mod kinds;
+mod moment_groups;
 mod moments;
 mod operators;
 mod quantile;
@@ -16,6 +18,7 @@ mod rows;
 mod series;
 mod set_operations;
 mod shift;
+mod zeros;
 
 use std::sync::Arc;
 

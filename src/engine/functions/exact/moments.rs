@@ -65,20 +65,28 @@ impl Statistic {
         })
     }
 
+    /// Whether it is a sum of values, and not of distances from their mean.
+    pub fn is_total(self) -> bool {
+        matches!(self, Self::Sum | Self::Average)
+    }
+
+    /// Whether its rows are pairs.
+    pub fn is_joint(self) -> bool {
+        !self.is_total() && !matches!(self, Self::Variance { .. } | Self::Deviation { .. })
+    }
+
     /// Returns an accumulator of this statistic for a window that slides.
     pub fn accumulator(self) -> Box<dyn Accumulator> {
-        match self {
-            Self::Sum | Self::Average => Box::new(Sliding::<Total>::new(self)),
-            Self::Variance { .. } | Self::Deviation { .. } => {
-                Box::new(Sliding::<Moments>::new(self))
-            }
-            _ => Box::new(Sliding::<JointMoments>::new(self)),
+        match (self.is_total(), self.is_joint()) {
+            (true, _) => Box::new(Sliding::<Total>::new(self)),
+            (_, true) => Box::new(Sliding::<JointMoments>::new(self)),
+            _ => Box::new(Sliding::<Moments>::new(self)),
         }
     }
 }
 
 /// A summary of rows that can be merged with the summary of the rows that follow.
-trait Summary: Copy + Debug + Default + Send + Sync + 'static {
+pub(super) trait Summary: Copy + Debug + Default + Send + Sync + 'static {
     /// The number of arguments of the aggregate.
     const ARGUMENTS: usize;
 
@@ -127,10 +135,10 @@ impl Summary for Total {
 
 /// The mean of values, and the sum of squared distances from it.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moments {
-    rows: u64,
-    mean: f64,
-    m2: f64,
+pub(super) struct Moments {
+    pub rows: u64,
+    pub mean: f64,
+    pub m2: f64,
 }
 
 impl Summary for Moments {
@@ -218,13 +226,13 @@ impl Weights {
 
 /// The means of pairs, and the sums of products of their distances from the means.
 #[derive(Debug, Clone, Copy, Default)]
-struct JointMoments {
-    rows: u64,
-    mean_x: f64,
-    mean_y: f64,
-    sxx: f64,
-    syy: f64,
-    sxy: f64,
+pub(super) struct JointMoments {
+    pub rows: u64,
+    pub mean_x: f64,
+    pub mean_y: f64,
+    pub sxx: f64,
+    pub syy: f64,
+    pub sxy: f64,
 }
 
 impl Summary for JointMoments {
@@ -270,10 +278,11 @@ impl Summary for JointMoments {
             Statistic::Correlation => self.correlation(),
             Statistic::Slope => is_line.then_some(slope),
             Statistic::Intercept => is_line.then_some(self.mean_y - slope * self.mean_x),
-            // The square of a correlation is undefined if all y are the same, as in DataFusion.
-            Statistic::Determination => {
-                (is_line && self.syy != 0.0).then(|| (self.sxy / self.sxx) * (self.sxy / self.syy))
-            }
+            // As in Postgres, a line through the same y explains all of them.
+            Statistic::Determination => is_line.then(|| match self.syy == 0.0 {
+                true => 1.0,
+                false => (self.sxy / self.sxx) * (self.sxy / self.syy),
+            }),
             Statistic::AverageX => has_rows.then_some(self.mean_x),
             Statistic::AverageY => has_rows.then_some(self.mean_y),
             Statistic::SumXx => has_rows.then_some(self.sxx),

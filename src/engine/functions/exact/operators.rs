@@ -12,7 +12,7 @@ use arrow::datatypes::{
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use arrow::error::ArrowError;
-use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -42,12 +42,21 @@ pub(super) enum Exact {
     /// The third argument, which is the first one rounded or truncated to the number of decimals in the second: corrected where
     /// DataFusion multiplies beyond the range of doubles.
     Rounded,
+    /// A floating-point number of this type with the positive zero instead of the negative one.
+    OneZero(DataType),
+    /// The first argument, of this type. It is not constant as far as the optimiser knows, because the second one is not.
+    GroupingKey(DataType),
+    /// True, but not constant as far as the optimiser knows.
+    Varying,
 }
 
 impl Exact {
     /// Returns the call of the function.
     pub fn call(self, arguments: Vec<Expr>) -> Expr {
-        let signature = Signature::any(arguments.len(), Volatility::Immutable);
+        let signature = match arguments.len() {
+            0 => Signature::nullary(Volatility::Volatile),
+            count => Signature::any(count, Volatility::Immutable),
+        };
         let function = ExactFunction {
             exact: self,
             signature,
@@ -66,7 +75,10 @@ pub(super) fn known_type(expression: &Expr) -> Option<DataType> {
     };
     let function = call.func.inner().downcast_ref::<ExactFunction>()?;
     match &function.exact {
-        Exact::Arithmetic(_, kind) | Exact::Negation(kind) => Some(kind.clone()),
+        Exact::Arithmetic(_, kind)
+        | Exact::Negation(kind)
+        | Exact::OneZero(kind)
+        | Exact::GroupingKey(kind) => Some(kind.clone()),
         _ => None,
     }
 }
@@ -87,6 +99,9 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::WholeDays => "whole_days",
             Exact::Rounded => "rounded",
             Exact::Whole => "whole",
+            Exact::OneZero(_) => "one_zero",
+            Exact::GroupingKey(_) => "grouping_key",
+            Exact::Varying => "varying",
         }
     }
 
@@ -137,7 +152,11 @@ impl ScalarUDFImpl for ExactFunction {
 
     fn return_type(&self, kinds: &[DataType]) -> Result<DataType> {
         Ok(match &self.exact {
-            Exact::Arithmetic(_, kind) | Exact::Negation(kind) => kind.clone(),
+            Exact::Arithmetic(_, kind)
+            | Exact::Negation(kind)
+            | Exact::OneZero(kind)
+            | Exact::GroupingKey(kind) => kind.clone(),
+            Exact::Varying => DataType::Boolean,
             Exact::DaysAndTime | Exact::WholeDays => DataType::Interval(IntervalUnit::MonthDayNano),
             Exact::Whole => match kinds {
                 [kind] => without_decimals(kind),
@@ -154,6 +173,12 @@ impl ScalarUDFImpl for ExactFunction {
         if let (Exact::Arithmetic(operator, kind), [left, right]) = (&self.exact, &*call.args) {
             return checked(*operator, kind, left, right);
         }
+        if matches!(self.exact, Exact::Varying) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))));
+        }
+        if let (Exact::GroupingKey(_), [key, _]) = (&self.exact, &*call.args) {
+            return Ok(key.clone());
+        }
         let is_constant = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         let is_constant = call.args.iter().all(is_constant);
         let rows = if is_constant { 1 } else { call.number_rows };
@@ -166,13 +191,17 @@ impl ScalarUDFImpl for ExactFunction {
             (Exact::DaysAndTime, [values]) => days_and_times(values)?,
             (Exact::WholeDays, [values]) => whole_days(values)?,
             (Exact::Whole, [values]) => whole(values)?,
+            (Exact::OneZero(kind), [values]) => {
+                let zero = ScalarValue::new_zero(kind)?.to_scalar()?;
+                numeric::add(values, &zero)?
+            }
             (Exact::Rounded, [values, places, rounded]) => corrected(values, places, rounded)?,
             _ => return internal_err!("wrong number of arguments of {}", self.name()),
         };
         match is_constant {
-            true => Ok(ColumnarValue::Scalar(
-                datafusion::common::ScalarValue::try_from_array(&result, 0)?,
-            )),
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &result, 0,
+            )?)),
             false => Ok(ColumnarValue::Array(result)),
         }
     }

@@ -11,7 +11,9 @@ use datafusion::optimizer::AnalyzerRule;
 use super::calls::{is_replaced_call, replace_call};
 use super::casts::{is_replaced_cast, replace_cast};
 use super::expressions::{is_replaced_operator, replace_operator};
+use super::grouping_sets::{has_sets, with_varying_keys};
 use super::set_operations::{count_equal_rows, is_counted};
+use super::zeros::{has_ties, sort_with_one_zero};
 
 /// Replaces what has wrong results. The columns of the plan keep their names and types.
 #[derive(Debug)]
@@ -39,10 +41,12 @@ impl AnalyzerRule for ExactResults {
                 let exact = expression.transform_up(|part| replace(part, &schema))?;
                 Ok(exact.update_data(|expression| name.restore(expression)))
             })?;
-            match node.transformed {
-                true => node.map_data(LogicalPlan::recompute_schema),
-                false => Ok(node),
-            }
+            let node = match node.transformed {
+                true => node.map_data(LogicalPlan::recompute_schema)?,
+                false => node,
+            };
+            node.transform_data(|node| Ok(sort_with_one_zero(node)))?
+                .transform_data(with_varying_keys)
         });
         exact.map(|exact| exact.data)
     }
@@ -52,7 +56,7 @@ impl AnalyzerRule for ExactResults {
 fn may_change(plan: &LogicalPlan) -> Result<bool> {
     let mut may_change = false;
     plan.apply_with_subqueries(|node| {
-        may_change |= is_counted(node);
+        may_change |= is_counted(node) || has_ties(node) || has_sets(node);
         node.apply_expressions(|expression| {
             expression.apply(|part| {
                 may_change |=

@@ -52,7 +52,7 @@ pub(super) fn row_values(expression: &Expr) -> Option<Vec<Expr>> {
 }
 
 /// Combines the parts to a tree of little depth; `None` if there are none.
-fn balanced(mut parts: Vec<Expr>, operator: Operator) -> Option<Expr> {
+pub(super) fn balanced(mut parts: Vec<Expr>, operator: Operator) -> Option<Expr> {
     while parts.len() > 1 {
         let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));
         let mut rest = parts.into_iter();

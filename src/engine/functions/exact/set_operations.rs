@@ -10,6 +10,8 @@ use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result}
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder};
 
+use super::zeros::with_one_zero;
+
 /// The name of the number of a row among its equals, on the left and on the right.
 const NUMBERS: [&str; 2] = ["#left", "#right"];
 
@@ -66,7 +68,13 @@ fn columns(plan: &LogicalPlan) -> Vec<Expr> {
 
 /// Returns the plan with a column that numbers the rows with equal keys.
 fn with_numbers(plan: &Arc<LogicalPlan>, keys: Vec<Expr>, name: &str) -> Result<LogicalPlan> {
-    let number = row_number().partition_by(keys).build()?;
+    let keys = keys
+        .into_iter()
+        .map(|key| match with_one_zero(&key, plan.schema()) {
+            Some(key) => key,
+            None => key,
+        });
+    let number = row_number().partition_by(keys.collect()).build()?;
     let column = Column::new_unqualified(number.schema_name().to_string());
     let mut columns = columns(plan);
     columns.push(Expr::Column(column).alias(name));
