@@ -59,10 +59,10 @@ AS_IN_POSTGRES = [
     f"SELECT i, sum(i) OVER (w ROWS 1 PRECEDING) FROM {ROWS} WINDOW v AS (PARTITION BY n), w AS (v ORDER BY i) ORDER BY i",
     # Casts to integers round: constants and decimals half away from zero, doubles half to even.
     "SELECT CAST(2.5 AS INT), CAST(3.5 AS BIGINT), CAST(-2.5 AS INT), CAST(0.4 AS SMALLINT), 1e3::int",
-    """SELECT CAST(x AS INT), x::bigint, CAST(x AS INT) + 1, sum(CAST(x AS INT)) OVER ()
-    FROM (VALUES (CAST(2.5 AS DOUBLE PRECISION)), (3.5), (-2.5), (0.49999999999999994), (NULL), (7)) AS t (x) ORDER BY x""",
-    """SELECT CAST(x AS INT), x::bigint FROM (VALUES (CAST(2.5 AS DECIMAL(4, 2))), (3.49), (-2.5), (99.99), (NULL), (0.5)) AS t (x)
-    ORDER BY x""",
+    """SELECT CAST(x AS INT) AS a, x::bigint AS b, CAST(x AS INT) + 1 AS c, sum(CAST(x AS INT)) OVER () AS d
+    FROM (VALUES (CAST(2.5 AS DOUBLE PRECISION)), (3.5), (-2.5), (0.49999999999999994), (7)) AS t (x) ORDER BY t.x""",
+    """SELECT CAST(x AS INT) AS a, x::bigint AS b
+    FROM (VALUES (CAST(2.5 AS DECIMAL(4, 2))), (3.49), (-2.5), (99.99), (0.5)) AS t (x) ORDER BY t.x""",
     # Functions and types.
     "SELECT mod(-7, 3), mod(7, -3), sign(-3.5) < 0, upper('a')",
     "SELECT CAST('abcdef' AS VARCHAR(3)), CAST('ab' AS VARCHAR(3)), 'abcdef'::character varying(2)",
@@ -238,7 +238,7 @@ def test_current_user_differs_between_users_who_share_plans(plant: Plant) -> Non
         ("SELECT id FROM assets a WHERE EXISTS (SELECT 1 FROM data_d d WHERE EXISTS (SELECT 1 FROM data_h h WHERE h.asset_id = a.id))",
          "is not a column of the query right around it"),
         ("SELECT count(*) FROM data_h TABLESAMPLE BERNOULLI (1)", "TABLESAMPLE is not supported; use WHERE random()"),
-        ("SELECT max_by(timestamp, value) FROM data_h", "use last_value(x ORDER BY y)"),
+        ("SELECT max_by(timestamp, value) FROM data_h", "use last_value(x ORDER BY y NULLS FIRST)"),
         ("SELECT to_char(now(), 'MONTH')", "does not support the pattern MONTH"),
         ("SELECT name COLLATE \"C\" FROM assets", "COLLATE is not supported"),
     ],

@@ -72,9 +72,19 @@ fn rename(parsed: &mut Parsed, renames_all: bool) -> Vec<Name> {
     if !query.pipe_operators.is_empty() {
         return Vec::new();
     }
-    let Some(select) = leftmost_select(&mut query.body) else {
-        return Vec::new();
-    };
+    let mut selects = Vec::new();
+    collect_selects(&mut query.body, &mut selects);
+    let mut selects = selects.into_iter();
+    let names = selects.next().map(|select| rename_items(select, renames_all));
+    // The names of a set operation are those of its first query.
+    for select in selects {
+        rename_items(select, renames_all);
+    }
+    names.unwrap_or_default()
+}
+
+/// Gives the selected expressions of one `SELECT` unique names, as [`rename`] does.
+fn rename_items(select: &mut ast::Select, renames_all: bool) -> Vec<Name> {
     let mut names: Vec<Name> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     let ambiguous = ambiguous_names(&select.projection);
@@ -101,12 +111,16 @@ fn rename(parsed: &mut Parsed, renames_all: bool) -> Vec<Name> {
     names
 }
 
-fn leftmost_select(body: &mut SetExpr) -> Option<&mut ast::Select> {
+/// Collects the queries of a set operation, from left to right.
+fn collect_selects<'a>(body: &'a mut SetExpr, selects: &mut Vec<&'a mut ast::Select>) {
     match body {
-        SetExpr::Select(select) => Some(select),
-        SetExpr::SetOperation { left, .. } => leftmost_select(left),
-        SetExpr::Query(query) => leftmost_select(&mut query.body),
-        _ => None,
+        SetExpr::Select(select) => selects.push(select),
+        SetExpr::SetOperation { left, right, .. } => {
+            collect_selects(left, selects);
+            collect_selects(right, selects);
+        }
+        SetExpr::Query(query) => collect_selects(&mut query.body, selects),
+        _ => {}
     }
 }
 
