@@ -59,6 +59,7 @@ SUBQUERIES = [
     f"SELECT x, y FROM {T} LEFT JOIN (VALUES (1), (3)) AS s (y) ON x IN (SELECT v FROM {U}) ORDER BY 1, 2",
     f"SELECT x, y FROM {T} LEFT JOIN (VALUES (1), (3)) AS s (y) ON x = y AND EXISTS (SELECT 1 FROM {U} WHERE v = y) ORDER BY 1, 2",
     f"SELECT x, y FROM {T} FULL JOIN (VALUES (1), (3)) AS s (y) ON x = y AND y NOT IN (SELECT v FROM {U}) ORDER BY 1, 2",
+    f"SELECT x, y FROM {T} JOIN (VALUES (1), (3)) AS s (y) ON x = (SELECT count(*) FROM {U} WHERE v = y) ORDER BY 1, 2",
     f"SELECT x, y FROM {T} JOIN (VALUES (1), (3)) AS s (y) ON x NOT IN (SELECT v FROM (VALUES (1)) AS u (v)) ORDER BY 1, 2",
     # Scalar sub-queries outside of WHERE and of a SELECT list.
     f"SELECT sum((SELECT count(*) FROM {U} WHERE v = x)) FROM {T}",
@@ -102,13 +103,23 @@ FILTERS = [
     f"SELECT * FROM (SELECT a.n AS one, b.n AS n FROM {SIDES[0]} FULL JOIN {SIDES[1]} ON a.k = b.k) AS q WHERE one > 1 OR n > 7 ORDER BY 1, 2",
     f"SELECT a.k, b.n FROM {SIDES[0]} JOIN {SIDES[1]} ON a.k = b.k JOIN {SIDES[0].replace(' a ', ' c ')} ON b.k = c.k AND c.n < b.n ORDER BY b.n LIMIT 1",
 ]
+TEXTS = "(VALUES (1, 'a', 2), (1, 'b', 1), (2, NULL, 4), (1, 'a', 7), (3, '', NULL)) AS t (g, x, y)"
+ORDERS = [
+    f"SELECT string_agg(x, '|' ORDER BY x), string_agg(x, ',' ORDER BY y DESC), count(*) FROM {TEXTS}",
+    f"SELECT g, string_agg(x, '|' ORDER BY y), string_agg(DISTINCT x, '|' ORDER BY x), max(x) FROM {TEXTS} GROUP BY g ORDER BY g",
+    f"SELECT g, string_agg(x, '|' ORDER BY y) FILTER (WHERE y > 1), array_agg(y ORDER BY x, y) FROM {TEXTS} GROUP BY g ORDER BY g",
+    f"SELECT string_agg(x, '|' ORDER BY x) AS a, string_agg(x, '|' ORDER BY y) AS b FROM {TEXTS} WHERE g > 5",
+    f"SELECT string_agg(DISTINCT coalesce(x, x), '|' ORDER BY coalesce(x, x)) FROM {TEXTS}",
+]
 FLOATS = [
     f"SELECT i, nullif(x, 0) IS NULL, nullif(x, 5), x IN (0e0, 7e0), x NOT IN (0e0, 7), x IN (0e0::float8, 5) FROM {ZEROS} ORDER BY i",
     f"SELECT i, CASE x WHEN 0 THEN 'zero' WHEN 5 THEN 'five' END, CASE WHEN x = 0 THEN 1 END FROM {ZEROS} ORDER BY i",
     f"SELECT i FROM {ZEROS} ORDER BY x, i",
     f"SELECT i FROM {ZEROS} ORDER BY x DESC, i",
     f"SELECT i, rank() OVER (ORDER BY x), count(*) OVER (PARTITION BY x), sum(i) OVER (ORDER BY x) FROM {ZEROS} ORDER BY i",
-    f"SELECT count(DISTINCT x), count(*) FROM {ZEROS}",
+    f"SELECT i, row_number() OVER (ORDER BY sqrt(abs(x)), x, i), rank() OVER (ORDER BY abs(x) DESC) FROM {ZEROS} ORDER BY i",
+    f"SELECT count(DISTINCT x), sum(DISTINCT x), count(*), count(DISTINCT x) FILTER (WHERE i > 1) FROM {ZEROS}",
+    f"SELECT x > 1, count(DISTINCT x), count(*) FROM {ZEROS} GROUP BY 1 ORDER BY 1",
     f"SELECT count(*) FROM (SELECT x FROM {ZEROS} GROUP BY x) AS q",
     f"SELECT count(*) FROM {ZEROS} WHERE x IN (SELECT -(0e0::float8))",
     f"SELECT i FROM {ZEROS} WHERE x NOT IN (SELECT -(0e0::float8)) ORDER BY i",
@@ -199,7 +210,7 @@ def assert_same(found: list[Row], expected: list[Row]) -> None:
     assert is_equal, f"{found} instead of {expected}"
 
 
-@pytest.mark.parametrize("sql", [*SUBQUERIES, *FILTERS, *FLOATS, *AS_IN_POSTGRES])
+@pytest.mark.parametrize("sql", [*SUBQUERIES, *FILTERS, *ORDERS, *FLOATS, *AS_IN_POSTGRES])
 def test_statement_has_the_result_of_postgres(cursor, postgres: str, sql: str) -> None:
     assert_same(plantlake_rows(cursor, sql), postgres_rows(postgres, sql))
 

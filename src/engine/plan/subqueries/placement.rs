@@ -16,21 +16,13 @@ const PLACED: &str = "__subquery_value_";
 
 /// Moves the sub-queries of the node to its input, if DataFusion does not run them in such a node.
 pub(super) fn place(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let is_outer_join = |join: &Join| {
-        matches!(
-            join.join_type,
-            JoinType::Left | JoinType::Right | JoinType::Full
-        )
-    };
     match node {
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_)
             if mentions(&node, is_placed)? && !mentions(&node, is_grouping_set)? =>
         {
             before_node(node).map(Transformed::yes)
         }
-        LogicalPlan::Join(join) if is_outer_join(&join) && has_placed_filter(&join)? => {
-            before_join(join)
-        }
+        LogicalPlan::Join(join) if has_placed_filter(&join)? => before_join(join),
         node => Ok(Transformed::no(node)),
     }
 }
@@ -47,10 +39,18 @@ fn is_placed(part: &Expr) -> bool {
     }
 }
 
+/// Whether the `ON` has a sub-query that DataFusion does not run there. It moves conditions of an inner join to `WHERE`, but does
+/// not accept scalar sub-queries that depend on the row.
 fn has_placed_filter(join: &Join) -> Result<bool> {
-    join.filter
-        .as_ref()
-        .map_or(Ok(false), |filter| contains(filter, is_placed))
+    let is_outer = matches!(
+        join.join_type,
+        JoinType::Left | JoinType::Right | JoinType::Full
+    );
+    join.filter.as_ref().map_or(Ok(false), |filter| {
+        contains(filter, |part| {
+            is_placed(part) && (is_outer || matches!(part, Expr::ScalarSubquery(_)))
+        })
+    })
 }
 
 /// The sub-queries that become columns of an input.
