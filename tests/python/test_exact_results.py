@@ -55,6 +55,8 @@ SUBQUERIES = [
     f"SELECT x FROM {T} ORDER BY x IN (SELECT v FROM {U}) DESC, x LIMIT 2",
     f"SELECT x, row_number() OVER (ORDER BY x IN (SELECT v FROM (VALUES (2)) AS u (v)), x) FROM {T} ORDER BY x",
     f"SELECT x, count(*) OVER (PARTITION BY EXISTS (SELECT 1 FROM {U} WHERE v = x)) FROM {T} ORDER BY x",
+    f"SELECT x, row_number() OVER (ORDER BY EXISTS (SELECT 1 FROM {U}), (SELECT max(v) FROM {U}), x) FROM {T} ORDER BY x",
+    f"SELECT x, EXISTS (SELECT 1 FROM {NONE}), NOT EXISTS (SELECT 1 FROM {U}), x IN (SELECT max(v) FROM {U}) FROM {T} ORDER BY x",
     f"SELECT x, count(*) FROM {T} GROUP BY x HAVING x IN (SELECT v FROM {U})",
     f"SELECT x, y FROM {T} LEFT JOIN (VALUES (1), (3)) AS s (y) ON x IN (SELECT v FROM {U}) ORDER BY 1, 2",
     f"SELECT x, y FROM {T} LEFT JOIN (VALUES (1), (3)) AS s (y) ON x = y AND EXISTS (SELECT 1 FROM {U} WHERE v = y) ORDER BY 1, 2",
@@ -203,16 +205,16 @@ def is_same(one: str | float | None, other: str | float | None) -> bool:
     return one == other
 
 
-def assert_same(found: list[Row], expected: list[Row]) -> None:
+def assert_same(found: list[Row], expected: list[Row], sql: str) -> None:
     is_equal = len(found) == len(expected) and all(
         len(one) == len(other) and all(map(is_same, one, other)) for one, other in zip(found, expected)
     )
-    assert is_equal, f"{found} instead of {expected}"
+    assert is_equal, f"{found} instead of {expected}: {sql}"
 
 
 @pytest.mark.parametrize("sql", [*SUBQUERIES, *FILTERS, *ORDERS, *FLOATS, *AS_IN_POSTGRES])
 def test_statement_has_the_result_of_postgres(cursor, postgres: str, sql: str) -> None:
-    assert_same(plantlake_rows(cursor, sql), postgres_rows(postgres, sql))
+    assert_same(plantlake_rows(cursor, sql), postgres_rows(postgres, sql), sql)
 
 
 @pytest.mark.parametrize("condition", [*MEMBERSHIPS, *COMPARISONS])
@@ -226,13 +228,13 @@ def test_membership_has_three_results_in_every_clause(cursor, postgres: str, con
         f"SELECT x FROM {T} WHERE x IS NOT NULL AND ({condition}) IS NOT TRUE ORDER BY x",
         f"SELECT count({condition}), count(*) FILTER (WHERE {condition}) FROM {T}",
     ):
-        assert_same(plantlake_rows(cursor, sql), postgres_rows(postgres, sql))
+        assert_same(plantlake_rows(cursor, sql), postgres_rows(postgres, sql), sql)
 
 
 @pytest.mark.parametrize("sql", AS_IN_DUCKDB)
 def test_statement_has_the_result_of_duckdb(cursor, sql: str) -> None:
     expected = [[plain(value) for value in row] for row in duckdb.sql(sql).fetchall()]
-    assert_same(plantlake_rows(cursor, sql), expected)
+    assert_same(plantlake_rows(cursor, sql), expected, sql)
 
 
 def test_filter_on_equal_names_has_the_result_of_one_on_unique_names(cursor) -> None:
@@ -249,7 +251,7 @@ def test_filter_on_equal_names_has_the_result_of_one_on_unique_names(cursor) -> 
             plantlake_rows(cursor, f"SELECT count(*), sum(h.count), max({key}) FROM data_h AS h {kind} JOIN {table} ON h.asset_id = {id} WHERE {where}")
             for table, id, key, where in (("data_d AS d", "d.asset_id", "d.count", equal), (other, "o.a", "o.c", unique))
         ]
-        assert_same(*counts)
+        assert_same(*counts, equal)
 
 
 @pytest.mark.parametrize("keys", ["ROLLUP (asset_id, month)", "CUBE (asset_id, month)", "GROUPING SETS ((asset_id), (), (month))"])

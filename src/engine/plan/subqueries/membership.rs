@@ -12,7 +12,7 @@ use datafusion::logical_expr::logical_plan::{Projection, Subquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr,
-    lit, when,
+    lit, not, when,
 };
 
 use super::{contains, is_correlated, subquery_of};
@@ -42,8 +42,8 @@ pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// Returns a comparison with `ANY` or `ALL` as `IN` or `EXISTS`, and `IN` with a column whose name is unique. Refuses what has
-/// wrong results.
+/// Returns a comparison with `ANY` or `ALL` as `IN` or `EXISTS`, `IN` with a column whose name is unique, and `EXISTS` that does
+/// not depend on the row as a count. Refuses what has wrong results.
 fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) =
         &part
@@ -55,6 +55,14 @@ fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         );
     }
     Ok(match part {
+        // DataFusion compares each row with each row of the sub-query, until one is found.
+        Expr::Exists(found) if !is_correlated(&found.subquery) => {
+            let has_row = any_row(&found.subquery, false)?;
+            Transformed::yes(match found.negated {
+                true => not(has_row),
+                false => has_row,
+            })
+        }
         Expr::SetComparison(comparison) => {
             Transformed::yes(match (comparison.quantifier, comparison.op) {
                 (SetQuantifier::Any, Operator::Eq) => membership(comparison, false)?,
