@@ -73,6 +73,8 @@ SUBQUERIES = [
     f"SELECT x, 0 IN (SELECT count(*) FROM {U} WHERE v = x) FROM {T} ORDER BY x",
     f"SELECT x FROM {T} WHERE 0 IN (SELECT count(*) FROM {U} WHERE v = x) ORDER BY x",
     f"SELECT x FROM {T} WHERE 0 NOT IN (SELECT count(*) FROM {U} WHERE v = x) ORDER BY x",
+    f"SELECT x, x = ANY (SELECT count(*) FROM {U} WHERE v = x), x >= ALL (SELECT count(*) FROM {U} WHERE v = x) FROM {T} ORDER BY x",
+    f"SELECT x, x > ALL (SELECT count(*) FROM {U} WHERE v = x HAVING count(*) = 0) FROM {T} ORDER BY x",
     f"SELECT x FROM {T} WHERE x IN (SELECT count(*) FROM {U} WHERE v = x HAVING count(*) > 0) ORDER BY x",
     f"SELECT x FROM {T} WHERE EXISTS (SELECT count(*) FROM {U} WHERE v = x HAVING count(*) = 0) ORDER BY x",
     f"SELECT x FROM {T} WHERE NOT EXISTS (SELECT count(*) FROM {U} WHERE v = x HAVING count(*) = 0) ORDER BY x",

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     lit, not, when,
 };
 
-use super::{contains, is_correlated, subquery_of};
+use super::{contains, is_correlated, subquery_of, totals};
 
 /// The name of the column of a correlated sub-query in `IN`, which must not be that of a column in its condition.
 const VALUE: &str = "__value_of_subquery";
@@ -57,19 +57,16 @@ fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(match part {
         // DataFusion compares each row with each row of the sub-query, until one is found.
         Expr::Exists(found) if !is_correlated(&found.subquery) => {
-            let has_row = any_row(&found.subquery, false)?;
+            let has_row = has_rows(
+                LogicalPlanBuilder::new_from_arc(Arc::clone(&found.subquery.subquery))
+                    .limit(0, Some(1))?,
+            )?;
             Transformed::yes(match found.negated {
                 true => not(has_row),
                 false => has_row,
             })
         }
-        Expr::SetComparison(comparison) => {
-            Transformed::yes(match (comparison.quantifier, comparison.op) {
-                (SetQuantifier::Any, Operator::Eq) => membership(comparison, false)?,
-                (SetQuantifier::All, Operator::NotEq) => membership(comparison, true)?,
-                _ => compared_with_all(comparison, schema)?,
-            })
-        }
+        Expr::SetComparison(comparison) => Transformed::yes(quantified(comparison, schema)?),
         Expr::InSubquery(mut found) if is_correlated(&found.subquery) => {
             match with_unique_name(&found.subquery)? {
                 Some(subquery) => {
@@ -81,6 +78,22 @@ fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         part => Transformed::no(part),
     })
+}
+
+/// Returns a comparison with `ANY` or `ALL` as another expression.
+fn quantified(comparison: SetComparison, schema: &DFSchema) -> Result<Expr> {
+    let SetComparison {
+        expr, subquery, op, ..
+    } = &comparison;
+    let is_all = comparison.quantifier == SetQuantifier::All;
+    if let Some(compared) = totals::compare(expr, *op, subquery, is_all)? {
+        return Ok(compared);
+    }
+    match (is_all, op) {
+        (false, Operator::Eq) => membership(comparison, false),
+        (true, Operator::NotEq) => membership(comparison, true),
+        _ => compared_with_all(comparison, schema),
+    }
 }
 
 fn membership(comparison: SetComparison, negated: bool) -> Result<Expr> {
@@ -130,6 +143,11 @@ fn compared_with_all(comparison: SetComparison, schema: &DFSchema) -> Result<Exp
         op,
         quantifier,
     } = comparison;
+    if is_correlated(&subquery) && has_limit(&subquery.subquery)? {
+        return plan_err!(
+            "LIMIT in a sub-query that refers to columns of the outer query is not supported with ANY and ALL; compare with (SELECT min(…) FROM …) or (SELECT max(…) FROM …)"
+        );
+    }
     let left = expr.transform_up(|part| {
         Ok(match part {
             Expr::Column(column) => {
@@ -343,23 +361,28 @@ fn has_unsupported_limit(found: &InSubquery) -> Result<bool> {
     Ok(is_correlated(&found.subquery) && has_limit(&found.subquery.subquery)?)
 }
 
-/// Returns whether the sub-query has a row, or a row that is null.
+/// Returns whether the sub-query has a row, or a row that is null. All rows are counted: a `LIMIT` would have the scans of some
+/// callers run one after another, and few sub-queries have nulls.
 fn any_row(subquery: &Subquery, is_null: bool) -> Result<Expr> {
     let mut rows = LogicalPlanBuilder::new_from_arc(Arc::clone(&subquery.subquery));
     if is_null {
         rows = rows.filter(first_column(subquery).is_null())?;
     }
-    if is_correlated(subquery) {
-        return Ok(exists(subquery, rows.build()?));
+    match is_correlated(subquery) {
+        true => Ok(exists(subquery, rows.build()?)),
+        false => has_rows(rows),
     }
+}
+
+/// Returns whether a plan that does not depend on the row has rows.
+fn has_rows(rows: LogicalPlanBuilder) -> Result<Expr> {
     let counted = rows
-        .limit(0, Some(1))?
         .aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64))])?
         .build()?;
     let counted = Expr::ScalarSubquery(Subquery {
         subquery: Arc::new(counted),
         outer_ref_columns: Vec::new(),
-        spans: subquery.spans.clone(),
+        spans: Default::default(),
     });
     Ok(counted.gt(lit(0_i64)))
 }
