@@ -256,6 +256,13 @@ def test_filter_on_equal_names_has_the_result_of_one_on_unique_names(cursor) -> 
         assert_same(*counts, equal)
 
 
+def test_join_on_groups_with_equal_names_finds_each_group(cursor) -> None:
+    """DataFusion exchanged the keys of the groups for those of the join, and looked them up by name."""
+    groups = "(SELECT h.count AS one, d.count AS two FROM data_h AS h JOIN data_d AS d ON h.asset_id = d.asset_id GROUP BY h.count, d.count)"
+    sql = f"SELECT q.one, q.two FROM {groups} AS q JOIN {groups} AS r ON q.two = r.two AND q.one = r.one ORDER BY 1, 2"
+    assert_same(plantlake_rows(cursor, sql), plantlake_rows(cursor, f"SELECT one, two FROM {groups} AS q ORDER BY 1, 2"), sql)
+
+
 @pytest.mark.parametrize("keys", ["ROLLUP (asset_id, month)", "CUBE (asset_id, month)", "GROUPING SETS ((asset_id), (), (month))"])
 def test_grouping_sets_with_a_constant_key_have_each_group_once(cursor, keys: str) -> None:
     """DataFusion ended groups too early in some runs, depending on the order of its threads."""
