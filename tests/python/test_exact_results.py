@@ -63,6 +63,10 @@ SUBQUERIES = [
     f"SELECT x, y FROM {T} FULL JOIN (VALUES (1), (3)) AS s (y) ON x = y AND y NOT IN (SELECT v FROM {U}) ORDER BY 1, 2",
     f"SELECT x, y FROM {T} JOIN (VALUES (1), (3)) AS s (y) ON x = (SELECT count(*) FROM {U} WHERE v = y) ORDER BY 1, 2",
     f"SELECT x, y FROM {T} JOIN (VALUES (1), (3)) AS s (y) ON x NOT IN (SELECT v FROM (VALUES (1)) AS u (v)) ORDER BY 1, 2",
+    # NOT IN of columns that an outer join makes null.
+    f"SELECT x, y FROM {T} LEFT JOIN (VALUES (1), (4)) AS s (y) ON x = y WHERE y NOT IN (SELECT v FROM (VALUES (7)) AS u (v)) ORDER BY 1, 2",
+    f"SELECT x, y FROM {T} FULL JOIN (VALUES (1), (4)) AS s (y) ON x = y WHERE x NOT IN (SELECT v FROM {NONE}) ORDER BY 1, 2",
+    f"SELECT x FROM {T} WHERE coalesce(1, x) NOT IN (SELECT v FROM {U}) OR x + 1 NOT IN (SELECT v FROM {U} WHERE v > 0) ORDER BY x",
     # Scalar sub-queries outside of WHERE and of a SELECT list.
     f"SELECT sum((SELECT count(*) FROM {U} WHERE v = x)) FROM {T}",
     f"SELECT x FROM {T} ORDER BY (SELECT count(*) FROM {U} WHERE v = x), x",

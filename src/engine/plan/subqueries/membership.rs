@@ -200,8 +200,7 @@ struct Memberships<'a> {
 }
 
 impl Memberships<'_> {
-    /// Rewrites a condition of `WHERE`. DataFusion has a join of its own for `NOT IN` with a sub-query that does not depend on
-    /// the row.
+    /// Rewrites a condition of `WHERE`.
     fn filter(&self, predicate: Expr) -> Result<Transformed<Expr>> {
         let mut is_changed = false;
         let mut parts = Vec::new();
@@ -215,7 +214,7 @@ impl Memberships<'_> {
                 _ => None,
             };
             let part = match excluded {
-                Some(found) if !is_correlated(&found.subquery) => Transformed::no(part),
+                Some(found) if is_join_of_columns(found) => Transformed::no(part),
                 _ => self.condition(part)?,
             };
             is_changed |= part.transformed;
@@ -337,6 +336,16 @@ impl Memberships<'_> {
             (one, other) => one.or(other),
         })
     }
+}
+
+/// Whether DataFusion has a join of its own for `NOT IN` with this sub-query, which is right if it compares a column. It is wrong
+/// if the value is constant, or is simplified to a constant.
+fn is_join_of_columns(found: &InSubquery) -> bool {
+    let value = match &*found.expr {
+        Expr::Cast(cast) => &*cast.expr,
+        value => value,
+    };
+    matches!(value, Expr::Column(_)) && !is_correlated(&found.subquery)
 }
 
 /// The rewritten part is not rewritten again.
