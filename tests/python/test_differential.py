@@ -74,11 +74,6 @@ REFUSALS = (
         "DataFusion makes joins of correlated sub-queries, and not of those with LIMIT or with a comparison below an aggregate",
     ),
     Refusal(
-        "In an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
-        "SELECT string_agg(DISTINCT coalesce(t.id, t.id), '|' ORDER BY coalesce(t.id, t.id)) AS x FROM raw_readings AS t",
-        "DataFusion simplifies the argument and not the ORDER BY",
-    ),
-    Refusal(
         "Schema error: No field named",
         """SELECT t2."id" AS x0, CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END AS x1,
         t2."timestamp" AS x2, median(CAST(0 AS DOUBLE)) AS x3 FROM raw_readings AS t2 WHERE t2."id" IN (SELECT t4."month"
@@ -87,18 +82,6 @@ REFUSALS = (
         t2."timestamp"), (t2."id", CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END), ())
         HAVING count(t2."value") FILTER (WHERE t2."id" IS NULL) < -1""",
         "DataFusion loses the keys of GROUPING SETS that a filter on nulls makes empty",
-    ),
-    Refusal(
-        "cannot plan the statement, although it may be valid",
-        """SELECT t1."asset_id" AS x0, row_number() OVER (ORDER BY sqrt(abs(t1."value")), t1."asset_id", t1."timestamp") AS x1
-        FROM data_min AS t1""",
-        "DataFusion's check of sorted plans misjudges monotonic functions",
-    ),
-    Refusal(
-        "Conflicting ordering requirements in aggregate functions",
-        """SELECT string_agg(greatest(t1."asset_id", t1."asset_id"), '|' ORDER BY greatest(t1."asset_id", t1."asset_id")) AS x0,
-        string_agg(t1."asset_id", '|' ORDER BY t1."asset_id") AS x1 FROM data_min AS t1 GROUP BY t1."asset_id" || 'a'""",
-        "DataFusion sorts the input of all aggregates of a query in one order",
     ),
 )
 

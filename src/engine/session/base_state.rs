@@ -37,6 +37,8 @@ pub(in crate::engine) fn base_state(
             "datafusion.execution.skip_physical_aggregate_schema_check",
             true,
         )
+        // It looks up the keys of groups by name, and takes the first of equal names.
+        .set_bool("datafusion.optimizer.top_down_join_key_reordering", false)
         // Timestamps without a time zone are UTC, like those in the tables.
         .set_str("datafusion.execution.time_zone", UTC)
         // Some clients do not know the type Utf8View.

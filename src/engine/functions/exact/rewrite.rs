@@ -10,8 +10,10 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::calls::{is_replaced_call, replace_call};
 use super::casts::{is_replaced_cast, replace_cast};
+use super::distinct_orders::{has_ordered_values, with_value_columns};
 use super::expressions::{is_replaced_operator, replace_operator};
 use super::grouping_sets::{has_sets, with_varying_keys};
+use super::ordered_texts::{has_orders, with_lists};
 use super::set_operations::{count_equal_rows, is_counted};
 use super::zeros::{has_ties, sort_with_one_zero};
 
@@ -46,7 +48,9 @@ impl AnalyzerRule for ExactResults {
                 false => node,
             };
             node.transform_data(|node| Ok(sort_with_one_zero(node)))?
-                .transform_data(with_varying_keys)
+                .transform_data(with_varying_keys)?
+                .transform_data(with_value_columns)?
+                .transform_data(with_lists)
         });
         exact.map(|exact| exact.data)
     }
@@ -56,7 +60,11 @@ impl AnalyzerRule for ExactResults {
 fn may_change(plan: &LogicalPlan) -> Result<bool> {
     let mut may_change = false;
     plan.apply_with_subqueries(|node| {
-        may_change |= is_counted(node) || has_ties(node) || has_sets(node);
+        may_change |= is_counted(node)
+            || has_ties(node)
+            || has_sets(node)
+            || has_orders(node)
+            || has_ordered_values(node);
         node.apply_expressions(|expression| {
             expression.apply(|part| {
                 may_change |=

@@ -12,10 +12,10 @@ use datafusion::logical_expr::logical_plan::{Projection, Subquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr,
-    lit, when,
+    lit, not, when,
 };
 
-use super::{contains, is_correlated, subquery_of};
+use super::{contains, is_correlated, subquery_of, totals};
 
 /// The name of the column of a correlated sub-query in `IN`, which must not be that of a column in its condition.
 const VALUE: &str = "__value_of_subquery";
@@ -42,8 +42,8 @@ pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// Returns a comparison with `ANY` or `ALL` as `IN` or `EXISTS`, and `IN` with a column whose name is unique. Refuses what has
-/// wrong results.
+/// Returns a comparison with `ANY` or `ALL` as `IN` or `EXISTS`, `IN` with a column whose name is unique, and `EXISTS` that does
+/// not depend on the row as a count. Refuses what has wrong results.
 fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) =
         &part
@@ -55,13 +55,18 @@ fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         );
     }
     Ok(match part {
-        Expr::SetComparison(comparison) => {
-            Transformed::yes(match (comparison.quantifier, comparison.op) {
-                (SetQuantifier::Any, Operator::Eq) => membership(comparison, false)?,
-                (SetQuantifier::All, Operator::NotEq) => membership(comparison, true)?,
-                _ => compared_with_all(comparison, schema)?,
+        // DataFusion compares each row with each row of the sub-query, until one is found.
+        Expr::Exists(found) if !is_correlated(&found.subquery) => {
+            let has_row = has_rows(
+                LogicalPlanBuilder::new_from_arc(Arc::clone(&found.subquery.subquery))
+                    .limit(0, Some(1))?,
+            )?;
+            Transformed::yes(match found.negated {
+                true => not(has_row),
+                false => has_row,
             })
         }
+        Expr::SetComparison(comparison) => Transformed::yes(quantified(comparison, schema)?),
         Expr::InSubquery(mut found) if is_correlated(&found.subquery) => {
             match with_unique_name(&found.subquery)? {
                 Some(subquery) => {
@@ -73,6 +78,22 @@ fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         part => Transformed::no(part),
     })
+}
+
+/// Returns a comparison with `ANY` or `ALL` as another expression.
+fn quantified(comparison: SetComparison, schema: &DFSchema) -> Result<Expr> {
+    let SetComparison {
+        expr, subquery, op, ..
+    } = &comparison;
+    let is_all = comparison.quantifier == SetQuantifier::All;
+    if let Some(compared) = totals::compare(expr, *op, subquery, is_all)? {
+        return Ok(compared);
+    }
+    match (is_all, op) {
+        (false, Operator::Eq) => membership(comparison, false),
+        (true, Operator::NotEq) => membership(comparison, true),
+        _ => compared_with_all(comparison, schema),
+    }
 }
 
 fn membership(comparison: SetComparison, negated: bool) -> Result<Expr> {
@@ -122,6 +143,11 @@ fn compared_with_all(comparison: SetComparison, schema: &DFSchema) -> Result<Exp
         op,
         quantifier,
     } = comparison;
+    if is_correlated(&subquery) && has_limit(&subquery.subquery)? {
+        return plan_err!(
+            "LIMIT in a sub-query that refers to columns of the outer query is not supported with ANY and ALL; compare with (SELECT min(…) FROM …) or (SELECT max(…) FROM …)"
+        );
+    }
     let left = expr.transform_up(|part| {
         Ok(match part {
             Expr::Column(column) => {
@@ -174,8 +200,7 @@ struct Memberships<'a> {
 }
 
 impl Memberships<'_> {
-    /// Rewrites a condition of `WHERE`. DataFusion has a join of its own for `NOT IN` with a sub-query that does not depend on
-    /// the row.
+    /// Rewrites a condition of `WHERE`.
     fn filter(&self, predicate: Expr) -> Result<Transformed<Expr>> {
         let mut is_changed = false;
         let mut parts = Vec::new();
@@ -189,7 +214,7 @@ impl Memberships<'_> {
                 _ => None,
             };
             let part = match excluded {
-                Some(found) if !is_correlated(&found.subquery) => Transformed::no(part),
+                Some(found) if is_join_of_columns(found) => Transformed::no(part),
                 _ => self.condition(part)?,
             };
             is_changed |= part.transformed;
@@ -313,6 +338,16 @@ impl Memberships<'_> {
     }
 }
 
+/// Whether DataFusion has a join of its own for `NOT IN` with this sub-query, which is right if it compares a column. It is wrong
+/// if the value is constant, or is simplified to a constant.
+fn is_join_of_columns(found: &InSubquery) -> bool {
+    let value = match &*found.expr {
+        Expr::Cast(cast) => &*cast.expr,
+        value => value,
+    };
+    matches!(value, Expr::Column(_)) && !is_correlated(&found.subquery)
+}
+
 /// The rewritten part is not rewritten again.
 fn done(rewritten: Transformed<Expr>) -> Transformed<Expr> {
     Transformed::new(
@@ -335,23 +370,28 @@ fn has_unsupported_limit(found: &InSubquery) -> Result<bool> {
     Ok(is_correlated(&found.subquery) && has_limit(&found.subquery.subquery)?)
 }
 
-/// Returns whether the sub-query has a row, or a row that is null.
+/// Returns whether the sub-query has a row, or a row that is null. All rows are counted: a `LIMIT` would have the scans of some
+/// callers run one after another, and few sub-queries have nulls.
 fn any_row(subquery: &Subquery, is_null: bool) -> Result<Expr> {
     let mut rows = LogicalPlanBuilder::new_from_arc(Arc::clone(&subquery.subquery));
     if is_null {
         rows = rows.filter(first_column(subquery).is_null())?;
     }
-    if is_correlated(subquery) {
-        return Ok(exists(subquery, rows.build()?));
+    match is_correlated(subquery) {
+        true => Ok(exists(subquery, rows.build()?)),
+        false => has_rows(rows),
     }
+}
+
+/// Returns whether a plan that does not depend on the row has rows.
+fn has_rows(rows: LogicalPlanBuilder) -> Result<Expr> {
     let counted = rows
-        .limit(0, Some(1))?
         .aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64))])?
         .build()?;
     let counted = Expr::ScalarSubquery(Subquery {
         subquery: Arc::new(counted),
         outer_ref_columns: Vec::new(),
-        spans: subquery.spans.clone(),
+        spans: Default::default(),
     });
     Ok(counted.gt(lit(0_i64)))
 }

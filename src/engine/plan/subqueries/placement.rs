@@ -16,21 +16,17 @@ const PLACED: &str = "__subquery_value_";
 
 /// Moves the sub-queries of the node to its input, if DataFusion does not run them in such a node.
 pub(super) fn place(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let is_outer_join = |join: &Join| {
-        matches!(
-            join.join_type,
-            JoinType::Left | JoinType::Right | JoinType::Full
-        )
-    };
     match node {
-        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_)
+        LogicalPlan::Aggregate(_) | LogicalPlan::Sort(_)
             if mentions(&node, is_placed)? && !mentions(&node, is_grouping_set)? =>
         {
-            before_node(node).map(Transformed::yes)
+            before_node(node, is_placed).map(Transformed::yes)
         }
-        LogicalPlan::Join(join) if is_outer_join(&join) && has_placed_filter(&join)? => {
-            before_join(join)
+        // DataFusion does not sort by a scalar sub-query here, and then misses the order.
+        LogicalPlan::Window(_) if mentions(&node, is_subquery)? => {
+            before_node(node, is_subquery).map(Transformed::yes)
         }
+        LogicalPlan::Join(join) if has_placed_filter(&join)? => before_join(join),
         node => Ok(Transformed::no(node)),
     }
 }
@@ -39,18 +35,30 @@ fn is_grouping_set(part: &Expr) -> bool {
     matches!(part, Expr::GroupingSet(_))
 }
 
+fn is_subquery(part: &Expr) -> bool {
+    subquery_of(part).is_some()
+}
+
 /// Whether DataFusion makes a join of the sub-query. It computes other scalar sub-queries in any place.
 fn is_placed(part: &Expr) -> bool {
     match part {
         Expr::ScalarSubquery(subquery) => is_correlated(subquery),
-        part => subquery_of(part).is_some(),
+        part => is_subquery(part),
     }
 }
 
+/// Whether the `ON` has a sub-query that DataFusion does not run there. It moves conditions of an inner join to `WHERE`, but does
+/// not accept scalar sub-queries that depend on the row.
 fn has_placed_filter(join: &Join) -> Result<bool> {
-    join.filter
-        .as_ref()
-        .map_or(Ok(false), |filter| contains(filter, is_placed))
+    let is_outer = matches!(
+        join.join_type,
+        JoinType::Left | JoinType::Right | JoinType::Full
+    );
+    join.filter.as_ref().map_or(Ok(false), |filter| {
+        contains(filter, |part| {
+            is_placed(part) && (is_outer || matches!(part, Expr::ScalarSubquery(_)))
+        })
+    })
 }
 
 /// The sub-queries that become columns of an input.
@@ -93,19 +101,20 @@ fn all_columns(schema: &DFSchema) -> Vec<Expr> {
     schema.columns().into_iter().map(Expr::Column).collect()
 }
 
-fn replace_placed(
+fn replace_parts(
     expression: Expr,
+    is_replaced: fn(&Expr) -> bool,
     mut replace: impl FnMut(Expr) -> Expr,
 ) -> Result<Transformed<Expr>> {
     expression.transform_down(|part| {
-        Ok(match is_placed(&part) {
+        Ok(match is_replaced(&part) {
             true => Transformed::new(replace(part), true, TreeNodeRecursion::Jump),
             false => Transformed::no(part),
         })
     })
 }
 
-fn before_node(node: LogicalPlan) -> Result<LogicalPlan> {
+fn before_node(node: LogicalPlan, is_moved: fn(&Expr) -> bool) -> Result<LogicalPlan> {
     let original = Arc::clone(node.schema());
     let names = NamePreserver::new(&node);
     let is_sort = matches!(node, LogicalPlan::Sort(_));
@@ -115,7 +124,7 @@ fn before_node(node: LogicalPlan) -> Result<LogicalPlan> {
     };
     let node = node.map_expressions(|expression| {
         let name = names.save(&expression);
-        let replaced = replace_placed(expression, |part| placed.column(part))?;
+        let replaced = replace_parts(expression, is_moved, |part| placed.column(part))?;
         Ok(match is_sort {
             true => replaced,
             false => replaced.update_data(|expression| name.restore(expression)),
@@ -185,7 +194,7 @@ fn before_join(join: Join) -> Result<Transformed<LogicalPlan>> {
         subqueries: Vec::new(),
         first: on_left.len(),
     };
-    let filter = replace_placed(filter, |part| match on_left.contains(&part) {
+    let filter = replace_parts(filter, is_placed, |part| match on_left.contains(&part) {
         true => left_placed.column(part),
         false => right_placed.column(part),
     })?;

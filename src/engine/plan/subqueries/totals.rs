@@ -8,7 +8,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Filter, Projection, Subquery};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, not, when};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, lit, not, when,
+};
 
 /// Replaces `IN` and `EXISTS` of totals by comparisons with the total.
 pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
@@ -85,18 +87,27 @@ fn scalar(subquery: &Subquery, plan: Arc<LogicalPlan>) -> Expr {
 }
 
 fn compared_total(found: &InSubquery) -> Result<Option<Expr>> {
-    let Some(total) = Total::new(&found.subquery.subquery)? else {
+    let operator = match found.negated {
+        true => Operator::NotEq,
+        false => Operator::Eq,
+    };
+    compare(&found.expr, operator, &found.subquery, found.negated)
+}
+
+/// Returns the comparison of a value with a total; `None` if the sub-query is none. If there is no row, the result is
+/// `otherwise`.
+pub(super) fn compare(
+    left: &Expr,
+    operator: Operator,
+    subquery: &Subquery,
+    otherwise: bool,
+) -> Result<Option<Expr>> {
+    let Some(total) = Total::new(&subquery.subquery)? else {
         return Ok(None);
     };
-    let value = scalar(&found.subquery, total.row);
-    let compared = match found.negated {
-        true => (*found.expr).clone().not_eq(value),
-        false => (*found.expr).clone().eq(value),
-    };
+    let compared = binary_expr(left.clone(), operator, scalar(subquery, total.row));
     Ok(Some(match total.condition {
-        Some(condition) => {
-            when(scalar(&found.subquery, condition), compared).otherwise(lit(found.negated))?
-        }
+        Some(condition) => when(scalar(subquery, condition), compared).otherwise(lit(otherwise))?,
         None => compared,
     }))
 }
