@@ -75,7 +75,9 @@ fn rename(parsed: &mut Parsed, renames_all: bool) -> Vec<Name> {
     let mut selects = Vec::new();
     collect_selects(&mut query.body, &mut selects);
     let mut selects = selects.into_iter();
-    let names = selects.next().map(|select| rename_items(select, renames_all));
+    let names = selects
+        .next()
+        .map(|select| rename_items(select, renames_all));
     // The names of a set operation are those of its first query.
     for select in selects {
         rename_items(select, renames_all);

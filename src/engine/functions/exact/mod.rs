@@ -10,6 +10,7 @@ mod distinct_orders;
 mod expressions;
 mod grouping_sets;
 mod kinds;
+mod means;
 mod moment_groups;
 mod moments;
 mod operators;

@@ -10,6 +10,7 @@ use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::columns::doubles;
+use super::means::Mean;
 use super::moments::{JointMoments, Moments, Statistic, Summary};
 
 /// A summary that can be stored in columns: the number of its rows, and some doubles.
@@ -26,7 +27,7 @@ pub(super) trait Stored: Summary {
 }
 
 impl Stored for Moments {
-    const NUMBERS: &'static [&'static str] = &["mean", "m2"];
+    const NUMBERS: &'static [&'static str] = &["mean", "mean_rest", "m2"];
 
     fn rows(&self) -> u64 {
         self.rows
@@ -34,22 +35,35 @@ impl Stored for Moments {
 
     fn number(&self, at: usize) -> f64 {
         match at {
-            0 => self.mean,
+            0 => self.mean.value,
+            1 => self.mean.rest,
             _ => self.m2,
         }
     }
 
     fn from_numbers(rows: u64, number: impl Fn(usize) -> f64) -> Self {
+        let mean = |at| Mean {
+            value: number(at),
+            rest: number(at + 1),
+        };
         Self {
             rows,
-            mean: number(0),
-            m2: number(1),
+            mean: mean(0),
+            m2: number(2),
         }
     }
 }
 
 impl Stored for JointMoments {
-    const NUMBERS: &'static [&'static str] = &["mean_x", "mean_y", "sxx", "syy", "sxy"];
+    const NUMBERS: &'static [&'static str] = &[
+        "mean_x",
+        "mean_x_rest",
+        "mean_y",
+        "mean_y_rest",
+        "sxx",
+        "syy",
+        "sxy",
+    ];
 
     fn rows(&self) -> u64 {
         self.rows
@@ -57,22 +71,28 @@ impl Stored for JointMoments {
 
     fn number(&self, at: usize) -> f64 {
         match at {
-            0 => self.mean_x,
-            1 => self.mean_y,
-            2 => self.sxx,
-            3 => self.syy,
+            0 => self.mean_x.value,
+            1 => self.mean_x.rest,
+            2 => self.mean_y.value,
+            3 => self.mean_y.rest,
+            4 => self.sxx,
+            5 => self.syy,
             _ => self.sxy,
         }
     }
 
     fn from_numbers(rows: u64, number: impl Fn(usize) -> f64) -> Self {
+        let mean = |at| Mean {
+            value: number(at),
+            rest: number(at + 1),
+        };
         Self {
             rows,
-            mean_x: number(0),
-            mean_y: number(1),
-            sxx: number(2),
-            syy: number(3),
-            sxy: number(4),
+            mean_x: mean(0),
+            mean_y: mean(2),
+            sxx: number(4),
+            syy: number(5),
+            sxy: number(6),
         }
     }
 }

@@ -14,6 +14,7 @@ use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::Accumulator;
 
 use super::columns::doubles;
+use super::means::{Mean, Weights};
 use crate::engine::limits::cancellation;
 
 /// The number of rows that are merged between two checks for cancellation.
@@ -137,7 +138,7 @@ impl Summary for Total {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moments {
     pub rows: u64,
-    pub mean: f64,
+    pub mean: Mean,
     pub m2: f64,
 }
 
@@ -147,7 +148,7 @@ impl Summary for Moments {
     fn from_row(y: f64, _: f64) -> Self {
         Self {
             rows: 1,
-            mean: y,
+            mean: Mean::of(y),
             m2: distance_from_itself(y),
         }
     }
@@ -161,7 +162,7 @@ impl Summary for Moments {
             return self;
         }
         let weights = Weights::new(self.rows, later.rows);
-        let distance = later.mean - self.mean;
+        let distance = self.mean.distance_to(later.mean);
         Self {
             rows: self.rows + later.rows,
             mean: weights.mean(self.mean, later.mean),
@@ -196,40 +197,12 @@ fn variance(sum_of_products: f64, rows: u64, is_sample: bool) -> Option<f64> {
     (divisor > 0).then(|| sum_of_products / divisor as f64)
 }
 
-/// The weights of two means in their common mean.
-struct Weights {
-    earlier: f64,
-    later: f64,
-    /// The number of rows of one times that of the other, divided by their sum.
-    product: f64,
-}
-
-impl Weights {
-    fn new(earlier: u64, later: u64) -> Self {
-        let rows = (earlier + later) as f64;
-        Self {
-            earlier: earlier as f64 / rows,
-            later: later as f64 / rows,
-            product: earlier as f64 * (later as f64 / rows),
-        }
-    }
-
-    fn mean(&self, earlier: f64, later: f64) -> f64 {
-        let mean = earlier + (later - earlier) * self.later;
-        match mean.is_finite() {
-            true => mean,
-            // The distance of two large values exceeds the range of a double; their mean does not.
-            false => earlier * self.earlier + later * self.later,
-        }
-    }
-}
-
 /// The means of pairs, and the sums of products of their distances from the means.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct JointMoments {
     pub rows: u64,
-    pub mean_x: f64,
-    pub mean_y: f64,
+    pub mean_x: Mean,
+    pub mean_y: Mean,
     pub sxx: f64,
     pub syy: f64,
     pub sxy: f64,
@@ -241,8 +214,8 @@ impl Summary for JointMoments {
     fn from_row(y: f64, x: f64) -> Self {
         Self {
             rows: 1,
-            mean_x: x,
-            mean_y: y,
+            mean_x: Mean::of(x),
+            mean_y: Mean::of(y),
             sxx: distance_from_itself(x),
             syy: distance_from_itself(y),
             sxy: distance_from_itself(x) + distance_from_itself(y),
@@ -257,7 +230,8 @@ impl Summary for JointMoments {
             return self;
         }
         let weights = Weights::new(self.rows, later.rows);
-        let (x, y) = (later.mean_x - self.mean_x, later.mean_y - self.mean_y);
+        let x = self.mean_x.distance_to(later.mean_x);
+        let y = self.mean_y.distance_to(later.mean_y);
         Self {
             rows: self.rows + later.rows,
             mean_x: weights.mean(self.mean_x, later.mean_x),
@@ -277,14 +251,16 @@ impl Summary for JointMoments {
             Statistic::Covariance { is_sample } => variance(self.sxy, self.rows, is_sample),
             Statistic::Correlation => self.correlation(),
             Statistic::Slope => is_line.then_some(slope),
-            Statistic::Intercept => is_line.then_some(self.mean_y - slope * self.mean_x),
+            Statistic::Intercept => {
+                is_line.then_some(self.mean_y.value - slope * self.mean_x.value)
+            }
             // As in Postgres, a line through the same y explains all of them.
             Statistic::Determination => is_line.then(|| match self.syy == 0.0 {
                 true => 1.0,
                 false => (self.sxy / self.sxx) * (self.sxy / self.syy),
             }),
-            Statistic::AverageX => has_rows.then_some(self.mean_x),
-            Statistic::AverageY => has_rows.then_some(self.mean_y),
+            Statistic::AverageX => has_rows.then_some(self.mean_x.value),
+            Statistic::AverageY => has_rows.then_some(self.mean_y.value),
             Statistic::SumXx => has_rows.then_some(self.sxx),
             Statistic::SumYy => has_rows.then_some(self.syy),
             Statistic::SumXy => has_rows.then_some(self.sxy),
