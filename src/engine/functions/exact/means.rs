@@ -6,13 +6,13 @@
 pub(super) struct Mean {
     /// The mean, rounded to a double.
     pub value: f64,
-    /// What the rounding left out.
+    /// The part that the rounding left out.
     pub rest: f64,
 }
 
 impl Mean {
     /// Returns the mean of one value.
-    pub fn of(value: f64) -> Self {
+    pub fn from_value(value: f64) -> Self {
         Self { value, rest: 0.0 }
     }
 
@@ -56,7 +56,7 @@ impl Weights {
         match mean.value.is_finite() && mean.rest.is_finite() {
             true => mean,
             // The distance of two large values exceeds the range of a double; their mean does not.
-            false => Mean::of(earlier.value * self.earlier + later.value * self.later),
+            false => Mean::from_value(earlier.value * self.earlier + later.value * self.later),
         }
     }
 }

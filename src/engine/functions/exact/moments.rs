@@ -148,7 +148,7 @@ impl Summary for Moments {
     fn from_row(y: f64, _: f64) -> Self {
         Self {
             rows: 1,
-            mean: Mean::of(y),
+            mean: Mean::from_value(y),
             m2: distance_from_itself(y),
         }
     }
@@ -214,8 +214,8 @@ impl Summary for JointMoments {
     fn from_row(y: f64, x: f64) -> Self {
         Self {
             rows: 1,
-            mean_x: Mean::of(x),
-            mean_y: Mean::of(y),
+            mean_x: Mean::from_value(x),
+            mean_y: Mean::from_value(y),
             sxx: distance_from_itself(x),
             syy: distance_from_itself(y),
             sxy: distance_from_itself(x) + distance_from_itself(y),

@@ -214,7 +214,9 @@ impl Memberships<'_> {
                 _ => None,
             };
             let part = match excluded {
-                Some(found) if is_join_of_columns(found) => Transformed::no(part),
+                Some(found) if is_join_of_columns(found) && self.is_unknown(found)?.is_none() => {
+                    Transformed::no(part)
+                }
                 _ => self.condition(part)?,
             };
             is_changed |= part.transformed;
@@ -338,8 +340,9 @@ impl Memberships<'_> {
     }
 }
 
-/// Whether DataFusion has a join of its own for `NOT IN` with this sub-query, which is right if it compares a column. It is wrong
-/// if the value is constant, or is simplified to a constant.
+/// Whether DataFusion has a join of its own for `NOT IN` with this sub-query, which is right if it compares a column and there
+/// are no nulls. It is wrong if the value is constant or is simplified to a constant, because the sub-query is then filtered by
+/// it, so that its nulls are lost.
 fn is_join_of_columns(found: &InSubquery) -> bool {
     let value = match &*found.expr {
         Expr::Cast(cast) => &*cast.expr,
