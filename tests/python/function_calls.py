@@ -272,7 +272,7 @@ KNOWN_FAULTS = {
     ("({0} = ANY({1}))", "item list"): "of (column, constant)",
     ("array_has({0}, {1})", "list item"): "of (constant, column)",
     ("array_has({0}, {1})", "doubles factor"): "of (constant, column)",
-    # apache/datafusion#24985: a null list is taken for an empty one, unless another row has elements.
+    # apache/datafusion#24985: a null list is treated as an empty one, unless another row has elements.
     ("array_has_all({0}, {1})", "list list"): "CAST(NULL AS BIGINT[])",
     ("array_has_any({0}, {1})", "list list"): "CAST(NULL AS BIGINT[])",
     # apache/datafusion#21792: a constant null as the first position is refused.
