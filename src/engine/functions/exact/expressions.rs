@@ -4,8 +4,11 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not,
+};
 
+use super::days::{compare_day, may_compare_days};
 use super::kinds::type_of;
 use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
 use super::rows::{compare_rows, find_row, row_values};
@@ -16,12 +19,15 @@ pub(super) fn is_replaced_operator(part: &Expr) -> bool {
     match part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
             Operator::Plus | Operator::Minus | Operator::Multiply | Operator::BitwiseXor => true,
-            Operator::Eq | Operator::NotEq => {
-                row_values(left).is_some() && row_values(right).is_some()
+            Operator::Eq | Operator::NotEq
+                if row_values(left).is_some() && row_values(right).is_some() =>
+            {
+                true
             }
-            _ => false,
+            _ => may_compare_days(left, right),
         },
         Expr::Negative(value) => !matches!(**value, Expr::Literal(..)),
+        Expr::Between(between) => may_compare_days(&between.expr, &between.low),
         Expr::InList(list) => {
             matches!(*list.expr, Expr::ScalarFunction(_) | Expr::Cast(_))
                 || list
@@ -48,6 +54,7 @@ pub(super) fn replace_operator(part: &Expr, schema: &DFSchema) -> Result<Option<
             }
             _ => None,
         },
+        Expr::Between(between) => day_between(between, schema),
         Expr::InList(list) => replace_list(list, schema),
         Expr::Case(case) => searched_case(case, schema),
         // An aggregate without groups has one row, whatever it aggregates (apache/datafusion#15032 and its kind).
@@ -65,7 +72,7 @@ fn replace_binary(operation: &BinaryExpr, schema: &DFSchema) -> Result<Option<Ex
         Operator::Plus | Operator::Minus | Operator::Multiply => {
             replace_arithmetic(operation, schema)
         }
-        op => Ok(compare_rows(left, *op, right)),
+        op => Ok(compare_rows(left, *op, right).or_else(|| compare_day(operation, schema))),
     }
 }
 
@@ -116,8 +123,31 @@ fn add_to_date(operation: &BinaryExpr) -> Result<Option<Expr>> {
     }
 }
 
+fn comparison(left: &Expr, op: Operator, right: &Expr) -> BinaryExpr {
+    BinaryExpr::new(Box::new(left.clone()), op, Box::new(right.clone()))
+}
+
+/// Returns whether a time is between the starts of days; `None` if other values are compared.
+fn day_between(between: &Between, schema: &DFSchema) -> Option<Expr> {
+    let low = comparison(&between.expr, Operator::GtEq, &between.low);
+    let high = comparison(&between.expr, Operator::LtEq, &between.high);
+    let found = compare_day(&low, schema)?.and(compare_day(&high, schema)?);
+    Some(match between.negated {
+        true => not(found),
+        false => found,
+    })
+}
+
 fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
     if let Some(found) = find_row(&list.expr, &list.list) {
+        return Some(match list.negated {
+            true => not(found),
+            false => found,
+        });
+    }
+    if let [value] = &*list.list
+        && let Some(found) = compare_day(&comparison(&list.expr, Operator::Eq, value), schema)
+    {
         return Some(match list.negated {
             true => not(found),
             false => found,

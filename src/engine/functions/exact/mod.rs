@@ -6,6 +6,7 @@ mod calls;
 mod casts;
 mod checked_sum;
 mod columns;
+mod days;
 mod distinct_orders;
 mod expressions;
 mod grouping_sets;
@@ -13,6 +14,7 @@ mod kinds;
 mod means;
 mod moment_groups;
 mod moments;
+mod monotonicity;
 mod operators;
 mod ordered_texts;
 mod quantile;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableFunction;
 use datafusion::logical_expr::{AggregateUDF, Expr, WindowUDF};
 
+pub(super) use monotonicity::with_partial_order;
 pub(in crate::engine) use rewrite::ExactResults;
 
 /// Returns a duration as an interval of days and a time.

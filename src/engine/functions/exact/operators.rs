@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Float64Array, IntervalMonthDayNanoArray,
 };
-use arrow::compute::cast;
 use arrow::compute::kernels::numeric;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
     DataType, Decimal128Type, DurationNanosecondType, Float32Type, Float64Type, Int64Type,
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use arrow::error::ArrowError;
+use arrow::util::display::FormatOptions;
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -22,6 +23,11 @@ use datafusion::physical_expr_common::datum::apply;
 
 /// Nanoseconds of a day, as intervals are compared.
 const DAY: i128 = 86_400_000_000_000;
+/// Casts that fail where a value has no result.
+const STRICT: CastOptions = CastOptions {
+    safe: false,
+    format_options: FormatOptions::new(),
+};
 /// From this size on, a double has no decimals.
 const WHOLE: f64 = (1_u64 << 52) as f64;
 
@@ -37,6 +43,8 @@ pub(super) enum Exact {
     DaysAndTime,
     /// An interval without a part of a day. DataFusion drops that part when it adds the interval to a date.
     WholeDays,
+    /// A number as one of this type, which has less precision.
+    Narrowed(DataType),
     /// A number rounded to a whole one: doubles half to even, decimals half away from zero.
     Whole,
     /// The third argument, which is the first one rounded or truncated to the number of decimals in the second: corrected where
@@ -99,6 +107,7 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::WholeDays => "whole_days",
             Exact::Rounded => "rounded",
             Exact::Whole => "whole",
+            Exact::Narrowed(_) => "narrowed",
             Exact::OneZero(_) => "one_zero",
             Exact::GroupingKey(_) => "grouping_key",
             Exact::Varying => "varying",
@@ -155,7 +164,8 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::Arithmetic(_, kind)
             | Exact::Negation(kind)
             | Exact::OneZero(kind)
-            | Exact::GroupingKey(kind) => kind.clone(),
+            | Exact::GroupingKey(kind)
+            | Exact::Narrowed(kind) => kind.clone(),
             Exact::Varying => DataType::Boolean,
             Exact::DaysAndTime | Exact::WholeDays => DataType::Interval(IntervalUnit::MonthDayNano),
             Exact::Whole => match kinds {
@@ -191,6 +201,7 @@ impl ScalarUDFImpl for ExactFunction {
             (Exact::DaysAndTime, [values]) => days_and_times(values)?,
             (Exact::WholeDays, [values]) => whole_days(values)?,
             (Exact::Whole, [values]) => whole(values)?,
+            (Exact::Narrowed(kind), [values]) => cast_with_options(values, kind, &STRICT)?,
             (Exact::OneZero(kind), [values]) => {
                 let zero = ScalarValue::new_zero(kind)?.to_scalar()?;
                 numeric::add(values, &zero)?
