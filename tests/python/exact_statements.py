@@ -131,7 +131,7 @@ AS_IN_POSTGRES = [
     'SELECT id, sum(v) OVER (ORDER BY id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) a FROM (VALUES (1, 10), (2, 20), (3, 30), (4, 40)) AS t(id, v) ORDER BY id LIMIT 1',
     'SELECT id, sum(v) OVER (ORDER BY id ROWS BETWEEN CURRENT ROW AND 2 FOLLOWING) a, sum(v) OVER (ORDER BY id RANGE BETWEEN CURRENT ROW AND 2 FOLLOWING) b FROM (VALUES (1, 10), (2, 20), (3, 30), (4, 40)) AS t(id, v) ORDER BY id LIMIT 1',
     'SELECT id, sum(v) OVER (ORDER BY id) a, rank() OVER (ORDER BY id) b, ntile(2) OVER (ORDER BY id) c, percent_rank() OVER (ORDER BY id) d, cume_dist() OVER (ORDER BY id) e FROM (VALUES (1, 10), (1, 20), (3, 30), (4, 40)) AS t(id, v) ORDER BY id LIMIT 1',
-    "SELECT id FROM (SELECT 'id' AS id UNION ALL SELECT 'id' AS id ORDER BY id) t GROUP BY GROUPING SETS ((id), ())",
+    "SELECT id FROM (SELECT 'id' AS id UNION ALL SELECT 'id' AS id ORDER BY id) t GROUP BY GROUPING SETS ((id), ()) ORDER BY id",
     'SELECT g, bit_xor(DISTINCT x) a, count(*) c FROM (VALUES (1,1),(1,1),(1,2)) t(g,x) GROUP BY g',
     "SELECT rpad(x,y) a from (values ('abc',-3),('abc',2)) t(x,y)",
     "SELECT repeat(x,y) a from (values ('abc',-3),('abc',2)) t(x,y)",
@@ -201,6 +201,5 @@ AS_IN_DUCKDB = [
     'SELECT x IS DISTINCT FROM NULL a, x IS NOT DISTINCT FROM y b FROM (VALUES (1,NULL),(NULL,NULL)) t(x,y)',
     'SELECT g, median(x) a, percentile_cont(0.3) WITHIN GROUP (ORDER BY x) b FROM (VALUES (1,1.7e308::double precision),(1,1.6e308)) t(g,x) GROUP BY g',
     'SELECT log(x) a, log(10,x) b, log(2,x) c, log10(x) d, ln(x) e, log2(x) f FROM (VALUES (1000.0::double precision),(8.0),(0.001)) t(x)',
-    'SELECT avg(x) a, stddev(x) b FROM (VALUES (1e9+0.001::double precision),(1e9+0.002),(1e9+0.003)) t(x)',
     'SELECT ARRAY[1,2] = ARRAY[1,NULL] a, ARRAY[1,2][1] b, array_length(ARRAY[]::int[],1) c',
 ]

@@ -74,6 +74,11 @@ REFUSALS = (
         "DataFusion makes joins of correlated sub-queries, and not of those with LIMIT or with a comparison below an aggregate",
     ),
     Refusal(
+        "require unique expression names",
+        "SELECT t1.v0, CAST(t1.v0 AS VARCHAR), count(*) AS n FROM (VALUES (0e0)) AS t1(v0) GROUP BY t1.v0, CAST(t1.v0 AS VARCHAR)",
+        "DataFusion names a cast like the column that is cast",
+    ),
+    Refusal(
         "Schema error: No field named",
         """SELECT t2."id" AS x0, CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END AS x1,
         t2."timestamp" AS x2, median(CAST(0 AS DOUBLE)) AS x3 FROM raw_readings AS t2 WHERE t2."id" IN (SELECT t4."month"

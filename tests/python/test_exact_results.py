@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 from collections.abc import Iterator
+from fractions import Fraction
 
 import adbc_driver_manager
 import duckdb
@@ -223,6 +224,30 @@ def test_statement_has_the_result_of_postgres(cursor, postgres: str, sql: str) -
     assert_same(plantlake_rows(cursor, sql), postgres_rows(postgres, sql), sql)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e9, 1.7e9, -1e12])
+@pytest.mark.parametrize("grouping", ["", " GROUP BY i % 2 ORDER BY i % 2"])
+def test_statistics_of_values_with_a_large_mean_are_exact(cursor, mean: float, grouping: str) -> None:
+    """The oracle computes with exact fractions of the same doubles. DuckDB and Postgres lose up to five digits here."""
+    xs = [mean + step / 1000 for step in (1, 2, 3, 5, 8, 13, 21)]
+    rows = ", ".join(f"({i}, {x!r}::double precision)" for i, x in enumerate(xs))
+    sql = f"SELECT var_pop(x), stddev(x), covar_pop(x, i), regr_slope(x, i) FROM (VALUES {rows}) AS t (i, x){grouping}"
+    groups = [xs] if not grouping else [xs[0::2], xs[1::2]]
+    indexes = [list(range(7))] if not grouping else [[0, 2, 4, 6], [1, 3, 5]]
+    for found, values, numbers in zip(plantlake_rows(cursor, sql), groups, indexes, strict=True):
+        exact, numbers = [Fraction(value) for value in values], [Fraction(number) for number in numbers]
+        count = len(exact)
+        mean_x, mean_i = sum(exact) / count, sum(numbers) / count
+        squares = sum((value - mean_x) ** 2 for value in exact)
+        products = sum((value - mean_x) * (number - mean_i) for value, number in zip(exact, numbers))
+        expected = [
+            float(squares / count),
+            math.sqrt(squares / (count - 1)),
+            float(products / count),
+            float(products / sum((number - mean_i) ** 2 for number in numbers)),
+        ]
+        assert found == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("condition", [*MEMBERSHIPS, *COMPARISONS])
 def test_membership_has_three_results_in_every_clause(cursor, postgres: str, condition: str) -> None:
     for sql in (
@@ -288,7 +313,7 @@ def test_grouping_sets_with_a_constant_key_have_each_group_once(cursor, keys: st
         (f"SELECT x FROM {T} WHERE x IN (SELECT v FROM {U} WHERE v = x LIMIT 1)", "it has a LIMIT and uses columns"),
         (f"SELECT (SELECT v FROM {U} WHERE v <= x ORDER BY v LIMIT 1) FROM {T}", "cannot run this sub-query"),
         (f"SELECT (SELECT count(*) FROM {U} WHERE v < x) FROM {T}", "cannot run this sub-query"),
-        (f"SELECT x FROM {T} LEFT JOIN (VALUES (1)) AS s (y) ON EXISTS (SELECT 1 FROM {U} WHERE v = x + y)", "the ON of an outer join"),
+        (f"SELECT x FROM {T} LEFT JOIN (VALUES (1)) AS s (y) ON EXISTS (SELECT 1 FROM {U} WHERE v = x + y)", "cannot run this sub-query"),
         (f"SELECT x FROM {T} WHERE EXISTS (SELECT 1 FROM {U} WHERE v IN (SELECT y FROM (VALUES (1)) AS s (y) WHERE y = x))",
          "is not a column of the query right around it"),
         ("SELECT 9223372036854775807 + x FROM (VALUES (1)) AS t (x)", "out of range"),
