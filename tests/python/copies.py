@@ -8,7 +8,7 @@ import re
 import sqlite3
 import subprocess
 
-from databases import Database, SqliteDatabase
+from databases import Database, SqliteDatabase, client_program
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 
@@ -61,7 +61,7 @@ def postgres_rows(url: str) -> dict[str, list[dict]]:
 
 
 def psql(url: str, sql: str) -> str:
-    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", "SET TIME ZONE 'UTC'", "-c", sql]
+    command = [client_program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", "SET TIME ZONE 'UTC'", "-c", sql]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"psql: {done.stderr}"
     return done.stdout.strip()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 import compare
-from databases import psql
+from databases import client_program, psql
 from harness import EMPTY, FAILURE, OK, Finished, Lake, finish
 from reference import COLUMNS, MICROS_PER_DAY, RESOLUTIONS, day_number
 
@@ -49,7 +49,7 @@ def read_mirror(url: str) -> MirrorContents:
         f"BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n{READ_TABLES}\\echo assets\n"
         "SELECT coalesce(json_agg(a ORDER BY id), '[]') FROM assets AS a;\nCOMMIT;\n"
     )
-    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]
+    command = [client_program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]
     done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"psql: {done.stderr}"
     parts = re.split(r"^(data_min|data_h|data_d|assets)$\n", done.stdout, flags=re.MULTILINE)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+from conftest import LONG
 from harness import FAILURE, OK, USAGE
 from server import PASSWORD, Plant, Raw, eventually, text_field
 
@@ -27,7 +28,6 @@ WRONG_PASSWORD = "a wrong donkey capacitor"
 # The maximum number of keys of an organisation.
 MAX_KEYS = 20
 REFUSALS = (flight.FlightError, pa.ArrowException)
-LONG = os.environ.get("PLANTLAKE_TEST_PROFILE") == "long"
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 import adbc_driver_manager
 import pytest
 
+from conftest import LONG
 from harness import OK
 from server import Plant
 
 pytestmark = pytest.mark.local_only
-LONG = os.environ.get("PLANTLAKE_TEST_PROFILE", "ci") == "long"
 ADDRESS_SPACE = 8 << 30
 TOTAL_MEMORY = 512 << 20
 # The memory of a server without queries in bytes, including small allocations of a debug build.

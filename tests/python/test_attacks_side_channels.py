@@ -33,7 +33,7 @@ pytestmark = pytest.mark.local_only
 # The date of readings that only South has.
 LATE_DATE = "2031-07-09"
 SECRET = 987654.25
-STATEMENT_COUNT = 1_000 if LONG else 220
+STATEMENT_COUNT = 1_000 if LONG else 130
 SEED = int(os.environ.get("FUZZ_SEED", 2_407))
 # The columns of account.usage that differ between any two requests.
 REQUEST_COLUMNS = ["request_id", "started_at", "ended_at", "first_byte_microseconds", "duration_microseconds", "billing_month"]

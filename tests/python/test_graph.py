@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from conftest import LONG
 from harness import FAILURE, OK, LocalLake
 from server import Plant, eventually
 
@@ -132,10 +133,12 @@ def test_upstream_and_downstream_equal_breadth_first_search(plant: Plant, tenant
 def test_path_between_returns_shortest_path(plant: Plant, tenant: str) -> None:
     graph = Graph(plant, tenant)
     samples = graph.samples()
+    # In the profile `ci`, each asset of the larger graph is the start and the goal of a third of its paths, and its own goal.
+    step = 3 if tenant == "Everything" and not LONG else 1
     found = missing = 0
-    for one, start in samples:
+    for number, (one, start) in enumerate(samples):
         before = {row[0]: row for row in graph.reachable({start}, 999)}
-        for other, goal in samples:
+        for other, goal in samples[number % step :: step]:
             expected, at = [], goal
             while at in before:
                 _, _, kind, direction, via = before[at]

@@ -22,6 +22,7 @@ import mirrored
 import prepared
 import reference
 import writers
+from conftest import LONGEST_FILES
 from harness import Lake, LocalLake
 from reference import RawFile, readings, rollups
 from writers import FOOTER_DAMAGE, FileSpec, WrittenFile, damage, file_specs, make
@@ -341,3 +342,9 @@ def test_prepared_lake_is_copied_with_times_and_path(tmp_path: Path) -> None:
     assert lakes[1].raw.joinpath("a.parquet").stat().st_ino == lakes[3].raw.joinpath("a.parquet").stat().st_ino
     times = {(lake.root / "data_h/_delta_log/0.json").stat().st_mtime_ns for lake in (lakes[0], *lakes[1::2])}
     assert len(times) == 1
+
+
+def test_longest_files_exist_once() -> None:
+    """A renamed file would run last, with one worker."""
+    assert all((Path(__file__).parent / name).is_file() for name in LONGEST_FILES)
+    assert len(set(LONGEST_FILES)) == len(LONGEST_FILES)

@@ -388,29 +388,37 @@ def test_queries_during_database_outage_are_answered_and_recorded(
 
 
 def test_full_journal_refuses_or_drops_as_configured(built: Plant) -> None:
+    unrecorded = "a request was answered but not recorded"
+    # Each statement is in two records of the journal, so that some dozens fill it.
+    long = f"SELECT 1 -- {'x' * 8_000}"
     for setting, refuses in (("refuse", True), ("go-on", False)):
-        plant = built.serve(settings={"PLANTLAKE_METERING_JOURNAL_SIZE": "1MiB", "PLANTLAKE_METERING_JOURNAL_FULL": setting})
+        journal = {"PLANTLAKE_METERING_JOURNAL_SIZE": "1MiB", "PLANTLAKE_METERING_JOURNAL_FULL": setting}
+        plant = built.serve(settings={"PLANTLAKE_METERING_SQL": "true", **journal})
         database = database_of(plant)
         client = CountingClient(plant.uri, plant.tenants["North"].key)
         client.ask("SELECT 1")
         blocker = sqlite3.connect(database.path, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
         try:
-            failure = None
+            failure, dropped = None, 0
             for _ in range(4_000):
                 try:
-                    client.ask("SELECT 1")
+                    client.ask(long)
                 except flight.FlightUnavailableError as error:
                     failure = str(error)
                     break
+                # The first record that is dropped may be that of a plan. More statements follow, whose records are dropped.
+                dropped += any(unrecorded in line for line in plant.log)
+                if dropped == 20:
+                    break
             size = sum(path.stat().st_size for path in journals(plant))
-            assert size <= 1 << 20
+            assert 1 << 19 < size <= 1 << 20
             assert (failure is not None) == refuses
             if failure:
                 assert "metering is unavailable: cannot record requests" in failure
                 assert eventually(lambda: "metering.journal_size" in "".join(plant.log)) < 5
             else:
-                assert eventually(lambda: "a request was answered but not recorded" in "".join(plant.log)) < 5
+                assert eventually(lambda: unrecorded in "".join(plant.log)) < 5
         finally:
             blocker.rollback()
             blocker.close()
@@ -585,7 +593,7 @@ def test_rate_limit_holds_over_seconds(plant: Plant) -> None:
     time.sleep(2.5)
     client = CountingClient(plant.uri, plant.tenants["Rate"].key)
     answered, refused, began = 0, "", time.monotonic()
-    while time.monotonic() - began < 6:
+    while time.monotonic() - began < 4:
         try:
             client.ask("SELECT 1")
             answered += 1
@@ -593,7 +601,7 @@ def test_rate_limit_holds_over_seconds(plant: Plant) -> None:
             refused = str(error)
             time.sleep(0.002)
     # The first second's requests are available at once.
-    assert 20 * 6 * 0.7 < answered <= 20 * 6 + 20, answered
+    assert 20 * 4 * 0.7 < answered <= 20 * 4 + 20, answered
     assert "rate limit exceeded: 20 requests per second" in refused
     statuses = Counter(row["status"] for row in ledger(database_of(plant)).values())
     assert statuses["UNAVAILABLE"] > 0
@@ -628,7 +636,7 @@ def test_two_servers_share_limits(plant: Plant) -> None:
         plant.tenant("Shared", ["--all"])
         limit(plant, "Shared", "--requests-per-second", "12")
         time.sleep(2.5)
-        answered, seconds = [], 8
+        answered, seconds = [], 6
         deadline = time.monotonic() + seconds
 
         def run_queries(uri: str) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +25,7 @@ from conftest import LONG
 from databases import Postgres, psql
 from harness import KILLED, LEFT_OUT, OK, REFUSED, USAGE, Lake, finish
 from mirrored import NOW, Mirror, MirrorContents, assert_failed, read_mirror
+from prepared import prepared
 from reference import RESOLUTIONS
 from stories import LakeModel, Put, Remove, Run, Step, histories
 from writers import ASSETS, FileSpec
@@ -91,9 +92,20 @@ def simulate(mirror: Mirror, days: int) -> None:
     """Simulates twenty assets with a reading per minute, from 1 January 2024."""
     # The simulator writes its own catalog.
     (mirror.lake.folder / "catalog" / "assets.json").unlink()
+    simulated(mirror.lake, days)
+
+
+@dataclass
+class Simulated:
+    lake: Lake
+
+
+@prepared
+def simulated(lake: Lake, days: int) -> Simulated:
     make = ["simulate", "--assets", "20", "--days", str(days), "--start", "2024-01-01", "--interval", "60s", "--shape", "clean"]
-    mirror.lake.run(*make, "--json").expect(OK)
-    mirror.lake.resample().expect(OK)
+    lake.run(*make, "--json").expect(OK)
+    lake.resample().expect(OK)
+    return Simulated(lake)
 
 
 # ------------------------------------------------------------------ random histories
@@ -219,26 +231,26 @@ def test_mirror_shares_database_with_organisations(mirror: Mirror) -> None:
 # ------------------------------------------------------------------ windows
 
 def test_rows_before_window_are_pruned_in_batches(mirror: Mirror) -> None:
-    """288,000 minutes are deleted in three steps, each in a separate transaction."""
-    mirror.now = dt.date(2024, 1, 12)
-    mirror.windows["data_min"] = 12
-    simulate(mirror, days=11)
-    assert mirror.mirror()["tables"][0]["inserted"] == 20 * 11 * 1440
-    mirror.now = dt.date(2024, 1, 23)
+    """201,600 minutes are deleted in three steps, each in a separate transaction."""
+    mirror.now = dt.date(2024, 1, 9)
+    mirror.windows["data_min"] = 9
+    simulate(mirror, days=8)
+    assert mirror.mirror()["tables"][0]["inserted"] == 20 * 8 * 1440
+    mirror.now = dt.date(2024, 1, 17)
     killed = mirror.run(settings={"PLANTLAKE_FAILPOINT": "mirror-after-prune-step:2"})
     killed.expect(KILLED)
-    assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 11 * 1440 - 200_000), "expected two batches of deletions"
+    assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 8 * 1440 - 200_000), "expected two batches of deletions"
     report = again_after_kill(mirror)
-    # The window begins on 11 January.
-    assert report["tables"][0]["pruned"] == 20 * 10 * 1440 - 200_000, report
+    # The window begins on 8 January.
+    assert report["tables"][0]["pruned"] == 20 * 7 * 1440 - 200_000, report
     mirror.assert_equals_lake("after most rows left the window")
     # After the window grows, the pruned rows return.
-    mirror.windows["data_min"] = 15
+    mirror.windows["data_min"] = 12
     mirror.mirror()
     mirror.assert_equals_lake("after the window grew")
     assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 4 * 1440)
     # They are pruned again, although an earlier run had pruned to a later date.
-    mirror.windows["data_min"] = 14
+    mirror.windows["data_min"] = 11
     assert mirror.mirror()["tables"][0]["pruned"] == 20 * 1440
     mirror.assert_equals_lake("after the window shrank")
     # All rows leave the window.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import datetime as dt
 import fcntl
@@ -10,17 +11,19 @@ import json
 import os
 import pty
 import random
+import shutil
 import struct
 import subprocess
 import termios
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 import ledger
-from databases import PostgresDatabase
+from admin import PASSWORD, Installation
+from databases import Database, Postgres, PostgresDatabase, SqliteDatabase
 from harness import FAILURE, OK, USAGE, binary, environment
-from admin import PASSWORD, Installation, installation  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.local_only
 
@@ -73,9 +76,30 @@ class UsageData:
         return {f"PLANTLAKE_BILLING_{name}": value for name, value in PRICES.items()}
 
 
-@pytest.fixture
-def usage(installation: Installation) -> UsageData:
-    return UsageData(installation)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, UsageData]:
+    """The data in each kind of database, which tests copy."""
+    return {}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def usage(request: pytest.FixtureRequest, built: dict[str, UsageData], tmp_path_factory: pytest.TempPathFactory) -> UsageData:
+    def database(folder: Path, options: str = "") -> Database:
+        if request.param == "sqlite":
+            return SqliteDatabase(f"sqlite:{folder / 'organisation.db'}")
+        server: Postgres = request.getfixturevalue("postgres")
+        return PostgresDatabase(server.new_database(options=options))
+
+    if request.param not in built:
+        folder = tmp_path_factory.mktemp("built")
+        built[request.param] = UsageData(Installation(folder, database(folder)))
+    template = built[request.param].installation
+    folder = tmp_path_factory.mktemp("usage")
+    shutil.copytree(template.folder, folder, dirs_exist_ok=True)
+    own = copy.copy(built[request.param])
+    own.rows = list(own.rows)
+    own.installation = Installation(folder, database(folder, f"TEMPLATE {template.database.url.rsplit('/', 1)[1]}"))
+    return own
 
 
 def lines_of(printed: dict, by: list[str]) -> list[dict]:
