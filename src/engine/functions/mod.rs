@@ -33,7 +33,7 @@ use allow_list::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
 pub(super) use arguments::check_arguments;
 use bounded::BoundedFunction;
 pub(super) use exact::ExactResults;
-use exact::{checked_series, exact_aggregate, exact_window, with_partial_order};
+use exact::{checked_series, exact_aggregate, exact_window, with_derived_order};
 pub(super) use operators::BoundExpressions;
 pub(super) use planning::while_planning;
 pub(super) use types::check_type;
@@ -47,7 +47,7 @@ fn function_bounds(name: &str) -> Option<Bounds> {
 /// Returns the function with its limits enforced; `None` if it is not supported.
 fn bounded_function(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     let bounds = function_bounds(function.name())?;
-    let function = with_partial_order(time_formats::with_postgres_formats(function));
+    let function = with_derived_order(time_formats::with_postgres_formats(function));
     match bounds.is_check_required() {
         true => Some(Arc::new(BoundedFunction::new(function, bounds).into())),
         false => Some(function),

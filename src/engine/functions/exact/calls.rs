@@ -7,7 +7,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, WindowFunctionDefinition, lit, when};
 
 use super::kinds::{refuse_intervals, type_of};
-use super::monotonicity::with_partial_order;
+use super::monotonicity::with_derived_order;
 use super::operators::Exact;
 use super::zeros::{distinct_with_one_zero, has_keys, null_if_equal, window_with_one_zero};
 
@@ -104,7 +104,7 @@ fn logarithm(base: f64, value: &Expr, schema: &DFSchema) -> Option<Expr> {
         _ => return None,
     };
     let is_double = type_of(value, schema) == Some(DataType::Float64);
-    let function = with_partial_order(function);
+    let function = with_derived_order(function);
     let call = || ScalarFunction::new_udf(function, vec![value.clone()]);
     is_double.then(|| Expr::ScalarFunction(call()))
 }

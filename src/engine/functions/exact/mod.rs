@@ -30,7 +30,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableFunction;
 use datafusion::logical_expr::{AggregateUDF, Expr, WindowUDF};
 
-pub(super) use monotonicity::with_partial_order;
+pub(super) use monotonicity::with_derived_order;
 pub(in crate::engine) use rewrite::ExactResults;
 
 /// Returns a duration as an interval of days and a time.

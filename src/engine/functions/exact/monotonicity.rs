@@ -1,6 +1,6 @@
-//! Functions of which DataFusion cannot say whether they keep the order of their argument where the argument may be outside
-//! their domain, such as `sqrt` and `ln` of a column. It then forgets that rows are sorted by an expression with such a
-//! function, and fails to plan `ORDER BY` of it in a window. Here they keep no order.
+//! Functions of which DataFusion cannot say whether they keep the order of their argument, because the argument may be outside
+//! their domain, or its bounds are unknown: `sqrt` and `ln` of a column, `exp(abs(x))`. It then forgets that rows are sorted by
+//! an expression with such a function, and fails to plan `ORDER BY` of it in a window. Here they keep no order.
 
 use std::sync::Arc;
 
@@ -14,23 +14,25 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature,
 };
 
-/// Functions that are not defined for all numbers.
-const PARTIAL: [&str; 9] = [
-    "acos", "acosh", "asin", "atanh", "ln", "log", "log10", "log2", "sqrt",
+/// Functions of one number whose order or bounds DataFusion derives from those of the argument.
+const DERIVED: [&str; 24] = [
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "ceil", "cos", "cosh", "degrees",
+    "exp", "floor", "ln", "log", "log10", "log2", "radians", "sin", "sinh", "sqrt", "tan", "tanh",
+    "cot",
 ];
 
-/// Returns the function, whose order is unknown where its argument may be outside its domain.
-pub(in crate::engine::functions) fn with_partial_order(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    match PARTIAL.contains(&function.name()) {
-        true => Arc::new(PartialFunction(function).into()),
+/// Returns the function, whose order and bounds are unknown where they cannot be derived.
+pub(in crate::engine::functions) fn with_derived_order(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    match DERIVED.contains(&function.name()) {
+        true => Arc::new(DerivedOrder(function).into()),
         false => function,
     }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct PartialFunction(Arc<ScalarUDF>);
+struct DerivedOrder(Arc<ScalarUDF>);
 
-impl ScalarUDFImpl for PartialFunction {
+impl ScalarUDFImpl for DerivedOrder {
     fn name(&self) -> &str {
         self.0.name()
     }
@@ -64,7 +66,9 @@ impl ScalarUDFImpl for PartialFunction {
     }
 
     fn evaluate_bounds(&self, inputs: &[&Interval]) -> Result<Interval> {
-        self.0.evaluate_bounds(inputs)
+        let bounds = self.0.evaluate_bounds(inputs);
+        // As for functions that do not derive them.
+        bounds.or_else(|_| Interval::make_unbounded(&DataType::Null))
     }
 
     fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
