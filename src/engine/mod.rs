@@ -6,6 +6,7 @@
 mod batch;
 mod functions;
 mod limits;
+mod named_expressions;
 mod plan;
 mod query_error;
 mod raw;

@@ -79,6 +79,18 @@ REFUSALS = (
         "DataFusion names a cast like the column that is cast",
     ),
     Refusal(
+        "cannot plan the statement",
+        """SELECT row_number() OVER (ORDER BY CASE WHEN (t1."source" || t1."source") > t1."source" THEN t1."source" END,
+        t1."target") AS x0 FROM asset_edges AS t1""",
+        "DataFusion forgets that rows are sorted by an expression whose bounds it cannot derive",
+    ),
+    Refusal(
+        "ORDER BY expressions must appear in argument list",
+        """SELECT t6."id" AS x0, string_agg(DISTINCT t6."id", '|' ORDER BY t6."id") AS x1 FROM raw_readings AS t6 LEFT JOIN data_d
+        AS t7 ON t6."id" = t7."asset_id" AND t6."timestamp" = t7."timestamp" GROUP BY CUBE (t6."id")""",
+        "DataFusion takes the key of a grouping set and the same column for different expressions",
+    ),
+    Refusal(
         "Schema error: No field named",
         """SELECT t2."id" AS x0, CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END AS x1,
         t2."timestamp" AS x2, median(CAST(0 AS DOUBLE)) AS x3 FROM raw_readings AS t2 WHERE t2."id" IN (SELECT t4."month"

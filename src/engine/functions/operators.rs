@@ -9,7 +9,6 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, Like, LogicalPlan, Operator, ReturnFieldArgs,
@@ -25,6 +24,7 @@ use super::checks::{
     check_text_lengths, copies_texts, may_parse_long_texts, with_interruption_check,
 };
 use super::{bounded_function, function_bounds};
+use crate::engine::named_expressions::map_named_expressions;
 
 /// The length in bytes above which a text in a statement may make searches slow, as the text or as the pattern.
 const LONG_TEXT_BYTES: usize = 4 << 10;
@@ -53,11 +53,9 @@ impl AnalyzerRule for BoundExpressions {
         }
         let mut copies = 0;
         let bound = plan.transform_up_with_subqueries(|node| {
-            let names = NamePreserver::new(&node);
             let schema = bounds_texts.then(|| merge_schema(&node.inputs()));
-            let node = node.map_expressions(|expression| {
-                let name = names.save(&expression);
-                let bound = expression.transform_up(|part| {
+            let node = map_named_expressions(node, |expression| {
+                expression.transform_up(|part| {
                     let mut part = bound_expression(part, bounds_searches);
                     if bounds_texts {
                         let schema = schema.as_ref();
@@ -70,8 +68,7 @@ impl AnalyzerRule for BoundExpressions {
                         }
                     }
                     Ok(part)
-                })?;
-                Ok(bound.update_data(|expression| name.restore(expression)))
+                })
             })?;
             match node.transformed {
                 true => node.map_data(LogicalPlan::recompute_schema),

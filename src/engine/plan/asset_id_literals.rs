@@ -8,10 +8,10 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::engine::named_expressions::map_named_expressions;
 use crate::engine::tables::engine_table::{Contents, EngineTable};
 use crate::model::AssetId;
 
@@ -47,12 +47,9 @@ impl AnalyzerRule for AssetIdLiterals {
             return Ok(plan);
         }
         let rewritten = plan.transform_up_with_subqueries(|node| {
-            let names = NamePreserver::new(&node);
             let inputs: Vec<LogicalPlan> = node.inputs().into_iter().cloned().collect();
-            node.map_expressions(|expression| {
-                let name = names.save(&expression);
-                let rewritten = expression.transform_up(|part| Ok(rewrite(part, &inputs)))?;
-                Ok(rewritten.update_data(|expression| name.restore(expression)))
+            map_named_expressions(node, |expression| {
+                expression.transform_up(|part| Ok(rewrite(part, &inputs)))
             })
         });
         rewritten.map(|rewritten| rewritten.data)

@@ -12,7 +12,7 @@ use super::days::{compare_day, may_compare_days};
 use super::kinds::type_of;
 use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
 use super::rows::{compare_rows, find_row, row_values};
-use super::zeros::{compared_constants, searched_case};
+use super::zeros::{compared_constants, is_zero, searched_case, with_both_zeros};
 
 /// Whether the expression may have to be replaced. The types of its operands decide that.
 pub(super) fn is_replaced_operator(part: &Expr) -> bool {
@@ -154,30 +154,6 @@ fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
         });
     }
     compared_constants(list, schema).or_else(|| with_both_zeros(list))
-}
-
-/// Returns the list with both zeros if it has one of them: they are equal, but a list is searched for the same bits.
-pub(super) fn with_both_zeros(list: &InList) -> Option<Expr> {
-    let zeros: Vec<Expr> = list.list.iter().filter_map(negative_zero).collect();
-    let is_complete = zeros.iter().all(|zero| list.list.contains(zero));
-    (!zeros.is_empty() && !is_complete).then(|| {
-        let mut completed = list.clone();
-        completed.list.extend(zeros);
-        Expr::InList(completed)
-    })
-}
-
-fn is_zero(value: &Expr) -> bool {
-    negative_zero(value).is_some()
-}
-
-/// Returns the other zero if this is a zero of a floating-point type.
-fn negative_zero(value: &Expr) -> Option<Expr> {
-    match value {
-        Expr::Literal(ScalarValue::Float64(Some(zero)), _) if *zero == 0.0 => Some(lit(-zero)),
-        Expr::Literal(ScalarValue::Float32(Some(zero)), _) if *zero == 0.0 => Some(lit(-zero)),
-        _ => None,
-    }
 }
 
 /// Whether the query has exactly one row, whatever its tables contain.

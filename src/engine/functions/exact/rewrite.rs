@@ -3,7 +3,6 @@
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
@@ -16,6 +15,7 @@ use super::grouping_sets::{has_sets, with_varying_keys};
 use super::ordered_texts::{has_orders, with_lists};
 use super::set_operations::{count_equal_rows, is_counted};
 use super::zeros::{has_ties, sort_with_one_zero};
+use crate::engine::named_expressions::map_named_expressions;
 
 /// Replaces what has wrong results. The columns of the plan keep their names and types.
 #[derive(Debug)]
@@ -36,12 +36,9 @@ impl AnalyzerRule for ExactResults {
                 return Ok(counted);
             }
             let node = counted.data;
-            let names = NamePreserver::new(&node);
             let schema = merge_schema(&node.inputs());
-            let node = node.map_expressions(|expression| {
-                let name = names.save(&expression);
-                let exact = expression.transform_up(|part| replace(part, &schema))?;
-                Ok(exact.update_data(|expression| name.restore(expression)))
+            let node = map_named_expressions(node, |expression| {
+                expression.transform_up(|part| replace(part, &schema))
             })?;
             let node = match node.transformed {
                 true => node.map_data(LogicalPlan::recompute_schema)?,

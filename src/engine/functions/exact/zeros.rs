@@ -73,7 +73,7 @@ pub(super) fn compared_constants(list: &InList, schema: &DFSchema) -> Option<Exp
         .collect();
     if !others.is_empty() {
         let others = InList::new(list.expr.clone(), others, false);
-        let completed = super::expressions::with_both_zeros(&others);
+        let completed = with_both_zeros(&others);
         parts.push(completed.unwrap_or(Expr::InList(others)));
     }
     let found = balanced(parts, Operator::Or)?;
@@ -151,5 +151,29 @@ pub(super) fn sort_with_one_zero(node: LogicalPlan) -> Transformed<LogicalPlan> 
     match is_replaced {
         true => Transformed::yes(LogicalPlan::Sort(step)),
         false => Transformed::no(LogicalPlan::Sort(step)),
+    }
+}
+
+/// Returns the list with both zeros if it has one of them: they are equal, but a list is searched for the same bits.
+pub(super) fn with_both_zeros(list: &InList) -> Option<Expr> {
+    let zeros: Vec<Expr> = list.list.iter().filter_map(negative_zero).collect();
+    let is_complete = zeros.iter().all(|zero| list.list.contains(zero));
+    (!zeros.is_empty() && !is_complete).then(|| {
+        let mut completed = list.clone();
+        completed.list.extend(zeros);
+        Expr::InList(completed)
+    })
+}
+
+pub(super) fn is_zero(value: &Expr) -> bool {
+    negative_zero(value).is_some()
+}
+
+/// Returns the other zero if this is a zero of a floating-point type.
+fn negative_zero(value: &Expr) -> Option<Expr> {
+    match value {
+        Expr::Literal(ScalarValue::Float64(Some(zero)), _) if *zero == 0.0 => Some(lit(-zero)),
+        Expr::Literal(ScalarValue::Float32(Some(zero)), _) if *zero == 0.0 => Some(lit(-zero)),
+        _ => None,
     }
 }

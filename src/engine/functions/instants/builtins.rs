@@ -109,8 +109,17 @@ impl ToTimestamp {
     fn invoke_inner(
         &self,
         function: &ScalarUDF,
-        call: ScalarFunctionArgs,
+        mut call: ScalarFunctionArgs,
     ) -> Result<ColumnarValue> {
+        // DataFusion refuses a constant text with a column of formats.
+        if call
+            .args
+            .iter()
+            .any(|value| matches!(value, ColumnarValue::Array(_)))
+        {
+            let arrays = ColumnarValue::values_to_arrays(&call.args)?;
+            call.args = arrays.into_iter().map(ColumnarValue::Array).collect();
+        }
         // It is called beneath the check of its result's type, which is not the one that the plan has.
         let result = function.inner().invoke_with_args(call)?;
         let kind = self.kind();

@@ -9,7 +9,6 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, binary_expr,
@@ -21,6 +20,7 @@ use super::local_time::{UTC, session_zone};
 use super::time_cast::TimeCast;
 
 use crate::engine::functions::exact::days_and_time;
+use crate::engine::named_expressions::map_named_expressions;
 
 /// Functions whose result depends on the local time of an instant.
 const LOCAL_TIME_FUNCTIONS: [&str; 4] = ["date_part", "date_trunc", "to_char", "to_local_time"];
@@ -59,14 +59,12 @@ impl AnalyzerRule for SessionTimes {
             if !mentions_times(&node, is_utc)? {
                 return Ok(Transformed::no(node));
             }
-            let names = NamePreserver::new(&node);
             let rewrite = Rewrite {
                 zone: Arc::clone(&zone),
                 schema: merge_schema(&node.inputs()),
             };
             let is_sort = matches!(node, LogicalPlan::Sort(_));
-            node.map_expressions(|expression| {
-                let name = names.save(&expression);
+            map_named_expressions(node, |expression| {
                 // The casts of a comparison are narrowed before they are evaluated.
                 let narrowed = expression.transform_up(|part| Ok(rewrite.narrowed(part)))?;
                 let mut rewritten = narrowed
@@ -75,7 +73,7 @@ impl AnalyzerRule for SessionTimes {
                     rewritten = rewritten.update_data(length_of);
                     rewritten.transformed = true;
                 }
-                Ok(rewritten.update_data(|expression| name.restore(expression)))
+                Ok(rewritten)
             })
         });
         rewritten.map(|rewritten| rewritten.data)

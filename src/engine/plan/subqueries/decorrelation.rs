@@ -12,7 +12,7 @@ use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::{contains, mentions};
+use super::parts::{contains, mentions};
 
 const UNSUPPORTED: &str = "cannot run this sub-query: it uses columns of the outer query in a way that is not supported; compare them by = in its WHERE, or use a join";
 

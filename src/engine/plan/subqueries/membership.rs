@@ -7,7 +7,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Projection, Subquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
@@ -15,7 +14,9 @@ use datafusion::logical_expr::{
     lit, not, when,
 };
 
-use super::{contains, is_correlated, subquery_of, totals};
+use super::parts::{contains, is_correlated, subquery_of};
+use super::totals;
+use crate::engine::named_expressions::map_named_expressions;
 
 /// The name of the column of a correlated sub-query in `IN`, which must not be that of a column in its condition.
 const VALUE: &str = "__value_of_subquery";
@@ -26,19 +27,17 @@ pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let memberships = Memberships { schema: &schema };
     let is_filter = matches!(node, LogicalPlan::Filter(_));
     let is_condition = matches!(node, LogicalPlan::Join(_));
-    let names = NamePreserver::new(&node);
-    node.map_expressions(|expression| {
+    map_named_expressions(node, |expression| {
         if !contains(&expression, |part| subquery_of(part).is_some())? {
             return Ok(Transformed::no(expression));
         }
-        let name = names.save(&expression);
         let prepared = expression.transform_up(|part| prepare(part, &schema))?;
         let rewritten = prepared.transform_data(|expression| match (is_filter, is_condition) {
             (true, _) => memberships.filter(expression),
             (_, true) => memberships.condition(expression),
             _ => memberships.value(expression),
         })?;
-        Ok(rewritten.update_data(|expression| name.restore(expression)))
+        Ok(rewritten)
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod decorrelation;
 mod membership;
+mod parts;
 mod placement;
 mod totals;
 
@@ -11,11 +12,11 @@ pub(super) use decorrelation::{PredicateSubqueries, ScalarSubqueries};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
-use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
+
+use parts::{mentions, subquery_of};
 
 /// Rewrites sub-queries so that the optimiser makes joins of them. The columns of the plan keep their names and types.
 #[derive(Debug)]
@@ -56,38 +57,6 @@ impl AnalyzerRule for SubqueryValues {
         });
         rewritten.map(|rewritten| rewritten.data)
     }
-}
-
-/// Returns the sub-query of the expression, but not that of its parts.
-fn subquery_of(part: &Expr) -> Option<&Subquery> {
-    match part {
-        Expr::Exists(Exists { subquery, .. })
-        | Expr::InSubquery(InSubquery { subquery, .. })
-        | Expr::SetComparison(SetComparison { subquery, .. })
-        | Expr::ScalarSubquery(subquery) => Some(subquery),
-        _ => None,
-    }
-}
-
-fn is_correlated(subquery: &Subquery) -> bool {
-    !subquery.outer_ref_columns.is_empty()
-}
-
-/// Whether a part of an expression of the node is wanted.
-fn mentions(node: &LogicalPlan, wanted: impl Fn(&Expr) -> bool) -> Result<bool> {
-    let mut found = false;
-    node.apply_expressions(|expression| {
-        found |= contains(expression, &wanted)?;
-        Ok(match found {
-            true => TreeNodeRecursion::Stop,
-            false => TreeNodeRecursion::Continue,
-        })
-    })?;
-    Ok(found)
-}
-
-fn contains(expression: &Expr, wanted: impl Fn(&Expr) -> bool) -> Result<bool> {
-    expression.exists(|part| Ok(wanted(part)))
 }
 
 /// Whether the parts of an input may be null is part of the schema of a node.

@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Join, Projection, Sort, Window};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
 
-use super::{contains, is_correlated, mentions, subquery_of};
+use super::parts::{contains, is_correlated, mentions, subquery_of};
 
 /// The beginning of the names of computed columns.
 const PLACED: &str = "__subquery_value_";

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::engine::named_expressions::map_named_expressions;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Filter, Projection, Subquery};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, lit, not, when,
@@ -14,10 +14,8 @@ use datafusion::logical_expr::{
 
 /// Replaces `IN` and `EXISTS` of totals by comparisons with the total.
 pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let names = NamePreserver::new(&node);
-    node.map_expressions(|expression| {
-        let name = names.save(&expression);
-        let rewritten = expression.transform_up(|part| {
+    map_named_expressions(node, |expression| {
+        expression.transform_up(|part| {
             let replaced = match &part {
                 Expr::InSubquery(found) => compared_total(found)?,
                 Expr::Exists(found) => existing_total(found)?,
@@ -27,8 +25,7 @@ pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                 Some(replaced) => Transformed::yes(replaced),
                 None => Transformed::no(part),
             })
-        })?;
-        Ok(rewritten.update_data(|expression| name.restore(expression)))
+        })
     })
 }
 
