@@ -1,5 +1,7 @@
 //! Rewriting of the expressions of a plan's step without a change of its columns' names.
 
+use std::collections::HashMap;
+
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -17,8 +19,20 @@ pub(in crate::engine) fn map_named_expressions(
         Ok(rewritten.update_data(|expression| name.restore(expression)))
     };
     node.map_expressions(|expression| match expression {
-        // The columns are those of its parts. DataFusion does not find them below another name of the whole.
-        Expr::GroupingSet(_) => expression.map_children(&mut rewrite_named),
+        // The columns are those of its parts. DataFusion does not find them below another name of the whole, and a part that
+        // is in several sets must stay one column.
+        Expr::GroupingSet(_) => {
+            let mut known: HashMap<Expr, Expr> = HashMap::new();
+            expression.map_children(|part| {
+                if let Some(rewritten) = known.get(&part) {
+                    return Ok(Transformed::yes(rewritten.clone()));
+                }
+                let original = part.clone();
+                let rewritten = rewrite_named(part)?;
+                known.insert(original, rewritten.data.clone());
+                Ok(rewritten)
+            })
+        }
         expression => rewrite_named(expression),
     })
 }
