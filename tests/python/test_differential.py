@@ -90,16 +90,6 @@ REFUSALS = (
         AS t7 ON t6."id" = t7."asset_id" AND t6."timestamp" = t7."timestamp" GROUP BY CUBE (t6."id")""",
         "DataFusion takes the key of a grouping set and the same column for different expressions",
     ),
-    Refusal(
-        "Schema error: No field named",
-        """SELECT t2."id" AS x0, CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END AS x1,
-        t2."timestamp" AS x2, median(CAST(0 AS DOUBLE)) AS x3 FROM raw_readings AS t2 WHERE t2."id" IN (SELECT t4."month"
-        FROM data_h AS t4 WHERE (t4."asset_id" = t2."id") AND ((t4."month" IS NULL) OR (t4."asset_id" IN ('site', ''))))
-        GROUP BY GROUPING SETS ((t2."id", CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END,
-        t2."timestamp"), (t2."id", CASE t2."id" WHEN 'O''Brien' THEN t2."id" WHEN '' THEN t2."id" ELSE t2."id" END), ())
-        HAVING count(t2."value") FILTER (WHERE t2."id" IS NULL) < -1""",
-        "DataFusion loses the keys of GROUPING SETS that a filter on nulls makes empty",
-    ),
 )
 
 
