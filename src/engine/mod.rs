@@ -4,6 +4,7 @@
 //! returns no rows of others, so no SQL can bypass the restriction.
 
 mod batch;
+mod comparisons;
 mod functions;
 mod limits;
 mod named_expressions;

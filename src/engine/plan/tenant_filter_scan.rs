@@ -32,6 +32,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+use crate::engine::comparisons::is_comparison;
 use crate::engine::scan::metered_scan::MeteredScan;
 use crate::engine::scan::raw_scan::RawScanExec;
 use crate::engine::scan::sequential::SequentialExec;
@@ -326,19 +327,4 @@ fn compared_column(condition: &Arc<dyn PhysicalExpr>) -> Option<(&str, bool)> {
         _ => return None,
     };
     Some((column.name(), is_equality))
-}
-
-/// Whether an operator compares two values; such a comparison cannot fail.
-fn is_comparison(operator: Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    )
 }

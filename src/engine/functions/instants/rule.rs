@@ -19,6 +19,7 @@ use super::intervals::{add_in_zone, length_of};
 use super::local_time::{UTC, session_zone};
 use super::time_cast::TimeCast;
 
+use crate::engine::comparisons::is_comparison;
 use crate::engine::functions::exact::days_and_time;
 use crate::engine::named_expressions::map_named_expressions;
 
@@ -126,21 +127,6 @@ fn is_day_or_time(kind: &DataType) -> bool {
 /// Whether the type holds a time of day.
 fn is_time(kind: &DataType) -> bool {
     matches!(kind, DataType::Time32(_) | DataType::Time64(_))
-}
-
-/// Whether the operator compares two values.
-fn is_comparison(operator: Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    )
 }
 
 /// Rewrites the expressions of one node of the plan.
