@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-from collections.abc import Iterator
 from fractions import Fraction
 
 import adbc_driver_manager
 import duckdb
 import pytest
 
-from databases import Postgres
+from databases import client_program
 from exact_statements import AS_IN_DUCKDB, AS_IN_POSTGRES
-from harness import OK
-from server import Plant
+from oracles import connection, cursor, plant, postgres  # noqa: F401
 
 pytestmark = pytest.mark.local_only
 
@@ -145,33 +143,6 @@ FLOATS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    plant = Plant(tmp_path_factory.mktemp("exact")).build().serve()
-    yield plant
-    assert plant.stop() == OK
-
-
-@pytest.fixture(scope="module")
-def connection(plant: Plant) -> Iterator:
-    with plant.with_key() as connection:
-        yield connection
-
-
-@pytest.fixture
-def cursor(connection) -> Iterator:
-    # The driver keeps the state of a failed statement in its cursor.
-    with connection.cursor() as cursor:
-        yield cursor
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    server = Postgres()
-    yield server.url
-    server.stop()
-
-
 # ---- the answers of the engines in one form
 
 Row = list[str | float | None]
@@ -186,7 +157,7 @@ def plantlake_rows(cursor, sql: str) -> list[Row]:
 
 def postgres_rows(url: str, sql: str) -> list[Row]:
     options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-P", f"null={NULL}", "-F", UNIT]
-    finished = subprocess.run(["psql", *options, "-d", url, "-c", sql], capture_output=True, text=True, timeout=60)
+    finished = subprocess.run([client_program("psql"), *options, "-d", url, "-c", sql], capture_output=True, text=True, timeout=60)
     assert finished.returncode == 0, f"psql: {finished.stderr}"
     lines = finished.stdout.splitlines()
     return [[None if value == NULL else plain(value) for value in line.split(UNIT)] for line in lines]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 import adbc_driver_manager
@@ -12,8 +12,7 @@ import pytest
 
 import conftest
 from function_calls import CALLS, KINDS, KNOWN_FAULTS, OTHER_FUNCTIONS
-from harness import OK
-from server import Plant
+from oracles import connection, plant  # noqa: F401
 
 pytestmark = pytest.mark.local_only
 
@@ -28,19 +27,6 @@ MAX_COMBINATIONS_LONG = 48
 FAILURES = 2
 
 Combination = tuple[str, ...]
-
-
-@pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    plant = Plant(tmp_path_factory.mktemp("forms")).build().serve()
-    yield plant
-    assert plant.stop() == OK
-
-
-@pytest.fixture(scope="module")
-def connection(plant: Plant) -> Iterator:
-    with plant.with_key() as connection:
-        yield connection
 
 
 def rows(connection, sql: str) -> pa.Table | None:

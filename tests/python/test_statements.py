@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterator
 
 import adbc_driver_manager
 import duckdb
@@ -12,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from databases import Postgres, psql
-from harness import OK
+from databases import psql
+from oracles import connection, cursor, plant, postgres  # noqa: F401
 from server import Plant
 
 pytestmark = pytest.mark.local_only
@@ -90,33 +89,6 @@ WITH_PARAMETER = [
     ("SELECT 'ab' SIMILAR TO ?", "a(b|c)"),
     ("SELECT i FROM (VALUES (1), (2)) AS t (i) WHERE (i, 'x') IN ((2, ?))", "x"),
 ]
-
-
-@pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    plant = Plant(tmp_path_factory.mktemp("statements")).build().serve()
-    yield plant
-    assert plant.stop() == OK
-
-
-@pytest.fixture(scope="module")
-def connection(plant: Plant) -> Iterator:
-    with plant.with_key() as connection:
-        yield connection
-
-
-@pytest.fixture
-def cursor(connection) -> Iterator:
-    # The driver keeps the state of a failed statement in its cursor.
-    with connection.cursor() as cursor:
-        yield cursor
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    server = Postgres()
-    yield server.url
-    server.stop()
 
 
 def answer(cursor, sql: str, parameters: tuple | None = None) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from databases import Postgres
+from databases import Postgres, client_program
 from harness import OK
 from server import Plant
 
@@ -284,7 +284,7 @@ def postgres(plant: ZonePlant) -> Iterator[str]:
 
 def run_psql(url: str, statements: list[str]) -> list[str]:
     """Runs statements in one session, and returns the lines of their results."""
-    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]
+    command = [client_program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]
     done = subprocess.run(command, input=";\n".join(statements) + ";\n", capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

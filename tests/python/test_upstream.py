@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,9 +12,9 @@ import adbc_driver_manager
 import duckdb
 import pytest
 
-from databases import Postgres
-from harness import OK, REPOSITORY
-from server import Plant
+from databases import client_program
+from harness import REPOSITORY
+from oracles import connection, plant, postgres  # noqa: F401
 
 pytestmark = pytest.mark.local_only
 
@@ -49,26 +48,6 @@ REPORTS = [
     for report in tomllib.loads(file.read_text())["report"]
 ]
 NAMES = [f"{report.id}: {report.title}" for report in REPORTS]
-
-
-@pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    plant = Plant(tmp_path_factory.mktemp("upstream")).build().serve()
-    yield plant
-    assert plant.stop() == OK
-
-
-@pytest.fixture(scope="module")
-def connection(plant: Plant) -> Iterator:
-    with plant.with_key() as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    server = Postgres()
-    yield server.url
-    server.stop()
 
 
 def shown(value: object) -> str:
@@ -115,7 +94,7 @@ def answer_of_source(report: Report, postgres: str) -> list[str] | None:
             return lines([list(map(shown, row)) for row in duckdb.connect().execute(sql).fetchall()])
         except duckdb.Error:
             return None
-    command = ["psql", "-X", "-q", "-A", "-t", "-P", "null=NULL", "-d", postgres, "-c", sql]
+    command = [client_program("psql"), "-X", "-q", "-A", "-t", "-P", "null=NULL", "-d", postgres, "-c", sql]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if finished.returncode != 0:
         return None
