@@ -7,7 +7,7 @@ use plantlake::memory;
 #[global_allocator]
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
-fn main() -> std::process::ExitCode {
+fn main() -> ! {
     // The dependencies enable two crypto providers, so rustls cannot choose a default by itself. The result is ignored: this
     // is the first call, so no other provider can be installed.
     let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();

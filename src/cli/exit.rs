@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::process::ExitCode;
 
 use super::output::{OutputError, Terminal, is_closed_output};
 use crate::config::ConfigError;
@@ -67,12 +66,6 @@ impl Exit {
             exit: self,
             error: error.into(),
         })
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
     }
 }
 
