@@ -57,14 +57,21 @@ pub enum TlsSource {
 #[derive(Clone)]
 pub(in crate::server) struct Tls {
     source: TlsSource,
+    /// The state of the files before they were first read: a change soon after the start counts as well.
+    first: Option<Stamps>,
     config: Arc<RwLock<Arc<ServerConfig>>>,
 }
+
+/// The size and the time of the last change, of the certificate and of the private key.
+type Stamps = [Option<(u64, SystemTime)>; 2];
 
 impl Tls {
     /// Reads or generates the certificate. A generated one is also returned as PEM, for clients to trust.
     pub fn open(source: TlsSource) -> Result<(Self, Option<String>), TlsError> {
+        let mut first = None;
         let (config, made) = match &source {
             TlsSource::Files { certificate, key } => {
+                first = Some(stamps(certificate, key));
                 let (config, validity) = read_files(certificate, key)?;
                 publish_expiry(validity);
                 (config, None)
@@ -78,6 +85,7 @@ impl Tls {
         };
         let tls = Self {
             source,
+            first,
             config: Arc::new(RwLock::new(Arc::new(config))),
         };
         Ok((tls, made))
@@ -94,10 +102,10 @@ impl Tls {
         let TlsSource::Files { certificate, key } = &self.source else {
             return std::future::pending().await;
         };
-        let mut known = (file_stamp(certificate), file_stamp(key));
+        let mut known = self.first;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            let now = (file_stamp(certificate), file_stamp(key));
+            let now = Some(stamps(certificate, key));
             if now == known {
                 continue;
             }
@@ -121,9 +129,11 @@ impl Tls {
     }
 }
 
-fn file_stamp(path: &Path) -> Option<(u64, SystemTime)> {
-    let file = std::fs::metadata(path).ok()?;
-    Some((file.len(), file.modified().ok()?))
+fn stamps(certificate: &Path, key: &Path) -> Stamps {
+    [certificate, key].map(|path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.len(), file.modified().ok()?))
+    })
 }
 
 /// Publishes the end of the certificate's validity as a metric, and warns if it has passed.
