@@ -268,13 +268,8 @@ OTHER_FUNCTIONS = {
 KNOWN_FAULTS = {
     # A list of constants is not searched for 0 by the equality of numbers (apache/datafusion#22490).
     ("({0} IN ({1}, 1.5))", "double double"): "'-0.0'",
-    # apache/datafusion#19288: a constant list is searched as by IN, a column is not.
-    ("({0} = ANY({1}))", "item list"): "of (column, constant)",
     ("array_has({0}, {1})", "list item"): "of (constant, column)",
     ("array_has({0}, {1})", "doubles factor"): "of (constant, column)",
-    # apache/datafusion#24985: a null list is treated as an empty one, unless another row has elements.
-    ("array_has_all({0}, {1})", "list list"): "CAST(NULL AS BIGINT[])",
-    ("array_has_any({0}, {1})", "list list"): "CAST(NULL AS BIGINT[])",
     # apache/datafusion#21792: a constant null as the first position is refused.
     ("array_position({0}, {1}, {2})", "list item count"): "CAST(NULL AS BIGINT)): error of",
     # A constant is truncated in nanoseconds, which begin in 1677 and end in 2262.

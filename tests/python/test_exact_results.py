@@ -303,7 +303,7 @@ def test_grouping_sets_with_a_constant_key_have_each_group_once(cursor, keys: st
         ("SELECT 9223372036854775807 + x FROM (VALUES (1)) AS t (x)", "out of range"),
         ("SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t (x)", "out of the range of bigint"),
         ("SELECT 2 ^ 3", "means a power in Postgres"),
-        ("SELECT max(x) FROM (VALUES (INTERVAL '1 month'), (INTERVAL '40 days')) AS t (x)", "are not comparable"),
+        ("SELECT max(x) FROM (VALUES (struct(1, NULL)), (struct(1, 2))) AS t (x)", "max of rows is not supported"),
     ],
 )
 def test_statement_without_a_right_result_is_refused(cursor, sql: str, text: str) -> None:

@@ -21,12 +21,14 @@ use super::total_filters::FilterPushDown;
 use crate::engine::limits::cancellation;
 
 /// Registers DataFusion's rules with `builder`. Each rule checks before it visits the plan, or a node of it, whether
-/// the statement is cancelled. `extra_rules` come after DataFusion's rules of the analyzer.
+/// the statement is cancelled. `first_rule` comes before DataFusion's rules of the analyzer, and `extra_rules` after them.
 pub(in crate::engine) fn register(
     builder: SessionStateBuilder,
+    first_rule: Arc<dyn AnalyzerRule + Send + Sync>,
     extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5],
 ) -> SessionStateBuilder {
-    let mut analyzer_rules = Analyzer::new().rules;
+    let mut analyzer_rules = vec![first_rule];
+    analyzer_rules.extend(Analyzer::new().rules);
     analyzer_rules.extend(extra_rules);
     let mut optimizer_rules = Optimizer::new().rules;
     replace_rules(&mut optimizer_rules, |rule| corrected_rule(rule.name()));

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, Float64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -57,6 +57,8 @@ pub struct RawScanExec {
 const BATCH_ROWS: usize = 16_384;
 /// The index of the time column in [`READINGS`].
 const TIME_INDEX: usize = 1;
+/// The index of the value column in [`READINGS`].
+const VALUE_INDEX: usize = 2;
 
 impl RawScanExec {
     /// Reads the readings of `files` inside `window`, and possibly more. Each file is a partition.
@@ -149,6 +151,21 @@ impl fmt::Debug for RawScanExec {
     }
 }
 
+/// Returns the readings with positive NaNs only: where Arrow sorts and compares, others come before all numbers.
+fn with_positive_nan(batch: RecordBatch) -> Result<RecordBatch> {
+    let values = batch.column(VALUE_INDEX).as_primitive::<Float64Type>();
+    let is_negative_nan = |value: &f64| value.is_nan() && value.is_sign_negative();
+    if !values.values().iter().any(is_negative_nan) {
+        return Ok(batch);
+    }
+    let values: Float64Array = values.unary(|value| if value.is_nan() { f64::NAN } else { value });
+    let (schema, mut columns, _) = batch.into_parts();
+    if let Some(column) = columns.get_mut(VALUE_INDEX) {
+        *column = Arc::new(values);
+    }
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
 impl DisplayAs for RawScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files: usize = self.partitions.iter().map(Vec::len).sum();
@@ -224,6 +241,7 @@ impl ExecutionPlan for RawScanExec {
             Some(visible) => filter_visible(&batch?, visible, cut),
             None => batch,
         });
+        let batches = batches.map(|batch| with_positive_nan(batch?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Arc::clone(&READINGS),
             batches,

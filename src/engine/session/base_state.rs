@@ -8,7 +8,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 
 use crate::engine::functions;
-use crate::engine::functions::instants::{IntervalPlanner, SessionTimes};
+use crate::engine::functions::instants::{IntervalPlanner, SessionTimes, WindowOrders};
 use crate::engine::functions::{session_functions, spec_functions, text_patterns};
 use crate::engine::plan::asset_id_literals::AssetIdLiterals;
 use crate::engine::plan::cancellable_rules;
@@ -52,6 +52,7 @@ pub(in crate::engine) fn base_state(
         .with_default_features();
     let mut builder = cancellable_rules::register(
         builder,
+        Arc::new(WindowOrders),
         [
             Arc::new(SubqueryValues),
             Arc::new(SessionTimes),

@@ -12,18 +12,21 @@ use datafusion::logical_expr::function::{
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, GroupsAccumulator,
-    ReversedUDAF, SetMonotonicity, Signature,
+    ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
 };
 
 use super::checked_sum::{self, CheckedSum, CheckedSums};
+use super::extremes::Extreme;
 use super::moment_groups;
 use super::moments::Statistic;
+use super::one_nan::{groups_with_one_nan, with_one_nan};
 use super::quantile::{self, GroupedValues, Quantile, Values};
 
 /// Returns the aggregate with right results, or the same one if its results are right.
 pub(super) fn exact_aggregate(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
     let name = function.name();
     let is_replaced = Statistic::from_name(name).is_some()
+        || Extreme::from_name(name).is_some()
         || matches!(name, "median" | "percentile_cont" | "bit_xor");
     match is_replaced {
         true => Arc::new(AggregateUDF::new_from_impl(ExactAggregate(function))),
@@ -42,6 +45,8 @@ enum Plan {
     /// DataFusion's, except over a window that slides.
     Total(Statistic),
     Moments(Statistic),
+    /// Of floating-point numbers: DataFusion's, except of groups.
+    Extreme(Extreme),
     /// DataFusion's.
     Inherited,
 }
@@ -86,6 +91,11 @@ impl ExactAggregate {
                 is_distinct: args.is_distinct,
                 kind: result.clone(),
             }));
+        }
+        if let Some(extreme) = Extreme::from_name(self.name())
+            && result.is_floating()
+        {
+            return Ok(Plan::Extreme(extreme));
         }
         Ok(match self.statistic(result, args.is_distinct) {
             Some(statistic) if statistic.is_total() => Plan::Total(statistic),
@@ -160,21 +170,27 @@ impl AggregateUDFImpl for ExactAggregate {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match self.plan(&args)? {
-            Plan::Sum(kind) => Ok(Box::new(CheckedSum::new(kind))),
-            Plan::Quantile(quantile) => Ok(Box::new(Values::new(quantile))),
-            Plan::Moments(statistic) => Ok(moment_groups::accumulator(statistic)),
-            Plan::Total(_) | Plan::Inherited => self.inner().accumulator(args),
-        }
+        let result = args.return_field.data_type().clone();
+        let accumulator: Box<dyn Accumulator> = match self.plan(&args)? {
+            Plan::Sum(kind) => Box::new(CheckedSum::new(kind)),
+            Plan::Quantile(quantile) => Box::new(Values::new(quantile)),
+            Plan::Moments(statistic) => moment_groups::accumulator(statistic),
+            Plan::Total(_) | Plan::Extreme(_) | Plan::Inherited => {
+                self.inner().accumulator(args)?
+            }
+        };
+        Ok(with_one_nan(accumulator, &result))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match self.plan(&args)? {
-            Plan::Sum(kind) => Ok(Box::new(CheckedSum::new(kind))),
-            Plan::Quantile(quantile) => Ok(Box::new(Values::new(quantile))),
-            Plan::Total(statistic) | Plan::Moments(statistic) => Ok(statistic.accumulator()),
-            Plan::Inherited => self.inner().create_sliding_accumulator(args),
-        }
+        let result = args.return_field.data_type().clone();
+        let accumulator: Box<dyn Accumulator> = match self.plan(&args)? {
+            Plan::Sum(kind) => Box::new(CheckedSum::new(kind)),
+            Plan::Quantile(quantile) => Box::new(Values::new(quantile)),
+            Plan::Total(statistic) | Plan::Moments(statistic) => statistic.accumulator(),
+            Plan::Extreme(_) | Plan::Inherited => self.inner().create_sliding_accumulator(args)?,
+        };
+        Ok(with_one_nan(accumulator, &result))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -207,12 +223,15 @@ impl AggregateUDFImpl for ExactAggregate {
         &self,
         args: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
-        match self.plan(&args)? {
-            Plan::Sum(kind) => Ok(Box::new(CheckedSums::new(kind))),
-            Plan::Quantile(quantile) => Ok(Box::new(GroupedValues::new(quantile))),
-            Plan::Moments(statistic) => Ok(moment_groups::groups_accumulator(statistic)),
-            Plan::Total(_) | Plan::Inherited => self.inner().create_groups_accumulator(args),
-        }
+        let result = args.return_field.data_type().clone();
+        let accumulator: Box<dyn GroupsAccumulator> = match self.plan(&args)? {
+            Plan::Sum(kind) => Box::new(CheckedSums::new(kind)),
+            Plan::Quantile(quantile) => Box::new(GroupedValues::new(quantile)),
+            Plan::Moments(statistic) => moment_groups::groups_accumulator(statistic),
+            Plan::Extreme(extreme) => extreme.groups_accumulator(&result)?,
+            Plan::Total(_) | Plan::Inherited => self.inner().create_groups_accumulator(args)?,
+        };
+        Ok(groups_with_one_nan(accumulator, &result))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -236,6 +255,14 @@ impl AggregateUDFImpl for ExactAggregate {
 
     fn is_descending(&self) -> Option<bool> {
         self.inner().is_descending()
+    }
+
+    /// Statistics of files do not tell NaN.
+    fn value_from_stats(&self, args: &StatisticsArgs) -> Option<ScalarValue> {
+        match args.return_type.is_floating() {
+            true => None,
+            false => self.inner().value_from_stats(args),
+        }
     }
 
     fn default_value(&self, kind: &DataType) -> Result<ScalarValue> {

@@ -6,10 +6,12 @@ use datafusion::functions::math;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, WindowFunctionDefinition, lit, when};
 
-use super::kinds::{refuse_intervals, type_of};
+use super::equality::{aggregate_in_one_form, has_keys, null_if_equal, window_in_one_form};
+use super::extremes::comparable_arguments;
+use super::kinds::type_of;
+use super::lists::{compares_elements, search_lists};
 use super::monotonicity::with_derived_order;
 use super::operators::Exact;
-use super::zeros::{distinct_with_one_zero, has_keys, null_if_equal, window_with_one_zero};
 
 /// Whether the call may have to be replaced. The types of its arguments decide that.
 pub(super) fn is_replaced_call(part: &Expr) -> bool {
@@ -18,7 +20,7 @@ pub(super) fn is_replaced_call(part: &Expr) -> bool {
             "round" | "trunc" => call.args.len() == 2,
             "log" | "lpad" | "rpad" | "date_trunc" | "date_part" | "greatest" | "least"
             | "nullif" => true,
-            _ => false,
+            name => compares_elements(name),
         },
         Expr::AggregateFunction(call) => call.params.distinct || is_extreme(call.func.name()),
         Expr::WindowFunction(call) => match &call.fun {
@@ -35,6 +37,18 @@ fn is_extreme(name: &str) -> bool {
     matches!(name, "min" | "max")
 }
 
+/// Replaces the arguments by comparable ones, and returns whether they changed.
+fn make_comparable(name: &str, arguments: &mut Vec<Expr>, schema: &DFSchema) -> Result<bool> {
+    let comparable = comparable_arguments(name, arguments, schema)?;
+    Ok(match comparable {
+        Some(comparable) => {
+            *arguments = comparable;
+            true
+        }
+        None => false,
+    })
+}
+
 /// Returns the expression that replaces the call; `None` if its result is right.
 ///
 /// # Errors
@@ -43,23 +57,30 @@ pub(super) fn replace_call(part: &Expr, schema: &DFSchema) -> Result<Option<Expr
     let call = match part {
         Expr::ScalarFunction(call) => call,
         Expr::AggregateFunction(call) => {
-            if is_extreme(call.func.name()) {
-                refuse_intervals(call.func.name(), &call.params.args, schema)?;
-            }
-            return Ok(distinct_with_one_zero(call, schema));
+            let mut call = call.clone();
+            let is_comparable = is_extreme(call.func.name())
+                && make_comparable(call.func.name(), &mut call.params.args, schema)?;
+            let one_form = aggregate_in_one_form(&call, schema);
+            return Ok(one_form.or(is_comparable.then(|| Expr::AggregateFunction(call))));
         }
         Expr::WindowFunction(call) => {
-            if is_extreme(call.fun.name()) {
-                refuse_intervals(call.fun.name(), &call.params.args, schema)?;
-            }
-            return Ok(window_with_one_zero(call, schema));
+            let mut call = call.clone();
+            let name = call.fun.name().to_owned();
+            let is_comparable =
+                is_extreme(&name) && make_comparable(&name, &mut call.params.args, schema)?;
+            let one_form = window_in_one_form(&call, schema);
+            return Ok(one_form.or(is_comparable.then(|| Expr::WindowFunction(call))));
         }
         _ => return Ok(None),
     };
+    if compares_elements(call.name()) {
+        return search_lists(call, schema);
+    }
     Ok(match (call.name(), &*call.args) {
-        (name @ ("greatest" | "least"), arguments) => {
-            refuse_intervals(name, arguments, schema)?;
-            None
+        (name @ ("greatest" | "least"), _) => {
+            let mut call = call.clone();
+            make_comparable(name, &mut call.args, schema)?
+                .then(|| Expr::ScalarFunction(call.clone()))
         }
         ("round" | "trunc", [value, places]) => {
             let is_double = type_of(value, schema) == Some(DataType::Float64);

@@ -8,11 +8,18 @@ use datafusion::logical_expr::{
     Between, BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not,
 };
 
+use super::canonical::{in_one_form_if, is_grouped_by_form};
 use super::days::{compare_day, may_compare_days};
+use super::equality::{
+    compare_nested, compared_constants, is_zero, may_be_nested, searched_case, with_both_zeros,
+    within_in_one_form,
+};
 use super::kinds::type_of;
+use super::lists::{may_be_search, not_in_constant};
 use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
 use super::rows::{compare_rows, find_row, row_values};
-use super::zeros::{compared_constants, is_zero, searched_case, with_both_zeros};
+use super::simplified::{is_any_text, match_any_text, may_be_intersected, without_intersection};
+use crate::engine::comparisons::is_comparison;
 
 /// Whether the expression may have to be replaced. The types of its operands decide that.
 pub(super) fn is_replaced_operator(part: &Expr) -> bool {
@@ -24,6 +31,9 @@ pub(super) fn is_replaced_operator(part: &Expr) -> bool {
             {
                 true
             }
+            Operator::And | Operator::Or => may_be_intersected(right),
+            op if is_any_text(*op, right) => true,
+            op if is_comparison(*op) && may_be_nested(left, right) => true,
             _ => may_compare_days(left, right),
         },
         Expr::Negative(value) => !matches!(**value, Expr::Literal(..)),
@@ -35,8 +45,8 @@ pub(super) fn is_replaced_operator(part: &Expr) -> bool {
                     .iter()
                     .any(|value| is_zero(value) || !matches!(value, Expr::Literal(..)))
         }
-        Expr::Case(case) => case.expr.is_some(),
-        Expr::Exists(_) => true,
+        Expr::Case(case) => case.expr.is_some() || may_be_search(case),
+        Expr::Exists(_) | Expr::InSubquery(_) => true,
         _ => false,
     }
 }
@@ -56,6 +66,8 @@ pub(super) fn replace_operator(part: &Expr, schema: &DFSchema) -> Result<Option<
         },
         Expr::Between(between) => day_between(between, schema),
         Expr::InList(list) => replace_list(list, schema),
+        Expr::InSubquery(within) => within_in_one_form(within, schema)?,
+        Expr::Case(case) if may_be_search(case) => not_in_constant(case),
         Expr::Case(case) => searched_case(case, schema),
         // An aggregate without groups has one row, whatever it aggregates (apache/datafusion#15032 and its kind).
         Expr::Exists(exists) => is_one_row(&exists.subquery.subquery).then(|| lit(!exists.negated)),
@@ -72,7 +84,11 @@ fn replace_binary(operation: &BinaryExpr, schema: &DFSchema) -> Result<Option<Ex
         Operator::Plus | Operator::Minus | Operator::Multiply => {
             replace_arithmetic(operation, schema)
         }
-        op => Ok(compare_rows(left, *op, right).or_else(|| compare_day(operation, schema))),
+        Operator::And | Operator::Or => Ok(without_intersection(operation, schema)),
+        op if is_any_text(*op, right) => match_any_text(operation).map(Some),
+        op => Ok(compare_rows(left, *op, right)
+            .or_else(|| compare_day(operation, schema))
+            .or_else(|| compare_nested(operation, schema).filter(|_| is_comparison(*op)))),
     }
 }
 
@@ -138,7 +154,8 @@ fn day_between(between: &Between, schema: &DFSchema) -> Option<Expr> {
     })
 }
 
-fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
+/// Returns the expression that replaces `IN`; `None` if its result is right.
+pub(super) fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
     if let Some(found) = find_row(&list.expr, &list.list) {
         return Some(match list.negated {
             true => not(found),
@@ -152,6 +169,16 @@ fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
             true => not(found),
             false => found,
         });
+    }
+    if let Some(value) = in_one_form_if(&list.expr, schema, is_grouped_by_form) {
+        let one_form = |value: &Expr| in_one_form_if(value, schema, is_grouped_by_form);
+        let values = list.list.iter();
+        let values = values.map(|value| one_form(value).unwrap_or_else(|| value.clone()));
+        return Some(Expr::InList(InList::new(
+            Box::new(value),
+            values.collect(),
+            list.negated,
+        )));
     }
     compared_constants(list, schema).or_else(|| with_both_zeros(list))
 }

@@ -3,18 +3,23 @@
 
 mod aggregates;
 mod calls;
+mod canonical;
 mod casts;
 mod checked_sum;
 mod columns;
 mod days;
 mod distinct_orders;
+mod equality;
 mod expressions;
+mod extremes;
 mod grouping_sets;
 mod kinds;
+mod lists;
 mod means;
 mod moment_groups;
 mod moments;
 mod monotonicity;
+mod one_nan;
 mod operators;
 mod ordered_texts;
 mod quantile;
@@ -23,7 +28,7 @@ mod rows;
 mod series;
 mod set_operations;
 mod shift;
-mod zeros;
+mod simplified;
 
 use std::sync::Arc;
 

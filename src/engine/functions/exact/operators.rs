@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr_common::datum::apply;
 
+use super::canonical::{canonical, with_canonical_nan};
+
 /// Nanoseconds of a day, as intervals are compared.
 const DAY: i128 = 86_400_000_000_000;
 /// Casts that fail where a value has no result.
@@ -50,8 +52,12 @@ pub(super) enum Exact {
     /// The third argument, which is the first one rounded or truncated to the number of decimals in the second: corrected where
     /// DataFusion multiplies beyond the range of doubles.
     Rounded,
-    /// A floating-point number of this type with the positive zero instead of the negative one.
-    OneZero(DataType),
+    /// A value of this type in its one form.
+    Canonical(DataType),
+    /// A value of this type with the positive NaN instead of others.
+    CanonicalNan(DataType),
+    /// The argument, of this type, as an expression that is not recognised as the same one elsewhere.
+    Hidden(DataType),
     /// The first argument, of this type. It is not constant as far as the optimiser knows, because the second one is not.
     GroupingKey(DataType),
     /// True, but not constant as far as the optimiser knows.
@@ -85,7 +91,9 @@ pub(super) fn known_type(expression: &Expr) -> Option<DataType> {
     match &function.exact {
         Exact::Arithmetic(_, kind)
         | Exact::Negation(kind)
-        | Exact::OneZero(kind)
+        | Exact::Canonical(kind)
+        | Exact::CanonicalNan(kind)
+        | Exact::Hidden(kind)
         | Exact::GroupingKey(kind) => Some(kind.clone()),
         _ => None,
     }
@@ -108,7 +116,9 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::Rounded => "rounded",
             Exact::Whole => "whole",
             Exact::Narrowed(_) => "narrowed",
-            Exact::OneZero(_) => "one_zero",
+            Exact::Canonical(_) => "canonical",
+            Exact::CanonicalNan(_) => "canonical_nan",
+            Exact::Hidden(_) => "hidden",
             Exact::GroupingKey(_) => "grouping_key",
             Exact::Varying => "varying",
         }
@@ -126,6 +136,7 @@ impl ScalarUDFImpl for ExactFunction {
                 )
             }
             (Exact::Negation(_), [value]) => format!("(- {})", value.schema_name()),
+            (Exact::CanonicalNan(_), [value]) => value.schema_name().to_string(),
             (Exact::Rounded, [.., rounded]) => rounded.schema_name().to_string(),
             (_, args) => {
                 let args: Vec<_> = args
@@ -148,6 +159,7 @@ impl ScalarUDFImpl for ExactFunction {
                 format!("{} {} {}", shown(left), self.name(), shown(right))
             }
             (Exact::Negation(_), [value]) => format!("(- {value})"),
+            (Exact::CanonicalNan(_), [value]) => value.to_string(),
             (_, args) => {
                 let args: Vec<_> = args.iter().map(ToString::to_string).collect();
                 format!("{}({})", self.name(), args.join(", "))
@@ -163,7 +175,9 @@ impl ScalarUDFImpl for ExactFunction {
         Ok(match &self.exact {
             Exact::Arithmetic(_, kind)
             | Exact::Negation(kind)
-            | Exact::OneZero(kind)
+            | Exact::Canonical(kind)
+            | Exact::CanonicalNan(kind)
+            | Exact::Hidden(kind)
             | Exact::GroupingKey(kind)
             | Exact::Narrowed(kind) => kind.clone(),
             Exact::Varying => DataType::Boolean,
@@ -202,10 +216,9 @@ impl ScalarUDFImpl for ExactFunction {
             (Exact::WholeDays, [values]) => whole_days(values)?,
             (Exact::Whole, [values]) => whole(values)?,
             (Exact::Narrowed(kind), [values]) => cast_with_options(values, kind, &STRICT)?,
-            (Exact::OneZero(kind), [values]) => {
-                let zero = ScalarValue::new_zero(kind)?.to_scalar()?;
-                numeric::add(values, &zero)?
-            }
+            (Exact::Canonical(_), [values]) => canonical(values)?,
+            (Exact::CanonicalNan(_), [values]) => with_canonical_nan(values)?,
+            (Exact::Hidden(_), [values]) => Arc::clone(values),
             (Exact::Rounded, [values, places, rounded]) => corrected(values, places, rounded)?,
             _ => return internal_err!("wrong number of arguments of {}", self.name()),
         };

@@ -8,13 +8,16 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::calls::{is_replaced_call, replace_call};
+use super::canonical::{may_make_nan, with_one_nan};
 use super::casts::{is_replaced_cast, replace_cast};
 use super::distinct_orders::{has_ordered_values, with_value_columns};
+use super::equality::{
+    distinct_in_one_form, forms_of_keys, has_ties, key_in_one_form, sort_in_one_form,
+};
 use super::expressions::{is_replaced_operator, replace_operator};
 use super::grouping_sets::{has_sets, with_varying_keys};
 use super::ordered_texts::{has_orders, with_lists};
 use super::set_operations::{count_equal_rows, is_counted};
-use super::zeros::{has_ties, sort_with_one_zero};
 use crate::engine::named_expressions::map_named_expressions;
 
 /// Replaces what has wrong results. The columns of the plan keep their names and types.
@@ -37,14 +40,22 @@ impl AnalyzerRule for ExactResults {
             }
             let node = counted.data;
             let schema = merge_schema(&node.inputs());
+            let forms_of_keys = forms_of_keys(&node);
             let node = map_named_expressions(node, |expression| {
-                expression.transform_up(|part| replace(part, &schema))
+                let exact = expression.transform_up(|part| replace(part, &schema))?;
+                let one_form = forms_of_keys
+                    .and_then(|is_wanted| key_in_one_form(&exact.data, &schema, is_wanted));
+                Ok(match one_form {
+                    Some(one_form) => Transformed::yes(one_form),
+                    None => exact,
+                })
             })?;
             let node = match node.transformed {
                 true => node.map_data(LogicalPlan::recompute_schema)?,
                 false => node,
             };
-            node.transform_data(|node| Ok(sort_with_one_zero(node)))?
+            node.transform_data(|node| Ok(sort_in_one_form(node)))?
+                .transform_data(distinct_in_one_form)?
                 .transform_data(with_varying_keys)?
                 .transform_data(with_value_columns)?
                 .transform_data(with_lists)
@@ -59,13 +70,16 @@ fn may_change(plan: &LogicalPlan) -> Result<bool> {
     plan.apply_with_subqueries(|node| {
         may_change |= is_counted(node)
             || has_ties(node)
+            || forms_of_keys(node).is_some()
             || has_sets(node)
             || has_orders(node)
             || has_ordered_values(node);
         node.apply_expressions(|expression| {
             expression.apply(|part| {
-                may_change |=
-                    is_replaced_operator(part) || is_replaced_call(part) || is_replaced_cast(part);
+                may_change |= is_replaced_operator(part)
+                    || is_replaced_call(part)
+                    || is_replaced_cast(part)
+                    || may_make_nan(part);
                 Ok(match may_change {
                     true => TreeNodeRecursion::Stop,
                     false => TreeNodeRecursion::Continue,
@@ -83,8 +97,18 @@ fn replace(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         part if is_replaced_cast(part) => replace_cast(part, schema),
         _ => None,
     };
-    Ok(match replaced {
+    let part = match replaced {
         Some(exact) => Transformed::yes(exact),
         None => Transformed::no(part),
+    };
+    part.transform_data(|part| {
+        let made = match may_make_nan(&part) {
+            true => with_one_nan(&part, schema)?,
+            false => None,
+        };
+        Ok(match made {
+            Some(one_nan) => Transformed::yes(one_nan),
+            None => Transformed::no(part),
+        })
     })
 }

@@ -33,7 +33,7 @@ pub(super) fn find_row(expression: &Expr, list: &[Expr]) -> Option<Expr> {
 pub(super) fn row_values(expression: &Expr) -> Option<Vec<Expr>> {
     match expression {
         Expr::ScalarFunction(call) => match call.name() {
-            "struct" => Some(call.args.clone()),
+            "struct" | "row" => Some(call.args.clone()),
             "named_struct" => Some(call.args.iter().skip(1).step_by(2).cloned().collect()),
             _ => None,
         },

@@ -10,7 +10,7 @@ use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result}
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder};
 
-use super::zeros::with_one_zero;
+use super::canonical::in_one_form;
 
 /// The name of the number of a row among its equals, on the left and on the right.
 const NUMBERS: [&str; 2] = ["#left", "#right"];
@@ -41,10 +41,12 @@ pub(super) fn count_equal_rows(plan: LogicalPlan) -> Result<Transformed<LogicalP
     };
     let columns: Vec<Expr> = columns(&join.left);
     let (left_keys, right_keys): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
+    let left_keys = keys_in_one_form(left_keys, &join.left);
+    let right_keys = keys_in_one_form(right_keys, &join.right);
     let [left_number, right_number] = NUMBERS;
-    let left = with_numbers(&join.left, left_keys, left_number)?;
-    let right = with_numbers(&join.right, right_keys, right_number)?;
-    let mut on = join.on;
+    let left = with_numbers(&join.left, left_keys.clone(), left_number)?;
+    let right = with_numbers(&join.right, right_keys.clone(), right_number)?;
+    let mut on: Vec<_> = left_keys.into_iter().zip(right_keys).collect();
     let number = |name: &str| Expr::Column(Column::new_unqualified(name));
     on.push((number(left_number), number(right_number)));
     let join = Join::try_new(
@@ -66,15 +68,15 @@ fn columns(plan: &LogicalPlan) -> Vec<Expr> {
     columns.map(Expr::Column).collect()
 }
 
+fn keys_in_one_form(keys: Vec<Expr>, plan: &LogicalPlan) -> Vec<Expr> {
+    let keys = keys.into_iter();
+    keys.map(|key| in_one_form(&key, plan.schema()).unwrap_or(key))
+        .collect()
+}
+
 /// Returns the plan with a column that numbers the rows with equal keys.
 fn with_numbers(plan: &Arc<LogicalPlan>, keys: Vec<Expr>, name: &str) -> Result<LogicalPlan> {
-    let keys = keys
-        .into_iter()
-        .map(|key| match with_one_zero(&key, plan.schema()) {
-            Some(key) => key,
-            None => key,
-        });
-    let number = row_number().partition_by(keys.collect()).build()?;
+    let number = row_number().partition_by(keys).build()?;
     let column = Column::new_unqualified(number.schema_name().to_string());
     let mut columns = columns(plan);
     columns.push(Expr::Column(column).alias(name));

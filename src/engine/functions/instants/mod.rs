@@ -8,6 +8,7 @@ mod intervals;
 mod local_time;
 mod rule;
 mod time_cast;
+mod window_orders;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub(in crate::engine) use intervals::IntervalPlanner;
 pub(in crate::engine) use rule::SessionTimes;
+pub(in crate::engine) use window_orders::WindowOrders;
 
 /// Registers `timezone`, and replaces `now` and `to_timestamp…`. `wrap` enforces the limits of a function.
 pub(super) fn register(

@@ -8,6 +8,7 @@ mod dates;
 mod functions;
 mod odbc;
 mod patterns;
+mod quantified;
 mod row_values;
 mod template;
 #[cfg(test)]
@@ -96,6 +97,7 @@ impl VisitorMut for RewriteVisitor<'_> {
     }
 
     fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<QueryError> {
+        row_values::write_compared_rows(expression);
         let Expr::Function(call) = expression else {
             return ControlFlow::Continue(());
         };
@@ -128,6 +130,10 @@ fn rewrite_expression(expression: &mut Expr) -> Result<(), QueryError> {
         Expr::Like { .. } | Expr::ILike { .. } | Expr::SimilarTo { .. } => {
             patterns::rewrite_pattern(expression)
         }
+        Expr::AnyOp { .. } => {
+            quantified::rewrite_any(expression);
+            Ok(())
+        }
         Expr::BinaryOp { .. } | Expr::InList { .. } | Expr::InSubquery { .. } => {
             row_values::rewrite_comparison(expression)
         }
@@ -141,9 +147,9 @@ fn may_be_rewritten(expression: &Expr) -> bool {
         Expr::Function(call) => functions::is_rewritten(call),
         Expr::Cast { data_type, .. } => casts::is_rewritten(data_type),
         Expr::Like { escape_char, .. } | Expr::ILike { escape_char, .. } => escape_char.is_some(),
-        Expr::SimilarTo { .. } => true,
-        Expr::BinaryOp { left, .. } => matches!(**left, Expr::Tuple(_)),
-        Expr::InList { expr, .. } => matches!(**expr, Expr::Tuple(_)),
+        Expr::SimilarTo { .. } | Expr::AnyOp { .. } => true,
+        Expr::BinaryOp { left, .. } => row_values::is_row(left),
+        Expr::InList { expr, .. } => row_values::is_row(expr),
         _ => false,
     }
 }

@@ -2,7 +2,8 @@
 //! and takes queries of one column only.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, Select, SetExpr, TableFactor, UnaryOperator,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Select,
+    SetExpr, TableFactor, UnaryOperator,
 };
 
 use super::template::{check_repeatable, parse_query};
@@ -14,6 +15,73 @@ const MAX_ROWS: usize = 500;
 const MAX_COLUMNS: usize = 64;
 /// The name of the query whose rows are compared.
 const ROWS: &str = "compared rows";
+
+/// Whether the expression is a row, written `(a, b)` or `ROW(a, b)`.
+pub(super) fn is_row(expression: &Expr) -> bool {
+    matches!(expression, Expr::Tuple(_)) || row_arguments(expression).is_some()
+}
+
+/// Returns the values of `ROW(a, b)`; `None` for other expressions.
+fn row_arguments(expression: &Expr) -> Option<Vec<Expr>> {
+    let Expr::Function(Function {
+        name,
+        args: FunctionArguments::List(arguments),
+        ..
+    }) = expression
+    else {
+        return None;
+    };
+    let [part] = &*name.0 else {
+        return None;
+    };
+    let is_row = part
+        .as_ident()
+        .is_some_and(|name| name.quote_style.is_none() && name.value.eq_ignore_ascii_case("row"));
+    if !is_row || !arguments.clauses.is_empty() {
+        return None;
+    }
+    let values = arguments.args.iter().map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
+        _ => None,
+    });
+    values.collect()
+}
+
+/// Writes the rows that an operator compares as `(a, b)`. Elsewhere, `ROW(a, b)` is a value with named fields.
+pub(super) fn write_compared_rows(expression: &mut Expr) {
+    match expression {
+        Expr::BinaryOp { left, op, right }
+            if is_comparison(op) && is_row(left) && is_row(right) =>
+        {
+            write_as_tuple(left);
+            write_as_tuple(right);
+        }
+        Expr::InList { expr, list, .. } if is_row(expr) && list.iter().all(is_row) => {
+            write_as_tuple(expr);
+            list.iter_mut().for_each(write_as_tuple);
+        }
+        Expr::InSubquery { expr, .. } => write_as_tuple(expr),
+        _ => {}
+    }
+}
+
+fn write_as_tuple(expression: &mut Expr) {
+    if let Some(values) = row_arguments(expression) {
+        *expression = Expr::Tuple(values);
+    }
+}
+
+fn is_comparison(operator: &BinaryOperator) -> bool {
+    matches!(
+        operator,
+        BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+    )
+}
 
 /// Rewrites `(a, b) IN (SELECT …)` in `WHERE`. There, unknown is the same as false.
 pub(super) fn rewrite_where(select: &mut Select) -> Result<(), QueryError> {
@@ -44,6 +112,7 @@ fn rewrite_condition(condition: &mut Expr, is_negated: bool) -> Result<(), Query
             subquery,
             negated,
         } => {
+            write_as_tuple(expr);
             let Expr::Tuple(values) = &**expr else {
                 return Ok(());
             };
