@@ -21,7 +21,7 @@ pub fn main() -> ! {
 /// the process has been written by then.
 #[expect(unsafe_code, reason = "std has no exit without clean-up")]
 fn end_process(exit: Exit) -> ! {
-    // Whoever should have read it has gone; there is nobody to tell.
+    // If the reader has gone, the text has no other place.
     let _ = std::io::stdout().flush();
     // SAFETY: it does not return, and runs no code of this process.
     unsafe { libc::_exit(exit as i32) }

@@ -14,7 +14,7 @@ SPECIALS = ["'NaN'", "'Infinity'", "'-Infinity'", "'-0'", "'0'", "'1.5'", "'-2'"
 NUMBERS = ", ".join(f"({left}::double precision, {right}::double precision)" for left, right in itertools.product(SPECIALS, repeat=2))
 PAIRS = f"(VALUES {NUMBERS}) AS t (x, y)"
 
-# What may make a NaN that is negative, or another one than `'NaN'`.
+# Expressions that may make a negative NaN.
 MAKERS_OF_NAN = [
     "{x} + {y}",
     "{x} - {y}",

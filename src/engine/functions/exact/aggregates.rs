@@ -45,7 +45,7 @@ enum Plan {
     /// DataFusion's, except over a window that slides.
     Total(Statistic),
     Moments(Statistic),
-    /// Of floating-point numbers: DataFusion's, except of groups.
+    /// The least or greatest of floating-point numbers. The accumulator is DataFusion's, except of groups.
     Extreme(Extreme),
     /// DataFusion's.
     Inherited,

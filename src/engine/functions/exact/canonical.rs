@@ -212,7 +212,7 @@ fn same_bits(left: &ScalarValue, right: &ScalarValue) -> bool {
     }
 }
 
-/// What changes about the numbers.
+/// The numbers that change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Forms {
     /// NaN and both zeros.
