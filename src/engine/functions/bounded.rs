@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use super::allow_list::{Bounds, Output, Work};
-use super::costs::Costs;
+use super::costs::{Costs, memory_of};
 use super::planning::check_constant;
 use super::types::{check_named_type, check_type};
 use crate::clock::Stopwatch;
@@ -132,7 +132,7 @@ impl BoundedFunction {
                 long if long > LONG_SLICE => steps = (steps / 2).max(1),
                 _ => {}
             }
-            bytes += part.get_array_memory_size() as u64;
+            bytes += memory_of(&part);
             if self.bounds.output != Output::Fixed && bytes > MAX_OUTPUT_BYTES {
                 return Err(self.output_too_large(bytes));
             }

@@ -46,7 +46,7 @@ impl Costs {
     pub fn upper_bound(bounds: Bounds, arguments: &[ColumnarValue], rows: usize) -> Self {
         let sizes = arguments.iter().map(|value| match value {
             ColumnarValue::Scalar(value) => (value.size() as u64).saturating_mul(rows as u64),
-            ColumnarValue::Array(values) => values.get_array_memory_size() as u64,
+            ColumnarValue::Array(values) => memory_of(values),
         });
         let bytes = sizes.fold(0, u64::saturating_add);
         Self {
@@ -89,6 +89,18 @@ fn total(costs: &[u64], rows: usize) -> u64 {
     }
 }
 
+/// Returns the memory of the values in bytes. Of the buffers that views share with other arrays, only the texts that they show
+/// count.
+pub(super) fn memory_of(values: &dyn Array) -> u64 {
+    let views = size_of::<u128>().saturating_mul(values.len());
+    let bytes = match values.data_type() {
+        DataType::Utf8View => values.as_string_view().total_buffer_bytes_used() + views,
+        DataType::BinaryView => values.as_binary_view().total_buffer_bytes_used() + views,
+        _ => values.get_array_memory_size(),
+    };
+    bytes as u64
+}
+
 /// Returns the number of steps for each byte of the arguments; 0 if their size does not determine the work.
 fn steps_per_byte(work: Work) -> u64 {
     match work {
@@ -108,10 +120,8 @@ fn total_sizes(columns: &[ArrayRef]) -> Vec<u64> {
 /// Returns the size of each value in bytes: of a text, or of a list with its contents. Other values count with their
 /// mean size.
 fn sizes(column: &ArrayRef) -> Vec<u64> {
-    let mean = |values: &dyn Array| {
-        let bytes = values.get_array_memory_size() / values.len().max(1);
-        MIN_VALUE_BYTES.max(bytes as u64)
-    };
+    let mean =
+        |values: &dyn Array| MIN_VALUE_BYTES.max(memory_of(values) / values.len().max(1) as u64);
     match column.data_type() {
         DataType::List(_) | DataType::LargeList(_) => {
             let mut inner = Arc::clone(column);
@@ -164,8 +174,8 @@ fn estimate_output(output: Output, columns: &[ArrayRef]) -> Result<Vec<u64>> {
         (Output::Padded, [_, count, ..]) => products(&[MAX_CHARACTER_BYTES], &numbers(count)?),
         (Output::SizedList, [list, count, rest @ ..]) => {
             let value = rest.first().unwrap_or(list);
-            let width = value.get_array_memory_size() / value.len().max(1);
-            let width = MIN_VALUE_BYTES.max(width as u64);
+            let width = memory_of(value) / value.len().max(1) as u64;
+            let width = MIN_VALUE_BYTES.max(width);
             products(&[width], &numbers(count)?)
         }
         (Output::Range, ends) => products(&[MIN_VALUE_BYTES], &values_between(ends)?),
@@ -369,7 +379,7 @@ fn lengths(values: &ArrayRef) -> Vec<u64> {
     let known = known
         .map_err(Into::into)
         .and_then(|lengths| numbers(&lengths));
-    known.unwrap_or_else(|_| vec![values.get_array_memory_size() as u64])
+    known.unwrap_or_else(|_| vec![memory_of(values)])
 }
 
 /// Returns the number of values between the first and the second argument, with the third as the step.
