@@ -1,5 +1,6 @@
 //! Keys of `GROUPING SETS`, `ROLLUP` and `CUBE`. Within a set, a key is null, but DataFusion takes a key that a filter makes
-//! constant for constant in the partial groups, too. It then ends groups too early, and returns some of them twice.
+//! constant for constant in the partial groups, too. It then ends groups too early, and returns some of them twice. It also takes
+//! two keys that are the same value for equal in all sets, and does not sort by the second one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,14 +30,16 @@ pub(super) fn with_varying_keys(node: LogicalPlan) -> Result<Transformed<Logical
         .iter()
         .flat_map(|key| key.column_refs().into_iter().cloned())
         .collect();
-    let columns = step.input.schema().iter().map(|(qualifier, field)| {
+    let columns = step.input.schema().iter().enumerate();
+    let columns = columns.map(|(number, (qualifier, field))| {
         let column = Column::from((qualifier, field));
         let is_key = keys.contains(&column);
         let value = Expr::Column(column);
         match is_key {
             true => {
                 let varying = Exact::Varying.call(Vec::new());
-                let key = Exact::GroupingKey(field.data_type().clone()).call(vec![value, varying]);
+                let key = Exact::GroupingKey(field.data_type().clone(), number);
+                let key = key.call(vec![value, varying]);
                 key.alias_qualified(qualifier.cloned(), field.name())
             }
             false => value,

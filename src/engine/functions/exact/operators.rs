@@ -58,8 +58,9 @@ pub(super) enum Exact {
     CanonicalNan(DataType),
     /// The argument, of this type, as an expression that is not recognised as the same one elsewhere.
     Hidden(DataType),
-    /// The first argument, of this type. It is not constant as far as the optimiser knows, because the second one is not.
-    GroupingKey(DataType),
+    /// The first argument, of this type. As far as the optimiser knows, it is not constant, because the second one is not, and
+    /// keys with other numbers are other values.
+    GroupingKey(DataType, usize),
     /// True, but not constant as far as the optimiser knows.
     Varying,
 }
@@ -94,7 +95,7 @@ pub(super) fn known_type(expression: &Expr) -> Option<DataType> {
         | Exact::Canonical(kind)
         | Exact::CanonicalNan(kind)
         | Exact::Hidden(kind)
-        | Exact::GroupingKey(kind) => Some(kind.clone()),
+        | Exact::GroupingKey(kind, _) => Some(kind.clone()),
         _ => None,
     }
 }
@@ -119,7 +120,7 @@ impl ScalarUDFImpl for ExactFunction {
             Exact::Canonical(_) => "canonical",
             Exact::CanonicalNan(_) => "canonical_nan",
             Exact::Hidden(_) => "hidden",
-            Exact::GroupingKey(_) => "grouping_key",
+            Exact::GroupingKey(..) => "grouping_key",
             Exact::Varying => "varying",
         }
     }
@@ -178,7 +179,7 @@ impl ScalarUDFImpl for ExactFunction {
             | Exact::Canonical(kind)
             | Exact::CanonicalNan(kind)
             | Exact::Hidden(kind)
-            | Exact::GroupingKey(kind)
+            | Exact::GroupingKey(kind, _)
             | Exact::Narrowed(kind) => kind.clone(),
             Exact::Varying => DataType::Boolean,
             Exact::DaysAndTime | Exact::WholeDays => DataType::Interval(IntervalUnit::MonthDayNano),
@@ -200,7 +201,7 @@ impl ScalarUDFImpl for ExactFunction {
         if matches!(self.exact, Exact::Varying) {
             return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))));
         }
-        if let (Exact::GroupingKey(_), [key, _]) = (&self.exact, &*call.args) {
+        if let (Exact::GroupingKey(..), [key, _]) = (&self.exact, &*call.args) {
             return Ok(key.clone());
         }
         let is_constant = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
