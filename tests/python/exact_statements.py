@@ -2,6 +2,18 @@
 
 # Postgres answers the same text with the same values.
 AS_IN_POSTGRES = [
+    # A cast beside what is cast, or beside another cast of it.
+    'SELECT avg(x) AS a, avg(x::real) AS b, avg(CAST(x AS double precision)) AS c FROM (VALUES (1.5),(2.25)) t(x)',
+    'SELECT x::int, x, count(*) FROM (VALUES (1.5),(2.25),(2.25)) t(x) GROUP BY x::int, x ORDER BY 2',
+    'SELECT x::int, x, count(*) FROM (VALUES (1.5),(2.25),(2.25)) t(x) GROUP BY 1, 2 ORDER BY t.x::int, t.x',
+    'SELECT x::int, x::text, x FROM (VALUES (1.5),(2.25),(2.25)) t(x) GROUP BY x::text, x::int, x ORDER BY x::int, x::text',
+    'SELECT x::date, x, max(x::date), max(x) FROM (VALUES (TIMESTAMP \'2024-01-01 12:00:00\')) t(x) GROUP BY x::date, x HAVING max(x::date) IS NOT NULL',
+    'SELECT t.x::int, T.X, count(*) FROM (VALUES (1.5),(2.25)) t(x) GROUP BY CAST(x AS int), t.x ORDER BY t.x::int',
+    'SELECT sum(x) OVER (ORDER BY x) AS a, sum(x::double precision) OVER (ORDER BY x) AS b FROM (VALUES (1.5),(2.25)) t(x) ORDER BY 1',
+    'SELECT rank() OVER (ORDER BY x) AS a, rank() OVER (ORDER BY x::date) AS b FROM (VALUES (TIMESTAMP \'2024-01-01 12:00:00\'), (TIMESTAMP \'2024-01-01 13:00:00\')) t(x) ORDER BY 1, 2',
+    'SELECT max(x::date) FILTER (WHERE x::int > 1), max(x) FILTER (WHERE x::int > 1) FROM (SELECT \'2024-01-01\' AS y, 2.5 AS z) q(x, z)'.replace('x::int', 'z::int'),
+    'SELECT min(DATE \'2024-05-02\') AS a, min(CAST(DATE \'2024-05-02\' AS text)) AS b, count(*) FROM (VALUES (1)) t(x) GROUP BY x',
+    'SELECT (SELECT count(*) FROM (VALUES (1.5)) u(y) WHERE y = t.x::real), sum(x), sum(x::real) FROM (VALUES (1.5)) t(x) GROUP BY x, x::real',
     'SELECT i, lag(v,-1) OVER (ORDER BY i) FROM (VALUES (1,1),(2,2),(3,3)) t(i,v) ORDER BY i',
     'SELECT i, lag(v,0) OVER (ORDER BY i) FROM (VALUES (1,1),(2,2),(3,3)) t(i,v) ORDER BY i',
     'SELECT i, ntile(4) OVER (ORDER BY i) FROM (VALUES (1),(2),(3),(4),(5),(6)) t(i) ORDER BY i',
@@ -164,6 +176,11 @@ AS_IN_POSTGRES = [
 
 # Postgres does not know the text, and DuckDB answers it with the same values.
 AS_IN_DUCKDB = [
+    # Two keys of grouping sets with the same values. Postgres 15 sorts them wrongly, too.
+    'SELECT a, b, count(*) FROM (SELECT x AS a, x AS b FROM (VALUES (1),(2)) t(x)) q GROUP BY ROLLUP (a, b) ORDER BY 1, 2',
+    'SELECT a, b, count(*) FROM (SELECT x AS a, x AS b FROM (VALUES (1),(2)) t(x)) q GROUP BY GROUPING SETS ((a), (b), (a, b)) ORDER BY 2 DESC NULLS LAST, 1',
+    'SELECT a, b, count(*) FROM (SELECT x AS a, y AS b FROM (VALUES (1),(2)) t(x) JOIN (VALUES (2),(1)) u(y) ON x = y) q GROUP BY CUBE (a, b) ORDER BY 1, 2',
+    'SELECT a, b, count(*) FROM (SELECT count(*) AS a, count(*) AS b FROM (VALUES (1),(2)) t(x)) q GROUP BY CUBE (a, b) ORDER BY 1, 2',
     'SELECT x FROM (VALUES (1),(NULL),(NULL)) t(x) EXCEPT SELECT x FROM (VALUES (NULL)) u(x) ORDER BY x',
     'SELECT percentile_cont(0.123456789) WITHIN GROUP (ORDER BY x) FROM (VALUES (0.0::double),(1.0::double),(10.0::double)) t(x)',
     'SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY x DESC) FROM (VALUES (1.0::double),(2.0),(7.0)) t(x)',

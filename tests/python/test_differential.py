@@ -74,11 +74,6 @@ REFUSALS = (
         "DataFusion makes joins of correlated sub-queries, and not of those with LIMIT or with a comparison below an aggregate",
     ),
     Refusal(
-        "require unique expression names",
-        "SELECT t1.v0, CAST(t1.v0 AS VARCHAR), count(*) AS n FROM (VALUES (0e0)) AS t1(v0) GROUP BY t1.v0, CAST(t1.v0 AS VARCHAR)",
-        "DataFusion names a cast like the column that is cast",
-    ),
-    Refusal(
         "cannot plan the statement",
         """SELECT row_number() OVER (ORDER BY CASE WHEN (t1."source" || t1."source") > t1."source" THEN t1."source" END,
         t1."target") AS x0 FROM asset_edges AS t1""",

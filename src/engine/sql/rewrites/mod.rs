@@ -3,6 +3,7 @@
 //!
 //! The text of the statement stays as the client wrote it, and so do the positions in the tree.
 
+mod cast_names;
 mod casts;
 mod dates;
 mod functions;
@@ -75,9 +76,9 @@ impl VisitorMut for RewriteVisitor<'_> {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<QueryError> {
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
         self.windows.pop();
-        ControlFlow::Continue(())
+        into_flow(cast_names::rewrite_query(query))
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
