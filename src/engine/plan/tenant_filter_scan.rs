@@ -23,12 +23,15 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{
-    LexOrdering, PhysicalExpr, PhysicalSortExpr, conjunction, split_conjunction,
+    LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr, conjunction,
+    split_conjunction,
 };
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
@@ -84,12 +87,41 @@ pub(in crate::engine) fn rewrite_scans(
                 },
             ));
         }
-        Ok(match sequential {
-            true => replace_early_end(step),
-            false => Transformed::no(step),
-        })
+        match sequential {
+            true => with_required_orders(step)?.transform_data(|step| Ok(replace_early_end(step))),
+            false => Ok(Transformed::no(step)),
+        }
     });
     rewritten.data()
+}
+
+/// Returns the step with sorted inputs where it needs them. Inputs that are read one after another are not sorted as a whole,
+/// even if each is.
+fn with_required_orders(
+    step: Arc<dyn ExecutionPlan>,
+) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let mut is_sorted = false;
+    let orders = step.required_input_ordering();
+    let inputs = step.children().into_iter().zip(orders);
+    let inputs = inputs.map(|(input, order)| {
+        let Some(order) = order.map(OrderingRequirements::into_single) else {
+            return Ok(Arc::clone(input));
+        };
+        let properties = input.equivalence_properties();
+        if properties.ordering_satisfy_requirement(order.clone())? {
+            return Ok(Arc::clone(input));
+        }
+        is_sorted = true;
+        let sort = SortExec::new(order.into(), Arc::clone(input));
+        Ok(Arc::new(sort.with_preserve_partitioning(true)) as Arc<dyn ExecutionPlan>)
+    });
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    match is_sorted {
+        true => Ok(Transformed::yes(replace_children_if_necessary(
+            step, inputs,
+        )?)),
+        false => Ok(Transformed::no(step)),
+    }
 }
 
 /// Replaces a step that may end early by one that reads the same amount in each run.
