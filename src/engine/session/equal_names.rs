@@ -1,6 +1,8 @@
 //! Results with equal column names. Postgres answers `SELECT count(*), count(*)`; DataFusion requires that the expressions of
 //! a projection have different names.
 
+use std::ops::ControlFlow;
+
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{
     Column, DataFusionError, Result, ScalarValue, SchemaError, TableReference,
@@ -8,7 +10,7 @@ use datafusion::common::{
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, SetExpr};
+use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, SetExpr, VisitMut, VisitorMut};
 
 use crate::engine::sql::statement::Query;
 
@@ -72,17 +74,34 @@ fn rename(parsed: &mut Parsed, renames_all: bool) -> Vec<Name> {
     if !query.pipe_operators.is_empty() {
         return Vec::new();
     }
+    let _: ControlFlow<()> = query.visit(&mut LaterQueries);
     let mut selects = Vec::new();
     collect_selects(&mut query.body, &mut selects);
     let mut selects = selects.into_iter();
     let names = selects
         .next()
         .map(|select| rename_items(select, renames_all));
-    // The names of a set operation are those of its first query.
     for select in selects {
         rename_items(select, renames_all);
     }
     names.unwrap_or_default()
+}
+
+/// Gives the expressions of all but the first query of each set operation unique names. The names of its columns are those of
+/// the first one.
+struct LaterQueries;
+
+impl VisitorMut for LaterQueries {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+        let mut selects = Vec::new();
+        collect_selects(&mut query.body, &mut selects);
+        for select in selects.into_iter().skip(1) {
+            rename_items(select, false);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Gives the selected expressions of one `SELECT` unique names, as [`rename`] does.

@@ -12,6 +12,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("ceiling", "ceil"),
     ("curdate", "current_date"),
     ("curtime", "current_time"),
+    ("every", "bool_and"),
     ("getdate", "now"),
     ("lcase", "lower"),
     ("len", "length"),
@@ -19,6 +20,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("sign", "signum"),
     ("strftime", "to_char"),
     ("ucase", "upper"),
+    ("variance", "var_samp"),
 ];
 
 /// Functions that are short for an expression: the name, the number of arguments, and the expression.
