@@ -230,6 +230,8 @@ def test_random_statements_have_one_answer(answers: Answers, pytestconfig: pytes
         counts["statements"] += 1
         if wrong:
             found.append(report(answers, check, choices.made, f"--seed {seed} ({name})", text, wrong))
+            if is_long:
+                print(found[-1], flush=True)
         seed += 1
     print(dict(counts.most_common(20)))
     assert counts["statements"] > 0
