@@ -476,7 +476,7 @@ class Generator:
         table = self.choices.one(TABLES)
         alias = self.alias()
         columns = tuple(Column(f'{alias}."{name}"', type, name in table.ids) for name, type in table.columns.items())
-        return Relation(f"{table.name} AS {alias}", columns, table.rows, tuple(f'{alias}."{name}"' for name in table.key), False)
+        return Relation(f"{table.name} AS {alias}", columns, table.rows, tuple(f'{alias}."{name}"' for name in table.key), table.name == "raw_readings")
 
     @staticmethod
     def of_query(query: Query, sql: str, alias: str) -> Relation:

@@ -89,17 +89,21 @@ REFUSALS = (
 
 
 class Answers:
-    """The two engines on one plant."""
+    """The two engines on one plant. Statements run as an organisation with everything, or as one with a list of grants, whose
+    statements are planned differently."""
 
     def __init__(self, plant: Plant) -> None:
         self.connection = plant.with_key("Everything")
+        self.granted = plant.with_key("Granted")
         tables = (self.ask("SELECT * FROM assets"), self.ask("SELECT * FROM asset_edges"))
         self.second = SecondOpinion(plant.lake, Path(plant.lake.url) / "raw", *tables)
         names = tables[0]["name"].to_pylist()
         self.texts = ("", "a", "2024-05", names[-1], tables[0]["id"][-1].as_py(), tables[0]["type"][0].as_py(), "O'Brien")
 
-    def ask(self, sql: str) -> pa.Table:
-        with self.connection.cursor() as cursor:
+    def ask(self, sql: str, is_granted: bool = False) -> pa.Table:
+        # Readings without an id are in no grant.
+        is_granted = is_granted and "raw_readings" not in sql
+        with (self.granted if is_granted else self.connection).cursor() as cursor:
             cursor.execute(sql)
             return cursor.fetch_arrow_table()
 
@@ -115,6 +119,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
     put_readings(plant)
     plant.lake.resample().expect(OK, LEFT_OUT)
     plant.tenant("Everything", ["--all"])
+    kinds = sorted({asset["type"] for asset in plant.assets()})
+    plant.tenant("Granted", [part for kind in kinds for part in ("--type", kind)])
     plant.serve()
     yield Answers(plant)
     assert plant.stop() == OK
@@ -158,10 +164,10 @@ class Refused(Exception):
     """One of the engines does not answer the statement, for a known reason or, for DuckDB, any."""
 
 
-def plantlake_rows(answers: Answers, sql: str) -> list[Row] | str:
+def plantlake_rows(answers: Answers, sql: str, is_granted: bool = False) -> list[Row] | str:
     """Returns the rows, or the text of the error."""
     try:
-        return rows_of(answers.ask(sql))
+        return rows_of(answers.ask(sql, is_granted))
     except adbc_driver_manager.Error as error:
         return f"{type(error).__name__}: {error}"
 
@@ -172,8 +178,9 @@ def is_refusal(found: list[Row] | str) -> bool:
 
 def against_duckdb(answers: Answers, choices: Choices) -> tuple[str, str | None]:
     """Returns a statement, and how the engines differ."""
+    is_granted = choices.chance(50)
     statement = answers.generator(choices).statement()
-    found = plantlake_rows(answers, statement.sql)
+    found = plantlake_rows(answers, statement.sql, is_granted)
     if is_refusal(found):
         raise Refused(f"by plantlake: {kind_of(found)}")
     try:
@@ -187,9 +194,10 @@ def against_duckdb(answers: Answers, choices: Choices) -> tuple[str, str | None]
 
 def against_itself(method: Callable[[Generator], object]) -> Callable[[Answers, Choices], tuple[str, str | None]]:
     def check(answers: Answers, choices: Choices) -> tuple[str, str | None]:
+        is_granted = choices.chance(50)
         partition = method(answers.generator(choices, is_wide=True))
         text = f"{partition.whole}\n-- and\n{partition.parts}"
-        whole, parts = plantlake_rows(answers, partition.whole), plantlake_rows(answers, partition.parts)
+        whole, parts = (plantlake_rows(answers, sql, is_granted) for sql in (partition.whole, partition.parts))
         for found in (whole, parts):
             if is_refusal(found):
                 raise Refused(f"by plantlake: {kind_of(found)}")
