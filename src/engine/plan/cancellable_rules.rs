@@ -16,6 +16,7 @@ use datafusion::physical_optimizer::optimizer::{PhysicalOptimizer, PhysicalOptim
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::filter_pushdown::UnambiguousFilters;
+use super::sequential_unions::SequentialUnions;
 use super::subqueries::{PredicateSubqueries, ScalarSubqueries};
 use super::total_filters::FilterPushDown;
 use crate::engine::limits::cancellation;
@@ -32,7 +33,9 @@ pub(in crate::engine) fn register(
     analyzer_rules.extend(extra_rules);
     let mut optimizer_rules = Optimizer::new().rules;
     replace_rules(&mut optimizer_rules, |rule| corrected_rule(rule.name()));
-    let mut physical_rules = PhysicalOptimizer::new().rules;
+    let mut physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(SequentialUnions)];
+    physical_rules.extend(PhysicalOptimizer::new().rules);
     replace_rules(&mut physical_rules, |rule| {
         let corrected = UnambiguousFilters::replacing(rule.name())?;
         Some(Arc::new(corrected))

@@ -10,6 +10,7 @@ pub(super) mod filter_pushdown;
 pub(super) mod optimised;
 pub(super) mod plan_limits;
 pub(super) mod row_limits;
+pub(super) mod sequential_unions;
 pub(super) mod subqueries;
 pub(super) mod subquery_limits;
 pub(super) mod tenant_filter_scan;

@@ -23,22 +23,17 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{
-    LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr, conjunction,
-    split_conjunction,
+    LexOrdering, PhysicalExpr, PhysicalSortExpr, conjunction, split_conjunction,
 };
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::engine::comparisons::is_comparison;
 use crate::engine::scan::metered_scan::MeteredScan;
 use crate::engine::scan::raw_scan::RawScanExec;
-use crate::engine::scan::sequential::SequentialExec;
 use crate::engine::scan::tenant_scan::{Sequence, TenantScan};
 use crate::engine::scan::visible_filter::IsVisible;
 use crate::engine::tables::rollup_table::parquet_source;
@@ -52,7 +47,8 @@ const VALUE_BYTES: u64 = 8;
 const READING_BYTES: u64 = ASSET_BYTES + 2 * VALUE_BYTES;
 
 /// Returns the plan with all scans counted, and with restricted scans rewritten according to the rules of this module.
-/// With `sequential`, the plan reads in an order that depends on the caller's rows alone; see [`SequentialExec`].
+/// With `sequential`, the plan reads in an order that depends on the caller's rows alone; see
+/// [`SequentialUnions`](super::sequential_unions::SequentialUnions).
 pub(in crate::engine) fn rewrite_scans(
     plan: Arc<dyn ExecutionPlan>,
     sequential: bool,
@@ -87,48 +83,16 @@ pub(in crate::engine) fn rewrite_scans(
                 },
             ));
         }
-        match sequential {
-            true => with_required_orders(step)?.transform_data(|step| Ok(replace_early_end(step))),
-            false => Ok(Transformed::no(step)),
-        }
+        Ok(match sequential {
+            true => replace_early_end(step),
+            false => Transformed::no(step),
+        })
     });
     rewritten.data()
 }
 
-/// Returns the step with sorted inputs where it needs them. Inputs that are read one after another are not sorted as a whole,
-/// even if each is.
-fn with_required_orders(
-    step: Arc<dyn ExecutionPlan>,
-) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let mut is_sorted = false;
-    let orders = step.required_input_ordering();
-    let inputs = step.children().into_iter().zip(orders);
-    let inputs = inputs.map(|(input, order)| {
-        let Some(order) = order.map(OrderingRequirements::into_single) else {
-            return Ok(Arc::clone(input));
-        };
-        let properties = input.equivalence_properties();
-        if properties.ordering_satisfy_requirement(order.clone())? {
-            return Ok(Arc::clone(input));
-        }
-        is_sorted = true;
-        let sort = SortExec::new(order.into(), Arc::clone(input));
-        Ok(Arc::new(sort.with_preserve_partitioning(true)) as Arc<dyn ExecutionPlan>)
-    });
-    let inputs = inputs.collect::<Result<Vec<_>>>()?;
-    match is_sorted {
-        true => Ok(Transformed::yes(replace_children_if_necessary(
-            step, inputs,
-        )?)),
-        false => Ok(Transformed::no(step)),
-    }
-}
-
 /// Replaces a step that may end early by one that reads the same amount in each run.
 fn replace_early_end(step: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan>> {
-    if step.is::<UnionExec>() {
-        return Transformed::yes(Arc::new(SequentialExec::new(step)));
-    }
     // `CoalescePartitionsExec` polls its input once more after it has all rows, and batches that are ready by then are
     // counted; `GlobalLimitExec` does not.
     let fetch = step.downcast_ref::<CoalescePartitionsExec>();

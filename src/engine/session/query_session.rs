@@ -32,6 +32,7 @@ use crate::engine::limits::resource_limits::RuntimeEnvFactory;
 use crate::engine::plan::cancellable_aggregate::with_cancellable_aggregates;
 use crate::engine::plan::cancellable_plan::with_cancellation_checks;
 use crate::engine::plan::optimised::OptimisedQuery;
+use crate::engine::plan::sequential_unions::SequentialUnions;
 use crate::engine::plan::tenant_filter_scan::rewrite_scans;
 use crate::engine::plan::{cost_estimate, plan_limits, row_limits, subquery_limits};
 use crate::engine::query_error::QueryError;
@@ -351,12 +352,16 @@ impl QuerySession {
         let plan = match query.cached_physical_plan()? {
             Some(steps) => steps,
             None => {
+                let state = match sequential {
+                    true => Arc::new(SequentialUnions::enable(state)),
+                    false => Arc::clone(state),
+                };
                 let planner = Arc::clone(state.query_planner());
                 let steps = match is_short {
-                    true => planner.create_physical_plan(&query.plan, &**state).await?,
+                    true => planner.create_physical_plan(&query.plan, &*state).await?,
                     false => {
                         let plan = with_cancellable_aggregates(&query.plan)?;
-                        planner.create_physical_plan(&plan, &**state).await?
+                        planner.create_physical_plan(&plan, &*state).await?
                     }
                 };
                 let steps = row_limits::without_large_top_k(rewrite_scans(steps, sequential)?)?;
