@@ -516,7 +516,8 @@ class Generator:
             small = left.rows * right.rows <= MAX_ROWS
             return self.joined(left, right, "CROSS JOIN", "", left.rows * right.rows) if small else left
         if self.choices.chance(25):
-            conditions.append(self.predicate(both, 1, with_queries=False))
+            # With an OR outside parentheses, it would join everything.
+            conditions.append(f"({self.predicate(both, 1, with_queries=False)})")
         rows = left.rows * right.rows // (1_000 if len(conditions) > 1 else 14)
         if rows > MAX_ROWS:
             return left
