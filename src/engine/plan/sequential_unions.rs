@@ -12,7 +12,7 @@ use datafusion::physical_plan::union::UnionExec;
 
 use crate::engine::scan::sequential::SequentialExec;
 
-/// Reads the parts of unions one after another, where the session's state says so. The rule comes before all others: as a whole,
+/// Reads the parts of unions one after another, if the session has the option. The rule comes before all others: as a whole,
 /// the rows of sorted parts are not sorted.
 #[derive(Debug)]
 pub(in crate::engine) struct SequentialUnions;

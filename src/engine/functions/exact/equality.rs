@@ -13,10 +13,9 @@ use datafusion::logical_expr::{
     BinaryExpr, Case, Expr, LogicalPlan, Operator, binary_expr, lit, not, when,
 };
 
-use super::canonical::{
-    has_several_forms, in_one_form, in_one_form_if, is_grouped_by_form, is_nested_with_forms,
-};
+use super::canonical::{has_several_forms, is_grouped_by_form, is_nested_with_forms};
 use super::kinds::type_of;
+use super::one_form::{in_one_form, in_one_form_if};
 use super::rows::balanced;
 
 fn is_double(expression: &Expr, schema: &DFSchema) -> bool {

@@ -2,22 +2,18 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
     Between, BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit, not,
 };
 
-use super::canonical::{in_one_form_if, is_grouped_by_form};
 use super::days::{compare_day, may_compare_days};
-use super::equality::{
-    compare_nested, compared_constants, is_zero, may_be_nested, searched_case, with_both_zeros,
-    within_in_one_form,
-};
+use super::equality::{compare_nested, is_zero, may_be_nested, searched_case, within_in_one_form};
 use super::kinds::type_of;
 use super::lists::{may_be_search, not_in_constant};
+use super::members::replace_list;
 use super::operators::{Exact, PART_OF_DAY, has_part_of_day};
-use super::rows::{compare_rows, find_row, row_values};
+use super::rows::{compare_rows, row_values};
 use super::simplified::{is_any_text, match_any_text, may_be_intersected, without_intersection};
 use crate::engine::comparisons::is_comparison;
 
@@ -152,35 +148,6 @@ fn day_between(between: &Between, schema: &DFSchema) -> Option<Expr> {
         true => not(found),
         false => found,
     })
-}
-
-/// Returns the expression that replaces `IN`; `None` if its result is right.
-pub(super) fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {
-    if let Some(found) = find_row(&list.expr, &list.list) {
-        return Some(match list.negated {
-            true => not(found),
-            false => found,
-        });
-    }
-    if let [value] = &*list.list
-        && let Some(found) = compare_day(&comparison(&list.expr, Operator::Eq, value), schema)
-    {
-        return Some(match list.negated {
-            true => not(found),
-            false => found,
-        });
-    }
-    if let Some(value) = in_one_form_if(&list.expr, schema, is_grouped_by_form) {
-        let one_form = |value: &Expr| in_one_form_if(value, schema, is_grouped_by_form);
-        let values = list.list.iter();
-        let values = values.map(|value| one_form(value).unwrap_or_else(|| value.clone()));
-        return Some(Expr::InList(InList::new(
-            Box::new(value),
-            values.collect(),
-            list.negated,
-        )));
-    }
-    compared_constants(list, schema).or_else(|| with_both_zeros(list))
 }
 
 /// Whether the query has exactly one row, whatever its tables contain.

@@ -8,8 +8,8 @@ use datafusion::common::{DFSchema, Result, internal_err, plan_err};
 use datafusion::logical_expr::{Expr, GroupsAccumulator};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-use super::canonical::in_one_form_if;
 use super::kinds::type_of;
+use super::one_form::in_one_form_if;
 
 /// Which of the values an aggregate keeps. NaN is greater than all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{Case, Cast, Expr, lit, when};
 
-use super::canonical::in_one_form;
-use super::expressions::replace_list;
 use super::kinds::type_of;
+use super::members::replace_list;
+use super::one_form::in_one_form;
 
 /// The maximum number of elements of a constant list that is searched as `IN`.
 const MAX_VALUES: usize = 10_000;

@@ -8,7 +8,6 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::calls::{is_replaced_call, replace_call};
-use super::canonical::{may_make_nan, with_one_nan};
 use super::casts::{is_replaced_cast, replace_cast};
 use super::distinct_orders::{has_ordered_values, with_value_columns};
 use super::equality::{
@@ -16,6 +15,7 @@ use super::equality::{
 };
 use super::expressions::{is_replaced_operator, replace_operator};
 use super::grouping_sets::{has_sets, with_varying_keys};
+use super::one_form::{may_make_nan, with_one_nan};
 use super::ordered_texts::{has_orders, with_lists};
 use super::set_operations::{count_equal_rows, is_counted};
 use crate::engine::named_expressions::map_named_expressions;

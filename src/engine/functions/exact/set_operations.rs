@@ -10,7 +10,7 @@ use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result}
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder};
 
-use super::canonical::in_one_form;
+use super::one_form::in_one_form;
 
 /// The name of the number of a row among its equals, on the left and on the right.
 const NUMBERS: [&str; 2] = ["#left", "#right"];
