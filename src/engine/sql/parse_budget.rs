@@ -8,15 +8,17 @@ use std::any::TypeId;
 use std::cell::Cell;
 
 use datafusion::sql::sqlparser::ast::Expr;
-use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// The number of attempts to parse an expression that each token allows. In valid SQL a token needs two at most.
 const ATTEMPTS_PER_TOKEN: usize = 4;
 /// The number of attempts that every text is allowed in addition.
 const BASE_ATTEMPTS: usize = 10_000;
 
-/// [`GenericDialect`], which fails when its budget of attempts is used up.
+/// [`GenericDialect`] with the precedence of operators of Postgres, which fails when its budget of attempts is used up.
 #[derive(Debug)]
 pub(in crate::engine) struct ParseBudget {
     /// The number of attempts that are left.
@@ -79,6 +81,58 @@ impl Dialect for ParseBudget {
         self.remaining.set(left);
         let is_deep = self.stack_base.abs_diff(stack_address()) > MAX_STACK_BYTES;
         (left == 0 || is_deep).then_some(Err(ParserError::RecursionLimitExceeded))
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        PostgreSqlDialect {}.prec_value(precedence)
+    }
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        let is_other_operator = matches!(
+            parser.peek_token_ref().token,
+            Token::StringConcat
+                | Token::ShiftLeft
+                | Token::ShiftRight
+                | Token::Sharp
+                | Token::Overlap
+                | Token::Tilde
+                | Token::TildeAsterisk
+                | Token::ExclamationMarkTilde
+                | Token::ExclamationMarkTildeAsterisk
+                | Token::DoubleTilde
+                | Token::DoubleTildeAsterisk
+                | Token::ExclamationMarkDoubleTilde
+                | Token::ExclamationMarkDoubleTildeAsterisk
+        );
+        is_other_operator.then(|| Ok(self.prec_value(Precedence::PgOther)))
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        _: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        // The parser takes all that follows for the right side, also `AND` and `OR`.
+        let is_negated = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM])
+        {
+            false
+        } else if parser.parse_keywords(&[
+            Keyword::IS,
+            Keyword::NOT,
+            Keyword::DISTINCT,
+            Keyword::FROM,
+        ]) {
+            true
+        } else {
+            return None;
+        };
+        let right = parser.parse_subexpr(self.prec_value(Precedence::Is));
+        let left = Box::new(left.clone());
+        Some(right.map(|right| match is_negated {
+            true => Expr::IsNotDistinctFrom(left, Box::new(right)),
+            false => Expr::IsDistinctFrom(left, Box::new(right)),
+        }))
     }
 
     fn is_delimited_identifier_start(&self, character: char) -> bool {
