@@ -2,13 +2,38 @@
 
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, not};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, binary_expr, not};
 
 use super::canonical::is_grouped_by_form;
 use super::days::compare_day;
 use super::equality::{compared_constants, with_both_zeros};
 use super::one_form::in_one_form_if;
 use super::rows::find_row;
+
+/// Returns `IN` as comparisons that are combined by `OR`, if the list has computed values; `None` if it has not. DataFusion takes
+/// a value for constant if it can be computed without rows, such as a `CASE` (for no row, none of its conditions is true).
+pub(super) fn compared_values(list: &InList) -> Option<Vec<Expr>> {
+    let is_computed = |value: &Expr| {
+        let value = match value {
+            Expr::Cast(cast) => &cast.expr,
+            value => value,
+        };
+        !matches!(value, Expr::Column(_)) && !value.column_refs().is_empty()
+    };
+    if !list.list.iter().any(is_computed) || list.expr.is_volatile() {
+        return None;
+    }
+    let (computed, others): (Vec<Expr>, Vec<Expr>) =
+        list.list.iter().cloned().partition(is_computed);
+    let mut parts: Vec<Expr> = computed
+        .into_iter()
+        .map(|value| binary_expr((*list.expr).clone(), Operator::Eq, value))
+        .collect();
+    if !others.is_empty() {
+        parts.push(Expr::InList(InList::new(list.expr.clone(), others, false)));
+    }
+    Some(parts)
+}
 
 /// Returns the expression that replaces `IN`; `None` if its result is right.
 pub(super) fn replace_list(list: &InList, schema: &DFSchema) -> Option<Expr> {

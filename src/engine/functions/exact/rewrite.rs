@@ -4,7 +4,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, not};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::calls::{is_replaced_call, replace_call};
@@ -15,8 +15,10 @@ use super::equality::{
 };
 use super::expressions::{is_replaced_operator, replace_operator};
 use super::grouping_sets::{has_sets, with_varying_keys};
+use super::members::compared_values;
 use super::one_form::{may_make_nan, with_one_nan};
 use super::ordered_texts::{has_orders, with_lists};
+use super::rows::balanced;
 use super::set_operations::{count_equal_rows, is_counted};
 use crate::engine::named_expressions::map_named_expressions;
 
@@ -91,6 +93,18 @@ fn may_change(plan: &LogicalPlan) -> Result<bool> {
 }
 
 fn replace(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Expr::InList(list) = &part
+        && let Some(compared) = compared_values(list)
+    {
+        let replaced = compared.into_iter().map(|part| replace(part, schema));
+        let replaced = replaced.map(|part| Ok(part?.data));
+        if let Some(found) = balanced(replaced.collect::<Result<_>>()?, Operator::Or) {
+            return Ok(Transformed::yes(match list.negated {
+                true => not(found),
+                false => found,
+            }));
+        }
+    }
     let replaced = match &part {
         part if is_replaced_operator(part) => replace_operator(part, schema)?,
         part if is_replaced_call(part) => replace_call(part, schema)?,
