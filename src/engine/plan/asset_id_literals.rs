@@ -8,7 +8,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Case, Distinct, Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::engine::named_expressions::map_named_expressions;
@@ -88,8 +88,27 @@ fn rewrite(part: Expr, inputs: &[LogicalPlan]) -> Transformed<Expr> {
                 _ => Transformed::no(Expr::ScalarFunction(call)),
             }
         }
+        Expr::ScalarFunction(mut call) if call.func.name() == "nullif" => {
+            let is_of_ids = call.args.first().is_some_and(|id| is_asset_id(id, inputs));
+            if is_of_ids {
+                call.args = call.args.into_iter().map(with_canonical_ids).collect();
+            }
+            Transformed::new_transformed(Expr::ScalarFunction(call), is_of_ids)
+        }
+        Expr::Case(mut case) if is_choice_of_ids(&case, inputs) => {
+            for (value, _) in &mut case.when_then_expr {
+                **value = with_canonical_ids(std::mem::take(value));
+            }
+            Transformed::yes(Expr::Case(case))
+        }
         part => Transformed::no(part),
     }
+}
+
+/// Whether the expression is `CASE asset_id WHEN … END`.
+fn is_choice_of_ids(case: &Case, inputs: &[LogicalPlan]) -> bool {
+    let base = case.expr.as_ref();
+    base.is_some_and(|base| is_asset_id(base, inputs))
 }
 
 /// Returns a constant, or a list or a cast of constants, with canonical ids.
@@ -168,6 +187,10 @@ fn is_asset_id(expression: &Expr, inputs: &[LogicalPlan]) -> bool {
         Expr::Column(column) => inputs.iter().any(|input| has_asset_id(input, column)),
         Expr::Cast(cast) => cast.field.data_type().is_string() && is_asset_id(&cast.expr, inputs),
         Expr::Alias(alias) => is_asset_id(&alias.expr, inputs),
+        Expr::ScalarFunction(call) if call.func.name() == "coalesce" => {
+            let mut ids = call.args.iter();
+            ids.any(|id| is_asset_id(id, inputs))
+        }
         _ => false,
     }
 }

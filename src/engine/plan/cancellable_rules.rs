@@ -16,9 +16,11 @@ use datafusion::physical_optimizer::optimizer::{PhysicalOptimizer, PhysicalOptim
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::filter_pushdown::UnambiguousFilters;
+use super::qualified_names::ProjectionMerges;
 use super::sequential_unions::SequentialUnions;
 use super::subqueries::{PredicateSubqueries, ScalarSubqueries};
 use super::total_filters::FilterPushDown;
+use super::window_sorts::WindowSorts;
 use crate::engine::limits::cancellation;
 
 /// Registers DataFusion's rules with `builder`. Each rule checks before it visits the plan, or a node of it, whether
@@ -26,7 +28,7 @@ use crate::engine::limits::cancellation;
 pub(in crate::engine) fn register(
     builder: SessionStateBuilder,
     first_rule: Arc<dyn AnalyzerRule + Send + Sync>,
-    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5],
+    extra_rules: [Arc<dyn AnalyzerRule + Send + Sync>; 6],
 ) -> SessionStateBuilder {
     let mut analyzer_rules = vec![first_rule];
     analyzer_rules.extend(Analyzer::new().rules);
@@ -36,6 +38,7 @@ pub(in crate::engine) fn register(
     let mut physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
         vec![Arc::new(SequentialUnions)];
     physical_rules.extend(PhysicalOptimizer::new().rules);
+    physical_rules.push(Arc::new(WindowSorts));
     replace_rules(&mut physical_rules, |rule| {
         let corrected = UnambiguousFilters::replacing(rule.name())?;
         Some(Arc::new(corrected))
@@ -67,6 +70,7 @@ fn corrected_rule(name: &str) -> Option<Arc<dyn OptimizerRule + Send + Sync>> {
         "decorrelate_predicate_subquery" => Arc::new(PredicateSubqueries::default()),
         "scalar_subquery_to_join" => Arc::new(ScalarSubqueries::default()),
         "push_down_filter" => Arc::new(FilterPushDown::default()),
+        "optimize_projections" => Arc::new(ProjectionMerges::default()),
         _ => return None,
     })
 }

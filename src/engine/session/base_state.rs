@@ -13,6 +13,7 @@ use crate::engine::functions::{session_functions, spec_functions, text_patterns}
 use crate::engine::plan::asset_id_literals::AssetIdLiterals;
 use crate::engine::plan::cancellable_rules;
 use crate::engine::plan::subqueries::SubqueryValues;
+use crate::engine::plan::union_names::UnionNames;
 use crate::engine::query_error::QueryError;
 use crate::engine::schema_names::{CATALOG, PUBLIC};
 use crate::engine::sql::time_zones::TimeTypes;
@@ -56,8 +57,9 @@ pub(in crate::engine) fn base_state(
         [
             Arc::new(SubqueryValues),
             Arc::new(SessionTimes),
-            Arc::new(functions::ExactResults),
             Arc::new(AssetIdLiterals),
+            Arc::new(functions::ExactResults),
+            Arc::new(UnionNames),
             Arc::new(functions::BoundExpressions),
         ],
     );

@@ -87,8 +87,8 @@ fn rename(parsed: &mut Parsed, renames_all: bool) -> Vec<Name> {
     names.unwrap_or_default()
 }
 
-/// Gives the expressions of all but the first query of each set operation unique names. The names of its columns are those of
-/// the first one.
+/// Gives expressions unique names whose names nothing can refer to: those of all but the first query of each set operation, whose
+/// columns have the names of the first one, of sub-queries in conditions, and of those in `FROM` with names for their columns.
 struct LaterQueries;
 
 impl VisitorMut for LaterQueries {
@@ -100,7 +100,44 @@ impl VisitorMut for LaterQueries {
         for select in selects.into_iter().skip(1) {
             rename_items(select, false);
         }
+        // The columns of a CTE may have names of their own.
+        for table in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            if !table.alias.columns.is_empty() {
+                rename_first(&mut table.query);
+            }
+        }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+        if let ast::TableFactor::Derived {
+            subquery,
+            alias: Some(alias),
+            ..
+        } = factor
+            && !alias.columns.is_empty()
+        {
+            rename_first(subquery);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expression: &mut ast::Expr) -> ControlFlow<()> {
+        if let ast::Expr::InSubquery { subquery, .. } | ast::Expr::Exists { subquery, .. } =
+            expression
+        {
+            rename_first(subquery);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Gives the expressions of the first query of a set operation unique names.
+fn rename_first(query: &mut ast::Query) {
+    let mut selects = Vec::new();
+    collect_selects(&mut query.body, &mut selects);
+    if let Some(select) = selects.into_iter().next() {
+        rename_items(select, false);
     }
 }
 

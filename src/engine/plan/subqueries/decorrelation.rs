@@ -69,6 +69,10 @@ impl OptimizerRule for ScalarSubqueries {
 fn legible(error: DataFusionError) -> DataFusionError {
     match error.find_root() {
         DataFusionError::SchemaError(..) => DataFusionError::NotImplemented(UNSUPPORTED.to_owned()),
+        // A sub-query without rows has no columns either, where it is optimised before it is joined.
+        DataFusionError::Plan(text) if text.contains("single expression required") => {
+            DataFusionError::NotImplemented(UNSUPPORTED.to_owned())
+        }
         _ => error,
     }
 }

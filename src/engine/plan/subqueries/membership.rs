@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
-use datafusion::logical_expr::logical_plan::{Projection, Subquery};
+use datafusion::logical_expr::logical_plan::{Distinct, Projection, Subquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr,
@@ -20,6 +20,9 @@ use crate::engine::named_expressions::map_named_expressions;
 
 /// The name of the column of a correlated sub-query in `IN`, which must not be that of a column in its condition.
 const VALUE: &str = "__value_of_subquery";
+
+/// The table of a column of a sub-query in `IN` that belongs to no other.
+const MEMBERS: &str = "__members_of_subquery";
 
 /// Rewrites the memberships in the expressions of the node.
 pub(super) fn rewrite(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
@@ -66,15 +69,13 @@ fn prepare(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             })
         }
         Expr::SetComparison(comparison) => Transformed::yes(quantified(comparison, schema)?),
-        Expr::InSubquery(mut found) if is_correlated(&found.subquery) => {
-            match with_unique_name(&found.subquery)? {
-                Some(subquery) => {
-                    found.subquery = subquery;
-                    Transformed::yes(Expr::InSubquery(found))
-                }
-                None => Transformed::no(Expr::InSubquery(found)),
+        Expr::InSubquery(mut found) => match with_own_column(&found.subquery)? {
+            Some(subquery) => {
+                found.subquery = subquery;
+                Transformed::yes(Expr::InSubquery(found))
             }
-        }
+            None => Transformed::no(Expr::InSubquery(found)),
+        },
         part => Transformed::no(part),
     })
 }
@@ -97,26 +98,46 @@ fn quantified(comparison: SetComparison, schema: &DFSchema) -> Result<Expr> {
 
 fn membership(comparison: SetComparison, negated: bool) -> Result<Expr> {
     let SetComparison { expr, subquery, .. } = comparison;
-    let subquery = with_unique_name(&subquery)?.unwrap_or(subquery);
+    let subquery = with_own_column(&subquery)?.unwrap_or(subquery);
     Ok(Expr::InSubquery(InSubquery::new(expr, subquery, negated)))
 }
 
-/// Returns the sub-query with another name for a computed column. DataFusion names a cast like the column that is cast, and
-/// adds the columns of the condition.
-fn with_unique_name(subquery: &Subquery) -> Result<Option<Subquery>> {
-    let LogicalPlan::Projection(step) = &*subquery.subquery else {
+/// Returns the sub-query with a column of a table, and `None` if it has one already. DataFusion reads a column of no
+/// table twice, and has no column of `VALUES`.
+fn with_own_column(subquery: &Subquery) -> Result<Option<Subquery>> {
+    let query = &subquery.subquery;
+    if is_correlated(subquery) {
+        let renamed = with_unique_name(query)?;
+        return Ok(renamed.map(|query| subquery.with_plan(Arc::new(query))));
+    }
+    let (None, field) = query.schema().qualified_field(0) else {
         return Ok(None);
     };
-    match &*step.expr {
-        [value] if is_correlated(subquery) && !matches!(value, Expr::Column(_)) => {
-            let value = value.clone().unalias().alias(VALUE);
-            let step = Projection::try_new(vec![value], Arc::clone(&step.input))?;
-            Ok(Some(
-                subquery.with_plan(Arc::new(LogicalPlan::Projection(step))),
-            ))
-        }
-        _ => Ok(None),
-    }
+    let column = Expr::Column(Column::new(Some(MEMBERS), field.name()));
+    let query = LogicalPlanBuilder::new_from_arc(Arc::clone(query))
+        .alias(MEMBERS)?
+        .project(vec![column])?
+        .build()?;
+    Ok(Some(subquery.with_plan(Arc::new(query))))
+}
+
+/// Returns a correlated query with another name for its column. DataFusion names a cast like the column that is cast, and adds
+/// the columns of the condition.
+fn with_unique_name(query: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    Ok(match query {
+        LogicalPlan::Projection(step) => match &*step.expr {
+            [value] => {
+                let value = value.clone().unalias();
+                let value = value.alias_qualified(Some(MEMBERS), VALUE);
+                let step = Projection::try_new(vec![value], Arc::clone(&step.input))?;
+                Some(LogicalPlan::Projection(step))
+            }
+            _ => None,
+        },
+        LogicalPlan::Distinct(Distinct::All(input)) => with_unique_name(input)?
+            .map(|input| LogicalPlan::Distinct(Distinct::All(Arc::new(input)))),
+        _ => None,
+    })
 }
 
 fn has_limit(query: &LogicalPlan) -> Result<bool> {
@@ -142,6 +163,7 @@ fn compared_with_all(comparison: SetComparison, schema: &DFSchema) -> Result<Exp
         op,
         quantifier,
     } = comparison;
+    let subquery = with_own_column(&subquery)?.unwrap_or(subquery);
     if is_correlated(&subquery) && has_limit(&subquery.subquery)? {
         return plan_err!(
             "LIMIT in a sub-query that refers to columns of the outer query is not supported with ANY and ALL; compare with (SELECT min(…) FROM …) or (SELECT max(…) FROM …)"

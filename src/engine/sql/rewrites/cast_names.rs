@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr, VisitMut,
+    Expr, GroupByExpr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr, Value, VisitMut,
     VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
@@ -146,6 +146,13 @@ fn without_casts(mut expression: Expr) -> Expr {
             && name.quote_style.take().is_none()
         {
             name.value = name.value.to_lowercase();
+        }
+        // The planner names numbers by their value: 3.0 like 3.00.
+        if let Expr::Value(value) = part
+            && let Value::Number(digits, _) = &mut value.value
+            && let Ok(number) = digits.parse::<f64>()
+        {
+            *digits = number.to_string();
         }
         ControlFlow::Continue(())
     });
