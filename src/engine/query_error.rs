@@ -170,6 +170,16 @@ fn legible(error: DataFusionError) -> DataFusionError {
 
 /// Returns the text before the syntax tree that it contains; `None` if it contains none.
 fn without_syntax_tree(text: &str) -> Option<String> {
+    if text.starts_with("Physical plan does not support logical expression") {
+        let function = match text.contains("WindowFunction") {
+            true => "window functions",
+            false => "aggregates",
+        };
+        return Some(format!(
+            "{function} are not supported in WHERE, HAVING or ON as written; compute them in a sub-query of FROM, and compare their \
+             columns"
+        ));
+    }
     let has_tree = ["Span(Location(", "Literal(", "Ident {"]
         .iter()
         .any(|part| text.contains(part));
