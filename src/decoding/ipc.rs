@@ -46,7 +46,7 @@ pub fn parse_message(header: &[u8]) -> Result<ipc::Message<'_>, DecodingError> {
 ///
 /// # Errors
 /// Fails if the schema is nested more than [`MAX_DEPTH`] levels deep, has more than [`MAX_FIELDS`] fields, or has a type of
-/// an impossible fixed size.
+/// an impossible fixed size or one that the library does not know.
 pub fn convert_schema(schema: ipc::Schema<'_>) -> Result<Schema, DecodingError> {
     let fields = schema
         .fields()
@@ -85,10 +85,73 @@ fn check_field(
             truncated_name(field.name().unwrap_or_default())
         )));
     }
+    if !is_known_type(field) {
+        return Err(DecodingError::new(format!(
+            "the field {:?} has a type that is not supported",
+            truncated_name(field.name().unwrap_or_default())
+        )));
+    }
     for child in field.children().into_iter().flatten() {
         check_field(child, depth + 1, count)?;
     }
     Ok(())
+}
+
+/// Whether the library knows all types of the schema.
+pub fn has_known_types(schema: ipc::Schema<'_>) -> bool {
+    schema.fields().into_iter().flatten().all(are_known_types)
+}
+
+fn are_known_types(field: ipc::Field<'_>) -> bool {
+    is_known_type(field) && field.children().into_iter().flatten().all(are_known_types)
+}
+
+/// Whether the library knows the type of the field, apart from its children. It panics at others.
+fn is_known_type(field: ipc::Field<'_>) -> bool {
+    let is_index = |int: ipc::Int<'_>| [8, 16, 32, 64].contains(&int.bitWidth());
+    let is_unit = |unit: ipc::TimeUnit| unit.variant_name().is_some();
+    let children = field.children().map_or(0, |children| children.len());
+    let is_known = match field.type_type() {
+        ipc::Type::Int => field.type_as_int().map(is_index),
+        ipc::Type::FloatingPoint => field
+            .type_as_floating_point()
+            .map(|it| it.precision().variant_name().is_some()),
+        ipc::Type::Date => field
+            .type_as_date()
+            .map(|it| it.unit().variant_name().is_some()),
+        ipc::Type::Time => field.type_as_time().map(|it| match it.unit() {
+            ipc::TimeUnit::SECOND | ipc::TimeUnit::MILLISECOND => it.bitWidth() == 32,
+            ipc::TimeUnit::MICROSECOND | ipc::TimeUnit::NANOSECOND => it.bitWidth() == 64,
+            _ => false,
+        }),
+        ipc::Type::Timestamp => field.type_as_timestamp().map(|it| is_unit(it.unit())),
+        ipc::Type::Duration => field.type_as_duration().map(|it| is_unit(it.unit())),
+        ipc::Type::Interval => field
+            .type_as_interval()
+            .map(|it| it.unit().variant_name().is_some()),
+        ipc::Type::Decimal => field.type_as_decimal().map(|it| {
+            [32, 64, 128, 256].contains(&it.bitWidth())
+                && u8::try_from(it.precision()).is_ok()
+                && i8::try_from(it.scale()).is_ok()
+        }),
+        ipc::Type::Union => field
+            .type_as_union()
+            .map(|it| it.mode().variant_name().is_some()),
+        ipc::Type::List
+        | ipc::Type::LargeList
+        | ipc::Type::ListView
+        | ipc::Type::LargeListView
+        | ipc::Type::FixedSizeList
+        | ipc::Type::Map => Some(children == 1),
+        ipc::Type::RunEndEncoded => Some(children == 2),
+        ipc::Type::NONE => None,
+        other => Some(other.variant_name().is_some()),
+    };
+    let has_index = field.dictionary().is_none_or(|dictionary| {
+        let index = dictionary.indexType();
+        index.is_some_and(is_index)
+    });
+    is_known.unwrap_or(false) && has_index
 }
 
 /// Returns the part of a name that an error quotes: up to 64 characters.

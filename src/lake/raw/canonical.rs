@@ -151,7 +151,12 @@ impl ColumnPositions {
             better = true;
         }
         if int96 {
-            let kind = DataType::Timestamp(TimeUnit::Microsecond, None);
+            // The format has no time zone for these times; some writers store one in the Arrow schema.
+            let zone = match plain_type(schema.field(self.timestamp).data_type()) {
+                DataType::Timestamp(_, zone) => zone.clone(),
+                _ => None,
+            };
+            let kind = DataType::Timestamp(TimeUnit::Microsecond, zone);
             fields[self.timestamp] =
                 Arc::new(schema.field(self.timestamp).clone().with_data_type(kind));
             better = true;

@@ -1,8 +1,10 @@
 //! Delta tables inside the raw folder. Of these, only the files of the current version are raw files: the others have
 //! rows that were deleted or replaced.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use object_store::ObjectStoreExt;
 
 use super::found_entries::FoundEntries;
 use super::raw_file::RawFile;
@@ -34,6 +36,7 @@ pub(super) async fn apply_delta_logs(
         };
         tables.insert(folder, contents);
     }
+    let missing = missing_files(raw, &found.files, &tables).await?;
     for file in std::mem::take(&mut found.files) {
         let Some((table, name)) = table_of(&file.path, &tables) else {
             found.files.push(file);
@@ -67,7 +70,49 @@ pub(super) async fn apply_delta_logs(
             None => found.files.push(file),
         }
     }
+    found.files.extend(missing);
     Ok(())
+}
+
+/// Returns an entry for each missing file of the current version of a table.
+async fn missing_files(
+    raw: &Store,
+    listed: &[RawFile],
+    tables: &BTreeMap<String, Contents>,
+) -> Result<Vec<RawFile>, ForeignTableError> {
+    let listed: HashSet<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+    let mut missing = Vec::new();
+    for (table, contents) in tables {
+        let Ok(current) = contents else {
+            continue;
+        };
+        for name in current.keys() {
+            let (path, shown) = match table.is_empty() {
+                true => (name.clone(), "."),
+                false => (format!("{table}/{name}"), table.as_str()),
+            };
+            if listed.contains(path.as_str()) {
+                continue;
+            }
+            // A version that was written after the folder was listed has files that are taken later.
+            let there = match object_store::path::Path::parse(&path) {
+                Ok(location) => raw.objects().head(&location).await.map(|_| ()),
+                Err(_) => Ok(()),
+            };
+            match there {
+                Ok(()) => {}
+                Err(object_store::Error::NotFound { .. }) => {
+                    let reason = format!(
+                        "the current version of the Delta table {shown} contains it, but it is missing, and its readings \
+                         are in no average; restore it, or remove it from the table (FSCK REPAIR TABLE)"
+                    );
+                    missing.push(RawFile::faulty(path, reason, false));
+                }
+                Err(error) => return Err(ForeignTableError::Store(Box::new(error.into()))),
+            }
+        }
+    }
+    Ok(missing)
 }
 
 /// Returns the innermost table that a file is in, and the path of the file relative to it.

@@ -4,23 +4,21 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 
+use super::arrow_schema::with_usable_schema;
 use super::error::RawFileError;
 use super::file_names::has_parquet_ending;
 use super::raw_file::RawFile;
 use super::thrift::{Reader, Type, expect_type};
-use crate::decoding::{DecodingError, ipc};
+use crate::decoding::DecodingError;
 use crate::lake::storage::pinned_file::PinnedFile;
 
 /// The number of bytes at the end of a file that are fetched first. They contain most footers.
@@ -80,7 +78,7 @@ pub(super) async fn read_footer(
     check_footer(content).map_err(implausible)?;
     let metadata = ParquetMetaDataReader::decode_metadata(content).map_err(fault)?;
     check_numbers(&metadata, file.size).map_err(implausible)?;
-    check_arrow_schema(&metadata).map_err(implausible)?;
+    let metadata = with_usable_schema(metadata).map_err(implausible)?;
     Ok(Arc::new(metadata))
 }
 
@@ -315,28 +313,6 @@ pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, size: u64) -> Option<Rang
     let length = u64::try_from(chunk.compressed_size()).ok()?;
     let end = start.checked_add(length)?;
     (end <= size).then_some(start..end)
-}
-
-/// Checks the Arrow schema that Arrow writers store in the metadata.
-fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), DecodingError> {
-    let pairs = metadata.file_metadata().key_value_metadata();
-    let schemas = pairs.into_iter().flatten();
-    for pair in schemas.filter(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
-        let encoded = pair.value.as_deref().unwrap_or_default();
-        // The library rejects a schema that cannot be decoded.
-        let Ok(bytes) = STANDARD.decode(encoded) else {
-            continue;
-        };
-        let message = match bytes.split_first_chunk::<8>() {
-            Some(([255, 255, 255, 255, ..], message)) if !message.is_empty() => message,
-            _ => &bytes,
-        };
-        let message = ipc::parse_message(message)?;
-        if let Some(schema) = message.header_as_schema() {
-            ipc::convert_schema(schema)?;
-        }
-    }
-    Ok(())
 }
 
 /// A range of bytes with all page indexes, already fetched.

@@ -1,6 +1,7 @@
 //! The raw files: their listing, their contents, and their readings in canonical form, whatever program wrote them.
 
 pub mod archive_copy;
+mod arrow_schema;
 mod byte_lengths;
 mod canonical;
 mod checked_reader;

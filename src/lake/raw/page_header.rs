@@ -36,6 +36,8 @@ pub(super) struct PageDeclaration {
     pub levels: i64,
     pub is_v2: bool,
     pub is_stored: bool,
+    /// The CRC-32 of the page as it is stored, if its writer computed one.
+    pub checksum: Option<u32>,
 }
 
 impl PageDeclaration {
@@ -53,13 +55,14 @@ pub(super) fn read_header(reader: &mut Reader<'_>) -> Result<PageDeclaration, De
     let mut parts: [Option<PageDeclaration>; 4] = [const { None }; 4];
     reader.visit_struct(|reader, id, kind| {
         match id {
-            1..=3 => {
+            1..=4 => {
                 expect_type(kind, Type::I32)?;
                 let number = reader.read_i32()?;
                 match id {
                     1 => header.kind = number,
                     2 => header.uncompressed = number,
-                    _ => header.compressed = number,
+                    3 => header.compressed = number,
+                    _ => header.checksum = Some(number.cast_unsigned()),
                 }
             }
             5..=8 => {

@@ -7,6 +7,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
+use flate2::Crc;
 use parquet::basic::{Compression, Type as PhysicalType};
 
 use super::byte_lengths::{self, MAX_MEAN_ID_BYTES};
@@ -59,6 +60,7 @@ pub(super) fn check_pages(
                 "its page index and its pages have different page boundaries",
             ));
         }
+        check_sum(&header, page)?;
         if header.kind == DATA || header.kind == DATA_V2 {
             let values = u64::try_from(header.values).map_err(|_| negative_count("values"))?;
             rows = rows.saturating_add(values);
@@ -79,6 +81,21 @@ pub(super) fn check_pages(
         at = ends;
     }
     Ok(())
+}
+
+/// Checks the page against the checksum that its writer computed, if there is one.
+fn check_sum(header: &PageDeclaration, page: &[u8]) -> Result<(), DecodingError> {
+    let Some(declared) = header.checksum else {
+        return Ok(());
+    };
+    let mut computed = Crc::new();
+    computed.update(page);
+    match computed.sum() == declared {
+        true => Ok(()),
+        false => Err(DecodingError::new(
+            "it has a page whose bytes do not match the checksum in its header. It is damaged",
+        )),
+    }
 }
 
 /// Returns the size of a page when it is decompressed, including levels.

@@ -22,6 +22,8 @@ pub struct Survey {
     pub rows: u64,
     /// The dates of its readings, and possibly a few more.
     pub dates: DateSet,
+    /// The time of its last reading, or a later one, in UTC microseconds; `None` if it has none.
+    pub last: Option<i64>,
     /// Whether it may have readings without a plausible time.
     pub has_untimed: bool,
     /// The maximum number of minute rows that it produces.
@@ -44,6 +46,7 @@ pub async fn survey(
     let mut survey = Survey {
         rows: 0,
         dates: DateSet::default(),
+        last: None,
         has_untimed: false,
         minutes: 0,
         asset: None,
@@ -85,15 +88,17 @@ pub async fn survey(
                     closer.push(index);
                 } else {
                     survey.dates.insert_range(day_of(min), day_of(max));
+                    survey.last = survey.last.max(Some(max));
                 }
             }
             None => closer.push(index),
         }
     }
     if !closer.is_empty() {
-        let dates =
+        let (dates, last) =
             catch_panic(&file.path, read_dates(&opened, closer, &file.path, format)).await?;
         survey.dates.extend(&dates);
+        survey.last = survey.last.max(last);
     }
     if assets.len() == 1 {
         survey.asset = assets.into_iter().next().flatten();
@@ -101,13 +106,13 @@ pub async fn survey(
     Ok(survey)
 }
 
-/// Returns the exact dates of some row groups, read from their time column.
+/// Returns the exact dates and the last time of some row groups, read from their time column.
 async fn read_dates(
     opened: &OpenedFile,
     groups: Vec<usize>,
     path: &str,
     format: &RawFormat,
-) -> Result<DateSet, RawFileError> {
+) -> Result<(DateSet, Option<i64>), RawFileError> {
     let fault =
         |error: &parquet::errors::ParquetError| RawFileError::from_parquet_error(path, error);
     let descriptor = opened.metadata.file_metadata().schema_descr();
@@ -127,13 +132,17 @@ async fn read_dates(
             .build()
             .map_err(|error| fault(&error))?;
     let mut dates = DateSet::default();
-    let mut last = None;
+    let (mut last_day, mut last) = (None, None);
     while let Some(batch) = stream.try_next().await.map_err(|error| fault(&error))? {
         let found = for_each_instant(batch.column(0), format.timezone, |time| {
+            if !format.plausible.contains(time) {
+                return;
+            }
+            last = last.max(Some(time));
             let day = Some(day_of(time));
-            if format.plausible.contains(time) && day != last {
+            if day != last_day {
                 dates.extend(&day.into_iter().collect());
-                last = day;
+                last_day = day;
             }
         });
         found.map_err(|error| RawFileError::Unreadable {
@@ -141,5 +150,5 @@ async fn read_dates(
             reason: error.to_string(),
         })?;
     }
-    Ok(dates)
+    Ok((dates, last))
 }

@@ -13,6 +13,7 @@ use arrow::datatypes::{
     TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::canonical::{plain_type, utc_micros};
@@ -96,6 +97,19 @@ pub(super) fn to_micros(column: &ArrayRef) -> Result<TimestampMicrosecondArray, 
     })
 }
 
+/// Returns the times with null for those outside the calendar's years, which have no text and no date.
+fn without_far_times(times: ArrayRef) -> ArrayRef {
+    let calendar =
+        DateTime::<Utc>::MIN_UTC.timestamp_micros()..=DateTime::<Utc>::MAX_UTC.timestamp_micros();
+    let micros = times.as_primitive::<TimestampMicrosecondType>();
+    if micros.iter().flatten().all(|time| calendar.contains(&time)) {
+        return times;
+    }
+    let near: TimestampMicrosecondArray =
+        micros.unary_opt(|time| calendar.contains(&time).then_some(time));
+    Arc::new(near.with_timezone_opt(micros.timezone()))
+}
+
 fn scale_times<T: ArrowPrimitiveType<Native = i64>>(
     column: &ArrayRef,
     scale: impl Fn(i64) -> i64,
@@ -113,7 +127,7 @@ pub(super) struct TimeConverter {
     order: Option<Arc<ReadingOrder>>,
     /// The readings so far, by asset and period.
     seen: HashMap<(u32, usize), u64>,
-    /// Whether a time that is not decided becomes [`AMBIGUOUS_TIME`] instead of null.
+    /// Whether a time that is not decided becomes [`AMBIGUOUS_TIME`] instead of null, and one outside the calendar stays.
     marks_ambiguous: bool,
 }
 
@@ -130,6 +144,14 @@ impl TimeConverter {
 
     /// Converts the times of a batch to UTC microseconds. `ids` are the ids of its rows, a dictionary of text.
     pub fn convert(&mut self, column: &ArrayRef, ids: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let times = self.instants(column, ids)?;
+        Ok(match self.marks_ambiguous {
+            true => times,
+            false => without_far_times(times),
+        })
+    }
+
+    fn instants(&mut self, column: &ArrayRef, ids: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         let order = match &self.order {
             Some(order) if is_local(column.data_type(), self.timezone) => Arc::clone(order),
             _ => return convert_times(column, self.timezone),
