@@ -2,14 +2,15 @@
 
 use serde::Serialize;
 
-use super::error::JobError;
+use super::error::{JobError, table_error};
 use super::resample::ledger::Ledger;
 use super::resample::plan::compare;
 use super::resample::report::{QuarantinedFile, Report};
 use crate::lake::Store;
+use crate::lake::delta::error::TableError;
 use crate::lake::delta::table::Table;
 use crate::lake::delta::table_columns::current_schema;
-use crate::lake::raw::list_raw_folder;
+use crate::lake::raw::{check_known_files, list_raw_folder};
 use crate::lake::records::runs::Runs;
 use crate::model::Resolution;
 
@@ -74,6 +75,7 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
         None => Ledger::default(),
     };
     let listing = list_raw_folder(raw).await?;
+    check_known_files(raw, &listing.files, ledger.readable_paths())?;
     let changes = compare(&ledger, &listing.files, false);
     let passed_over = Report::passed_over_files(&ledger, listing.passed_over);
     let removed = changes.removed.iter();
@@ -84,11 +86,14 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
     if let Some(publication) = &published {
         for resolution in Resolution::ALL {
             let version = publication.versions.get(resolution);
+            let failed = table_error(resolution);
+            let found = Table::has_version(lake, resolution, version).await;
+            if !found.map_err(&failed)? {
+                let table = resolution.table();
+                return Err(failed(TableError::Lost { table, version }));
+            }
             let table = Table::open_at(lake, current_schema(), resolution, version);
-            let table = table.await.map_err(|source| JobError::Table {
-                table: resolution.table(),
-                source: Box::new(source),
-            })?;
+            let table = table.await.map_err(&failed)?;
             let files = table.files();
             tables.push(TableStatus {
                 table: resolution.table().to_owned(),

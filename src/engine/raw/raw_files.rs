@@ -15,7 +15,9 @@ use futures::{StreamExt, stream};
 use crate::clock::Stopwatch;
 use crate::engine::scheduler::QueryScheduler;
 use crate::lake::Store;
-use crate::lake::raw::{FileContents, RawFile, RawFormat, list_raw_files, read_contents, survey};
+use crate::lake::raw::{
+    FileContents, RawFile, RawFileError, RawFormat, list_raw_files, read_contents, survey,
+};
 use crate::model::{AssetId, DateSet, Window};
 
 /// The number of files that are inspected concurrently.
@@ -288,11 +290,16 @@ impl RawFiles {
             let unknown = files.iter().filter(|file| known.version(file).is_none());
             unknown.cloned().collect()
         };
-        stream::iter(unknown)
-            .for_each_concurrent(MAX_CONCURRENT_SURVEYS, |file| async move {
-                self.survey(&file).await
-            })
+        let faults: Vec<String> = stream::iter(unknown)
+            .map(|file| async move { self.survey(&file).await })
+            .buffer_unordered(MAX_CONCURRENT_SURVEYS)
+            .filter_map(async |fault| fault)
+            .collect()
             .await;
+        if let Some(first) = faults.first() {
+            let count = faults.len();
+            tracing::warn!(count, "raw files are not in raw_readings, such as: {first}");
+        }
         Ok(self.locked().readable(&files))
     }
 
@@ -316,7 +323,9 @@ impl RawFiles {
         Ok(self.locked().set_listing(files))
     }
 
-    async fn survey(&self, file: &RawFile) {
+    /// Determines the facts about a file. Returns the fault of a raw file that cannot be read.
+    async fn survey(&self, file: &RawFile) -> Option<String> {
+        let mut reason = None;
         let facts = match survey(&self.raw, file, &self.format).await {
             Ok(survey) => {
                 let of_one = survey.asset.map(|asset| {
@@ -331,6 +340,8 @@ impl RawFiles {
             }
             Err(fault) => {
                 tracing::debug!("excluded from raw_readings: {fault}");
+                let is_raw = !matches!(fault, RawFileError::NotParquet { .. });
+                reason = is_raw.then(|| fault.to_string());
                 None
             }
         };
@@ -339,6 +350,7 @@ impl RawFiles {
         if locked.version(file).is_none() {
             locked.insert(file, facts, true);
         }
+        reason
     }
 
     /// Excludes a file from now on, like the job that quarantines it.

@@ -13,12 +13,13 @@ use super::plan::{Changes, Scope, compare, plan};
 use super::report::{FileCounts, Outcome, Report};
 use crate::clock::Stopwatch;
 use crate::jobs::error::{JobError, table_error};
+use crate::lake::delta::error::TableError;
 use crate::lake::delta::table::Table;
 use crate::lake::raw::archive_copy::has_files;
 use crate::lake::raw::{PassedOver, RawFile, RawFormat, check_known_files, list_raw_folder};
 use crate::lake::records::lease::Lease;
 use crate::lake::records::runs::{Publication, Runs};
-use crate::model::{DateSet, Resolution, Window, day_of};
+use crate::model::{DateSet, Resolution, Window};
 
 /// The files that turned out to be damaged: the reasons by the file's key and etag.
 pub(in crate::jobs) type DamagedFiles = BTreeMap<(String, String), String>;
@@ -44,6 +45,8 @@ pub(in crate::jobs) struct Attempt<'a> {
     pub(in crate::jobs) plausible: Window,
     pub(in crate::jobs) listed: Vec<RawFile>,
     passed_over: PassedOver,
+    /// The tables whose published version does not exist.
+    pub(in crate::jobs) lost: Vec<Resolution>,
 }
 
 /// The outcome of an attempt.
@@ -76,6 +79,7 @@ impl Job {
         let plausible = self.plausible();
         let settings = self.fingerprint();
         let full = start.options.full || (published.is_some() && ledger.settings != settings);
+        let lost = self.lost_tables(published.as_ref(), full).await?;
         let listing = list_raw_folder(&self.raw).await?;
         check_known_files(&self.raw, &listing.files, ledger.readable_paths())?;
         let attempt = Attempt {
@@ -86,6 +90,7 @@ impl Job {
             plausible,
             listed: listing.files,
             passed_over: listing.passed_over,
+            lost,
         };
         let changes = attempt.find_changes(&ledger, full, damaged);
         let surveyed = attempt.survey(&ledger, &changes, full, damaged).await?;
@@ -116,6 +121,33 @@ impl Job {
         report.set_passed_over(&plan.ledger, attempt.passed_over);
         report.seconds = start.watch.seconds();
         Ok(AttemptOutcome::Done(Box::new(report)))
+    }
+
+    /// Returns the tables whose published version does not exist, which a full run creates again. Other runs fail: they compute
+    /// some dates only.
+    async fn lost_tables(
+        &self,
+        published: Option<&Publication>,
+        full: bool,
+    ) -> Result<Vec<Resolution>, JobError> {
+        let mut lost = Vec::new();
+        for resolution in Resolution::ALL {
+            let Some(publication) = published else {
+                continue;
+            };
+            let version = publication.versions.get(resolution);
+            let failed = table_error(resolution);
+            let found = Table::has_version(&self.lake, resolution, version).await;
+            match (found.map_err(&failed)?, full) {
+                (true, _) => {}
+                (false, true) => lost.push(resolution),
+                (false, false) => {
+                    let table = resolution.table();
+                    return Err(failed(TableError::Lost { table, version }));
+                }
+            }
+        }
+        Ok(lost)
     }
 
     /// Fails if the archive of raw files is empty. A single missing file seals its dates, but an archive without any
@@ -157,14 +189,17 @@ impl Attempt<'_> {
             .await?;
         let mut scope = Scope {
             dates: self.start.options.dates,
-            last_plausible: day_of(self.plausible.end.saturating_sub(1)),
+            plausible_end: self.plausible.end,
             unfinished: DateSet::default(),
             in_tables: DateSet::default(),
         };
         for intent in &unfinished {
             scope.unfinished.extend(&intent.dates);
         }
-        if full && let Some(publication) = published {
+        if full
+            && !self.lost.contains(&Resolution::Minute)
+            && let Some(publication) = published
+        {
             let table = Table::open_at(
                 &self.job.lake,
                 &self.job.schema,

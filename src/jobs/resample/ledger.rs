@@ -68,6 +68,9 @@ pub struct KnownFile {
     pub asset: Option<AssetId>,
     /// The dates of its readings, and possibly more.
     pub dates: DateSet,
+    /// The time of its last reading, or a later one, in UTC microseconds. Ledgers of earlier versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<i64>,
     /// The dates that no run has computed with this file yet.
     #[serde(default, skip_serializing_if = "DateSet::is_empty")]
     pub due: DateSet,

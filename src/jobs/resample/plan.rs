@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ledger::{KnownFile, Ledger};
 use crate::lake::raw::RawFile;
-use crate::model::{DateSet, Day};
+use crate::model::{DateSet, Day, day_of};
 
 /// The differences between the raw folder and the ledger.
 #[derive(Debug, Default)]
@@ -62,8 +62,8 @@ pub fn compare(ledger: &Ledger, listed: &[RawFile], full: bool) -> Changes {
 pub struct Scope {
     /// The only dates to compute, if given; other dates stay due.
     pub dates: Option<(Day, Day)>,
-    /// The last date with a plausible time at the moment; later dates stay due.
-    pub last_plausible: Day,
+    /// The end of the plausible times at the moment, in UTC microseconds; later dates stay due.
+    pub plausible_end: i64,
     /// The dates of runs that began and were never published.
     pub unfinished: DateSet,
     /// The dates in the tables, for a full run.
@@ -125,7 +125,8 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: SurveyResults, scope: 
     apply_surveys(&mut ledger, surveyed, &mut due);
     let due = due.difference(&ledger.sealed);
     exclude_sealed(&mut ledger);
-    let plausible = DateSet::range(Day::MIN, scope.last_plausible);
+    let last_plausible = day_of(scope.plausible_end.saturating_sub(1));
+    let plausible = DateSet::range(Day::MIN, last_plausible);
     let chosen = scope.dates.map_or_else(
         || plausible.clone(),
         |(first, last)| DateSet::range(first, last).intersection(&plausible),
@@ -136,8 +137,8 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: SurveyResults, scope: 
             dirty.extend(&file.due.intersection(&chosen));
         }
     }
-    // The last plausible date may still advance, so its readings that lie in the future stay due.
-    let settled = DateSet::range(Day::MIN, scope.last_plausible.saturating_sub(1));
+    // The last plausible date is due again for files with readings after the end, until all of it is plausible.
+    let settled = DateSet::range(Day::MIN, last_plausible.saturating_sub(1));
     let done = dirty.intersection(&settled);
     ledger.due = due.difference(&dirty);
     let mut first_time = BTreeMap::new();
@@ -145,10 +146,10 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: SurveyResults, scope: 
     for (key, file) in ledger.all_files_mut() {
         if !file.due.is_empty() {
             first_time.insert(key, file.due.intersection(&dirty));
-            let ahead = file
-                .dates
-                .last()
-                .is_some_and(|last| last > scope.last_plausible);
+            let ahead = match file.last {
+                Some(last) => last >= scope.plausible_end,
+                None => file.dates.last().is_some_and(|last| last >= last_plausible),
+            };
             file.due = file.due.difference(if ahead { &done } else { &dirty });
         }
     }

@@ -56,7 +56,9 @@ impl Attempt<'_> {
     async fn open_tables(&self, published: Option<&Publication>) -> Result<[Table; 3], JobError> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
-            let before = published.map(|it| it.versions.get(resolution));
+            let before = published
+                .filter(|_| !self.lost.contains(&resolution))
+                .map(|it| it.versions.get(resolution));
             let job = self.job;
             let table = Table::open_for_change(&job.lake, &job.schema, resolution, before).await;
             tables.push(table.map_err(table_error(resolution))?);

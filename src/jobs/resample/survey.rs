@@ -14,7 +14,7 @@ use super::plan::{Changes, SurveyResults, names_by_path};
 use crate::jobs::error::JobError;
 use crate::lake::raw::archive_copy::{CopyError, sha256};
 use crate::lake::raw::{RawFileError, RawFormat, survey};
-use crate::model::{Window, day_of};
+use crate::model::Window;
 
 /// The number of footers that are read concurrently.
 const MAX_CONCURRENT_SURVEYS: usize = 16;
@@ -97,10 +97,8 @@ impl Attempt<'_> {
         }
         match survey(&input.folder, file, ahead).await {
             Ok(survey) => {
-                let later = survey
-                    .dates
-                    .last()
-                    .is_some_and(|last| last >= day_of(self.plausible.end - 1));
+                let later = survey.last.is_some_and(|last| last >= self.plausible.end);
+                known.last = survey.last;
                 known.rows = survey.rows;
                 known.minutes = survey.minutes;
                 known.asset = survey.asset;

@@ -38,6 +38,17 @@ pub enum TableError {
         /// The store's error.
         source: object_store::Error,
     },
+    /// The published version of the table does not exist.
+    #[error(
+        "{table} has no version {version}, which is the published one: the table was removed or replaced. Restore it, or \
+         compute all tables again by `plantlake resample --full`"
+    )]
+    Lost {
+        /// The name of the table.
+        table: &'static str,
+        /// The published version.
+        version: u64,
+    },
     /// The table uses a Delta feature that plantlake's readers do not support.
     #[error(
         "{table} uses {feature}, which plantlake does not support: it was changed by another program. {REBUILD_REMEDY}"

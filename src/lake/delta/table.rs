@@ -72,6 +72,14 @@ impl Table {
         resolution: Resolution,
         published: Option<u64>,
     ) -> Result<Self, TableError> {
+        if let Some(version) = published
+            && !Self::has_version(lake, resolution, version).await?
+        {
+            return Err(TableError::Lost {
+                table: resolution.table(),
+                version,
+            });
+        }
         let mut table = Self::open_or_create(lake, schema, resolution).await?;
         table.columns.check_insertable(resolution)?;
         // A table's first version has no files.
@@ -89,6 +97,24 @@ impl Table {
             table.base = Some(before.delta);
         }
         Ok(table)
+    }
+
+    /// Whether the log of the table has this version.
+    pub async fn has_version(
+        lake: &Store,
+        resolution: Resolution,
+        version: u64,
+    ) -> Result<bool, TableError> {
+        let objects = lake.child(resolution.table()).objects();
+        for ending in ["json", "checkpoint.parquet"] {
+            let path = format!("_delta_log/{version:020}.{ending}");
+            match objects.head(&Path::from(path.as_str())).await {
+                Ok(_) => return Ok(true),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(TableError::Store { path, source }),
+            }
+        }
+        Ok(false)
     }
 
     /// Opens the table at `version`. It may lack later columns of `schema`.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::jobs::resample::ledger::{ArchivedFile, ExpiredRawFile};
+use crate::model::MICROS_PER_DAY;
 
 fn file(etag: &str, first: Day, last: Day) -> KnownFile {
     let dates = DateSet::range(first, last);
@@ -27,7 +28,7 @@ fn listed(path: &str, etag: &str) -> RawFile {
 fn scope() -> Scope {
     Scope {
         dates: None,
-        last_plausible: 1_000,
+        plausible_end: 1_001 * MICROS_PER_DAY,
         unfinished: DateSet::default(),
         in_tables: DateSet::default(),
     }
@@ -101,7 +102,7 @@ fn dates_outside_scope_stay_due() {
 #[test]
 fn readings_in_future_become_due_when_plausible() {
     let early = Scope {
-        last_plausible: 5,
+        plausible_end: 6 * MICROS_PER_DAY,
         ..scope()
     };
     let first = run(&Ledger::default(), &[("a", "1", 4, 8)], &early);
@@ -111,7 +112,7 @@ fn readings_in_future_become_due_when_plausible() {
             &first.ledger,
             &[("a", "1", 4, 8)],
             &Scope {
-                last_plausible: 7,
+                plausible_end: 8 * MICROS_PER_DAY,
                 ..scope()
             }
         )
@@ -119,6 +120,39 @@ fn readings_in_future_become_due_when_plausible() {
         .ranges(),
         [(5, 7)]
     );
+}
+
+#[test]
+fn last_plausible_date_stays_due_for_a_file_with_a_later_reading() {
+    let noon = MICROS_PER_DAY / 2;
+    let scope_until = |plausible_end: i64| Scope {
+        plausible_end,
+        ..scope()
+    };
+    let read = |last: i64, plausible_end: i64| {
+        let mut plan = run(
+            &Ledger::default(),
+            &[("a", "1", 4, 5)],
+            &scope_until(plausible_end),
+        );
+        assert_eq!(plan.dirty.ranges(), [(4, 5)]);
+        for file in plan.ledger.files.values_mut() {
+            (file.last, file.due) = (Some(last), DateSet::range(4, 5));
+        }
+        run(
+            &plan.ledger,
+            &[("a", "1", 4, 5)],
+            &scope_until(plausible_end),
+        )
+        .ledger
+    };
+    let end = 5 * MICROS_PER_DAY + noon;
+    assert!(read(end - 1, end).files["a"].due.is_empty());
+    let ahead = read(end, end);
+    assert_eq!(ahead.files["a"].due.ranges(), [(5, 5)]);
+    let later = run(&ahead, &[("a", "1", 4, 5)], &scope());
+    assert_eq!(later.dirty.ranges(), [(5, 5)]);
+    assert!(later.ledger.files["a"].due.is_empty());
 }
 
 #[test]
