@@ -200,11 +200,12 @@ async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Ta
             .map(|(column, options)| ArrayFormatter::try_new(column, options))
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows().min(MAX_SHOWN_ROWS.saturating_sub(rows)) {
-            table.row(
-                formatters
-                    .iter()
-                    .map(|formatter| formatter.value(row).to_string()),
-            );
+            let cells = formatters.iter().zip(schema.fields());
+            let cells = cells.map(|(formatter, field)| {
+                let text = formatter.value(row).try_to_string();
+                text.with_context(|| format!("cannot show row {row}, column {:?}", field.name()))
+            });
+            table.row(cells.collect::<Result<Vec<_>, _>>()?);
         }
         rows += batch.num_rows();
     }
@@ -217,7 +218,8 @@ fn table_format(kind: &DataType) -> FormatOptions<'static> {
         DataType::Timestamp(_, Some(zone)) => ["UTC", "Etc/UTC", "Z", "+00:00"].contains(&&**zone),
         _ => true,
     };
-    FormatOptions::default().with_timestamp_tz_format(Some(match is_utc {
+    let options = FormatOptions::default().with_display_error(false);
+    options.with_timestamp_tz_format(Some(match is_utc {
         true => "%Y-%m-%dT%H:%M:%S%.fZ",
         false => "%Y-%m-%dT%H:%M:%S%.f%:z",
     }))

@@ -10,6 +10,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::JsonFormat;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
@@ -43,6 +44,7 @@ pub async fn write_csv(
         .build(out);
     writer.write(&RecordBatch::new_empty(schema))?;
     while let Some(batch) = rows.try_next().await? {
+        check_times(&batch, "CSV")?;
         writer.write(&batch)?;
     }
     Ok(())
@@ -58,6 +60,7 @@ pub async fn write_json<F: JsonFormat>(
     let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
     let mut writer = builder.build::<_, F>(out);
     while let Some(batch) = rows.try_next().await? {
+        check_times(&batch, "JSON")?;
         writer.write(&convert(&batch, &schema)?)?;
     }
     writer.finish()?;
@@ -76,6 +79,54 @@ pub async fn write_parquet(
     }
     writer.close()?;
     Ok(())
+}
+
+/// Fails if a time has no text because it is outside the calendar. The JSON writer puts an error in its place.
+fn check_times(batch: &RecordBatch, format: &'static str) -> Result<(), Unwritable> {
+    let schema = batch.schema();
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if !has_times(field.data_type()) {
+            continue;
+        }
+        let unwritable = |problem: String| Unwritable {
+            column: field.name().clone(),
+            format,
+            problem,
+        };
+        let options = FormatOptions::default().with_display_error(false);
+        let formatter = ArrayFormatter::try_new(column, &options)
+            .map_err(|error| unwritable(error.to_string()))?;
+        for row in 0..batch.num_rows() {
+            formatter.value(row).write(&mut NoText).map_err(|_| {
+                unwritable("a time is outside the calendar; select it as a number, or leave it out by a condition".to_owned())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Discards a text.
+struct NoText;
+
+impl std::fmt::Write for NoText {
+    fn write_str(&mut self, _: &str) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
+/// Whether a column of this type contains dates or times.
+fn has_times(kind: &DataType) -> bool {
+    match kind {
+        DataType::Struct(fields) => fields.iter().any(|field| has_times(field.data_type())),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => has_times(field.data_type()),
+        DataType::Dictionary(_, values) => has_times(values),
+        kind => kind.is_temporal(),
+    }
 }
 
 /// Returns the schema of a result as JSON. The types are those of the result.
