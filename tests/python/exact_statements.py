@@ -12,7 +12,74 @@ AS_IN_POSTGRES = [
     'SELECT x, count(*) FROM ((SELECT 2 AS x LIMIT 1) UNION ALL (SELECT 1 LIMIT 1) UNION ALL (SELECT 2 LIMIT 1)) q GROUP BY x ORDER BY x',
     'SELECT DISTINCT x FROM ((SELECT 2 AS x LIMIT 1) UNION ALL (SELECT 1 LIMIT 1)) q ORDER BY x',
     'SELECT a.x FROM ((SELECT 2 AS x LIMIT 1) UNION ALL (SELECT 1 LIMIT 1)) a JOIN ((SELECT 1 AS x LIMIT 1) UNION ALL (SELECT 2 LIMIT 1)) b ON a.x = b.x ORDER BY a.x',
+    # The precedence of operators.
+    'SELECT false IS NOT DISTINCT FROM true AND false, true IS DISTINCT FROM false OR true, NOT 1 IS DISTINCT FROM 2 OR true',
+    'SELECT count(*) FROM (VALUES (1,true),(2,NULL),(3,false)) t(i,b) WHERE b IS DISTINCT FROM true AND i > 1',
+    'SELECT count(*) FROM (VALUES (1,3),(2,4)) t(i,j) WHERE i IS NOT DISTINCT FROM 2 AND j > 0',
+    'SELECT (1 IS DISTINCT FROM 2) IS DISTINCT FROM (3 IS NOT DISTINCT FROM 3 AND true), 1 IS DISTINCT FROM 2 + 1, true IS DISTINCT FROM 2 = 2',
+    'SELECT count(*) FROM (VALUES (1)) a(x) JOIN (VALUES (1)) b(y) ON a.x IS NOT DISTINCT FROM b.y AND b.y > 1',
+    'SELECT x FROM (VALUES (1),(2)) a(x) WHERE NOT EXISTS (SELECT 1 FROM (VALUES (1)) b(y) WHERE y IS NOT DISTINCT FROM x AND y = 4)',
+    "SELECT 1 << 2 | 1 << 3, 1 | 2 & 4, 8 >> 1 & 3, 1 + 2 || 'a', 'ab' LIKE 'a%' = true, 'ab' ~ 'a' || 'b'",
+    'SELECT false = true BETWEEN false AND true, b = b BETWEEN b AND true FROM (VALUES (true),(false),(NULL)) t(b)',
+    'SELECT NOT true = false, NOT 1 = 2 AND true, -2 + 3 * 2 - 1, 2 + 3 < 6 AND 1 IN (1,2) = true, 7 % 4 * 2, 1 - 1 - 1, -2::int',
+    "SELECT 1 = 1 IS TRUE, 1 < 2 IS NOT NULL, 'a' || 'b' LIKE 'ab', 'a' LIKE 'a' || '%', 3 BETWEEN 1 + 1 AND 2 * 2 AND true",
+    # Computed values in lists.
+    'SELECT i, 2 IN (4, CASE i WHEN 1 THEN 2 END) FROM (VALUES (1),(2)) v(i) ORDER BY i',
+    'SELECT i, i IN (4, CASE i WHEN 1 THEN 1 ELSE 2 END), i NOT IN (4, CASE i WHEN 1 THEN 1 ELSE 2 END) FROM (VALUES (1),(2),(3)) v(i) ORDER BY i',
+    'SELECT i FROM (VALUES (1,2,true),(2,1,false),(3,9,NULL)) v(i,j,b) WHERE i IN (1,5,6,7,(CASE WHEN b THEN 2 ELSE j END)) ORDER BY i',
+    'SELECT i FROM (VALUES (1,2,true),(2,1,false),(3,9,NULL)) v(i,j,b) WHERE i NOT IN (1,5,6,7,(CASE WHEN b THEN 2 ELSE j END)) ORDER BY i',
+    'SELECT i, 2.5 IN (4, CASE i WHEN 1 THEN 2.5::float8 END, i), i IN (i + 1, i), i IN (nullif(i,2), coalesce(NULL::int,i)) FROM (VALUES (1),(2),(3)) v(i) ORDER BY i',
+    "SELECT i, upper(s) IN ('A', CASE i WHEN 1 THEN 'B' END, lower(s)) FROM (VALUES (1,'b'),(2,'b'),(3,NULL)) v(i,s) ORDER BY i",
+    # Columns with equal names that nothing can refer to.
+    'SELECT a FROM (SELECT i, i FROM (VALUES (1),(2)) t(i)) AS q(a,b) ORDER BY a',
+    'WITH c(a,b) AS (SELECT i, i FROM (VALUES (1),(2)) t(i)) SELECT a + b FROM c ORDER BY 1',
+    'SELECT i FROM (VALUES (1),(2)) t(i) WHERE (i,1) IN (SELECT 1,1 FROM (VALUES (7)) u(x))',
+    'SELECT i FROM (VALUES (1),(2)) t(i) WHERE EXISTS (SELECT x, x FROM (VALUES (7)) u(x)) ORDER BY i',
+    # Unions with a part without rows, beside one whose columns have other names.
+    *(
+        f'SELECT a + 1 FROM (VALUES (1)) t(a) WHERE {empty} {union} {part}'
+        for empty in ('false', '1 = 0', 'nullif(true, true)')
+        for union in ('UNION ALL', 'UNION')
+        for part in (
+            'SELECT b FROM (VALUES (2)) u(b) INTERSECT SELECT b FROM (VALUES (2)) u(b)',
+            '(SELECT b FROM (VALUES (2),(3)) u(b) ORDER BY b LIMIT 1)',
+            '(SELECT DISTINCT b FROM (VALUES (2),(2)) u(b))',
+            '(SELECT b FROM (VALUES (2)) u(b) EXCEPT SELECT c FROM (VALUES (4)) v(c))',
+            '(VALUES (3))',
+            'SELECT max(b) FROM (VALUES (2)) u(b)',
+        )
+    ),
+    'SELECT x FROM (SELECT a + 1 AS x FROM (VALUES (1)) t(a) WHERE false UNION (VALUES (3),(2))) q WHERE x > 2',
+    'SELECT * FROM (VALUES (1),(2)) t(x) WHERE x IN (SELECT a + 1 FROM (VALUES (1)) u(a) WHERE false UNION ALL (VALUES (2)))',
+    # Sub-queries within an expression whose column belongs to no table.
+    *(
+        f'SELECT x, coalesce(x {operator} ({query}), false), x > 2 OR x {operator} ({query}) FROM (VALUES (1e0),(2),(NULL)) t(x) ORDER BY x'
+        for operator in ('IN', 'NOT IN', '= ANY', '<> ALL', '< ANY', '>= ALL')
+        for query in (
+            'SELECT 2.0::float8 FROM (VALUES (1)) u(a)',
+            'SELECT a + 1 FROM (VALUES (1e0),(NULL)) u(a)',
+            'SELECT DISTINCT a + 1 FROM (VALUES (1)) u(a)',
+            'SELECT a + 1 FROM (VALUES (1)) u(a) UNION ALL SELECT a FROM (VALUES (1)) u(a)',
+            'SELECT y FROM (SELECT a + 1 AS y FROM (VALUES (1)) u(a)) q',
+            'SELECT row_number() OVER (ORDER BY a) FROM (VALUES (7),(8)) u(a)',
+            'SELECT a FROM (VALUES (1e0),(2)) u(a) WHERE a = x',
+            'SELECT a + 1 FROM (VALUES (0e0),(2)) u(a) WHERE a + 1 = x',
+            'SELECT DISTINCT a::text::float8 FROM (VALUES (1),(2)) u(a) WHERE a = x',
+        )
+    ),
+    'SELECT x FROM (VALUES (1),(2)) t(x) WHERE x IN (VALUES (1),(3)) OR x > 3',
+    'SELECT x FROM (VALUES (1),(2)) t(x) WHERE x NOT IN (VALUES (1),(3))',
+    # Partitions by a cast of what the rows are sorted by.
+    *(
+        f'SELECT b, {function} OVER (PARTITION BY a::bigint, b {order}) FROM (SELECT a, b, row_number() OVER (PARTITION BY a, b) AS r '
+        "FROM (VALUES (0::int,'a'),(3,'ab'),(-2,NULL),(0,'ab'),(3,'ab')) t(a,b)) q WHERE r > 0 ORDER BY 1, 2"
+        for function in ('row_number()', 'count(*)', 'max(r)')
+        for order in ('', 'ORDER BY r', 'ORDER BY r ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING')
+    ),
+    # Constants of one name, of which nothing is left but their names.
+    'SELECT 0.5, 0.5 FROM (VALUES (1,2)) t(a,b) FULL JOIN (VALUES (1,3)) u(a,b) ON t.a = u.a WHERE coalesce(t.b,u.b) <> 7',
     # A cast beside what is cast, or beside another cast of it.
+    'SELECT sum(abs(3.0::double precision)) AS a, sum(abs(3.00::decimal(10,2))) AS b',
     'SELECT avg(x) AS a, avg(x::real) AS b, avg(CAST(x AS double precision)) AS c FROM (VALUES (1.5),(2.25)) t(x)',
     'SELECT x::int, x, count(*) FROM (VALUES (1.5),(2.25),(2.25)) t(x) GROUP BY x::int, x ORDER BY 2',
     'SELECT x::int, x, count(*) FROM (VALUES (1.5),(2.25),(2.25)) t(x) GROUP BY 1, 2 ORDER BY t.x::int, t.x',

@@ -237,6 +237,14 @@ def test_column_that_format_cannot_hold_is_refused_before_output(lake: LocalLake
     assert out.out == b"" and '"x"' in out.err, out
 
 
+@pytest.mark.parametrize("format_", ["csv", "json", "table"])
+@pytest.mark.parametrize("kind", ["Timestamp(Microsecond, None)", "Date64", "List(Timestamp(Millisecond, None))"])
+def test_time_outside_the_calendar_is_an_error_instead_of_a_text(lake: LocalLake, format_: str, kind: str) -> None:
+    value = "[9223372036854775807]" if kind.startswith("List") else "9223372036854775807"
+    failed = lake.run("query", f"SELECT arrow_cast({value}, '{kind}') AS x", "--format", format_).expect(FAILURE)
+    assert '"x"' in failed.err and b"rror" not in failed.out, failed
+
+
 # ---- the tables of a local query
 
 

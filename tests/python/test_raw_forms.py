@@ -283,6 +283,96 @@ def test_encrypted_files_are_named_as_such(lake: LocalLake) -> None:
     assert counts(lake) == {B: 1}
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+def test_damaged_page_with_a_checksum_is_quarantined(lake: LocalLake, compression: str, version: str) -> None:
+    options = {"compression": compression, "use_dictionary": False, "data_page_version": version}
+    table = readings([A] * 1_000, value=500.0)
+    whole = parquet(table, write_page_checksum=True, **options)
+    column = pq.ParquetFile(io.BytesIO(whole)).metadata.row_group(0).column(2)
+    last = column.data_page_offset + column.total_compressed_size - 1
+    damaged = whole[:last] + bytes([whole[last] ^ 0x10]) + whole[last + 1 :]
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(io.BytesIO(damaged), page_checksum_verification=True)
+    lake.put("damaged.parquet", damaged)
+    lake.put("whole.parquet", whole)
+    finished = lake.resample().expect(LEFT_OUT)
+    assert list(quarantined(finished)) == ["damaged.parquet"] and "checksum" in quarantined(finished)["damaged.parquet"]
+    assert counts(lake) == {A: 1_000}
+
+
+def test_times_outside_the_calendar_are_left_out_and_null_in_raw_readings(lake: LocalLake) -> None:
+    for unit, far in (("ms", 2**63 - 1), ("ms", 2**62), ("ms", 8_300_000_000_000_000), ("us", -(2**63)), ("us", 2**63 - 1)):
+        times = pa.array([far, 1_704_067_200 * {"s": 1, "ms": 10**3, "us": 10**6}[unit]], pa.timestamp(unit))
+        table = pa.table({"id": [A, A], "timestamp": times, "value": [1.0, 2.0]})
+        lake.put(f"{unit}{far}.parquet", parquet(table))
+    finished = lake.resample().expect(OK, LEFT_OUT)
+    assert finished.json["readings"]["left_out"] == {"time_out_of_range": 5}
+    for format_ in ("json", "csv", "table"):
+        sql = "SELECT timestamp, date_trunc('day', timestamp) AS day, timestamp::text AS text, value FROM raw_readings"
+        shown = lake.run("query", sql, "--format", format_).expect(OK).text
+        assert "rror" not in shown and shown.count("2024-01-01") == 15, shown
+    rows = lake.query("SELECT timestamp IS NULL AS far, count(*) AS n, max(value) AS high FROM raw_readings GROUP BY 1 ORDER BY 1")
+    assert rows.values.tolist() == [[False, 5, 2.0], [True, 5, 1.0]]
+    assert lake.query("SELECT count(*) AS n FROM raw_readings WHERE timestamp IS NULL")["n"].item() == 5
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+05:30"])
+@pytest.mark.parametrize("unit", ["ms", "us"])
+def test_old_times_with_a_zone_in_the_arrow_schema_are_instants(tmp_path: Path, unit: str, zone: str) -> None:
+    lake = LocalLake(tmp_path, settings={"PLANTLAKE_RESAMPLE_TIMEZONE": "Europe/Berlin"})
+    table = readings([A] * 2_400, "2026-01-01", "60s")
+    zoned = table["timestamp"].cast(pa.timestamp(unit, zone))
+    lake.put("int96.parquet", parquet(table.set_column(1, "timestamp", zoned), use_deprecated_int96_timestamps=True))
+    finished = lake.resample().expect(OK)
+    assert finished.json["readings"] | {"left_out": {}} == finished.json["readings"] and finished.json["readings"]["used"] == 2_400
+    found = lake.query("SELECT min(timestamp) AS first, max(timestamp) AS last, count(*) AS n FROM data_min")
+    assert found["first"].item() == pd.Timestamp("2026-01-01", tz="UTC") and found["n"].item() == 2_400
+    for condition, expected in (("<", 0), (">=", 2_400)):
+        assert lake.query(f"SELECT count(*) AS n FROM raw_readings WHERE timestamp {condition} '2026-01-01'")["n"].item() == expected
+
+
+def with_wide_integers(schema: bytes) -> bytes:
+    """Returns the schema with integers of 128 instead of 64 bits, which pyarrow does not have either."""
+    at = schema.find((64).to_bytes(4, "little"))
+    while at >= 0:
+        patched = schema[:at] + (128).to_bytes(4, "little") + schema[at + 4 :]
+        try:
+            pa.ipc.read_schema(pa.py_buffer(patched))
+        except pa.ArrowNotImplementedError as error:
+            if "64 bits" in str(error):
+                return patched
+        except (pa.ArrowException, OSError):
+            pass
+        at = schema.find((64).to_bytes(4, "little"), at + 1)
+    raise AssertionError("no integers of 64 bits")
+
+
+def test_arrow_schema_with_an_unknown_type_is_passed_over(lake: LocalLake) -> None:
+    """As polars writes its integers of 128 bits: bytes in Parquet, and a type of a later Arrow version in the schema."""
+    plain = parquet(readings([A] * 3).append_column("counter", pa.array([7] * 3, pa.int64())))
+    encoded = pq.ParquetFile(io.BytesIO(plain)).metadata.metadata[b"ARROW:schema"]
+    lake.put("wide.parquet", plain.replace(encoded, base64.b64encode(with_wide_integers(base64.b64decode(encoded)))))
+    finished = lake.resample().expect(OK)
+    assert finished.json["readings"]["used"] == 3 and "panicked" not in finished.err, finished
+    assert lake.query("SELECT count(*) AS n FROM raw_readings")["n"].item() == 3
+
+
+def test_missing_file_of_a_delta_table_is_quarantined(lake: LocalLake) -> None:
+    for start in ("2024-01-01", "2024-01-02"):
+        deltalake.write_deltalake(str(lake.raw / "table"), readings([A], start), mode="append")
+    lake.resample().expect(OK)
+    files = sorted((lake.raw / "table").glob("*.parquet"))
+    kept = files[0].read_bytes()
+    files[0].unlink()
+    named = quarantined(lake.resample().expect(LEFT_OUT))
+    assert list(named) == [f"table/{files[0].name}"] and "missing" in named[f"table/{files[0].name}"]
+    assert counts(lake) == {A: 1}
+    files[0].write_bytes(kept)
+    assert quarantined(lake.resample().expect(OK)) == {}
+    assert counts(lake) == {A: 2}
+
+
 def test_many_small_row_groups_are_read_together(lake: LocalLake) -> None:
     table = readings([A] * 4_000)
     lake.put("groups.parquet", parquet(table, row_group_size=1))
