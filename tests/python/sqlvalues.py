@@ -264,3 +264,61 @@ class ValuesGenerator:
         if pairs and self.choices.chance(40):
             conditions.append(self.choices.one(pairs))
         return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+class ChainGenerator:
+    """Makes statements whose operators are chained without brackets, so that their precedence decides what they mean."""
+
+    ROWS = "(VALUES (1, 3, 'a', true), (2, NULL, 'ab', false), (NULL, 4, NULL, NULL)) AS t (i, j, s, b)"
+
+    def __init__(self, choices: Choices) -> None:
+        self.one = choices.one
+        self.chance = choices.chance
+        self.below = choices.below
+
+    def statement(self) -> str:
+        value = self.one((self.condition, self.number, self.text))()
+        return f"SELECT {value}, {self.chain()} FROM {self.ROWS}"
+
+    def chain(self) -> str:
+        made = self.negated(self.condition())
+        for _ in range(self.below(4)):
+            made += f" {self.one(('AND', 'OR'))} {self.negated(self.condition())}"
+        return made
+
+    def negated(self, condition: str) -> str:
+        return f"NOT {condition}" if self.chance(20) else condition
+
+    def condition(self) -> str:
+        number, one = self.number, self.one
+        negation = one(("", "NOT "))
+        kind = self.below(10)
+        if kind < 3:
+            return f"{number()} {one(COMPARISONS)} {number()}"
+        if kind == 3:
+            return f"{number()} {negation}BETWEEN {number()} AND {number()}"
+        if kind == 4:
+            return f"{number()} {negation}IN ({number()}, {number()})"
+        if kind == 5:
+            return f"{self.text()} {one(('LIKE', 'NOT LIKE', 'ILIKE', '~', '!~', '='))} {self.text()}"
+        if kind == 6:
+            return f"{number()} IS {negation}DISTINCT FROM {number()}"
+        if kind == 7:
+            return f"{self.condition()} {one(('IS TRUE', 'IS NOT FALSE', 'IS UNKNOWN'))}"
+        if kind == 8:
+            tight = one((f"{number()} IN (1, 2)", f"{number()} BETWEEN 1 AND 3", f"{self.text()} LIKE 'a%'", "b"))
+            return f"{one(('b', 'true', 'false'))} {one(('=', '<>'))} {tight}"
+        return one(("b", "true", "CAST(NULL AS boolean)", f"{number()} IS NOT NULL", "i IS NULL"))
+
+    def number(self) -> str:
+        made = self.one(("i", "1", "j", "2", "3", "7"))
+        for _ in range(self.below(4)):
+            # Numbers to divide or to shift by are constants, neither 0 nor negative.
+            made += self.one((" + 2", " - j", " * i", " % 3", " << 1", " >> 1", " | 4", " & j", " + 3 * i", " - (i + 1)", " * - 2"))
+        return made
+
+    def text(self) -> str:
+        made = self.one(("s", "'a'", "'ab'", "'a%'"))
+        for _ in range(self.below(3)):
+            made += self.one((" || s", " || 'b'", " || 1", " || i"))
+        return made

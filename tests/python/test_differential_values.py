@@ -20,11 +20,13 @@ import pytest
 import conftest
 from oracles import Row, connection, is_same, plant, plantlake_rows, postgres, postgres_rows  # noqa: F401
 from sqlgen import Choices, shrink
-from sqlvalues import ValuesGenerator
+from sqlvalues import ChainGenerator, ValuesGenerator
 
 pytestmark = pytest.mark.local_only
 LONG_SECONDS = 1_800.0
-SHORT_STATEMENTS = 400
+SHORT_STATEMENTS = 500
+# The generators, with their shares of the statements or the time.
+SHARES = {ValuesGenerator: 0.7, ChainGenerator: 0.3}
 FIRST_SEED = 28_000_000
 MAX_FINDINGS = 5
 MAX_REFUSED_SHARE = 0.1
@@ -36,9 +38,9 @@ class Refused(Exception):
     """One of the engines does not answer the statement, for a known reason or, for Postgres, any."""
 
 
-def compare(connection, url: str, choices: Choices) -> tuple[str, str | None]:
+def compare(connection, url: str, generator: type, choices: Choices) -> tuple[str, str | None]:
     """Returns a statement, and how the answers differ."""
-    sql = ValuesGenerator(choices).statement()
+    sql = generator(choices).statement()
     try:
         expected = postgres_rows(url, sql)
     except AssertionError as error:
@@ -68,23 +70,24 @@ def is_same_row(one: Row, other: Row) -> bool:
     return len(one) == len(other) and all(map(is_same, one, other))
 
 
-def test_random_statement_has_the_result_of_postgres(connection, postgres: str, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize("generator", SHARES)
+def test_random_statement_has_the_result_of_postgres(connection, postgres: str, pytestconfig: pytest.Config, generator: type) -> None:
     given = os.environ.get("PLANTLAKE_TEST_DIFFERENTIAL_SECONDS")
     is_long = given is not None or conftest.profile(pytestconfig) == "long"
-    end = time.monotonic() + (float(given) if given else LONG_SECONDS)
+    end = time.monotonic() + (float(given) if given else LONG_SECONDS) * SHARES[generator]
     seed = first_seed(pytestconfig, is_long)
     print(f"\nfrom --seed {seed}")
     found: list[str] = []
     statements, refused = 0, []
-    while len(found) < MAX_FINDINGS and (time.monotonic() < end if is_long else statements < SHORT_STATEMENTS):
+    while len(found) < MAX_FINDINGS and (time.monotonic() < end if is_long else statements < SHORT_STATEMENTS * SHARES[generator]):
         choices = Choices(seed)
         try:
-            sql, wrong = compare(connection, postgres, choices)
+            sql, wrong = compare(connection, postgres, generator, choices)
         except Refused as error:
             refused.append(str(error))
             wrong = None
         if wrong:
-            found.append(report(connection, postgres, choices.made, seed, sql, wrong))
+            found.append(report(connection, postgres, generator, choices.made, seed, sql, wrong))
             print(found[-1], flush=True)
         statements += 1
         seed += 1
@@ -99,17 +102,17 @@ def first_seed(config: pytest.Config, is_long: bool) -> int:
     return random.SystemRandom().randrange(1 << 40) if is_long else FIRST_SEED
 
 
-def report(connection, url: str, made: list[int], seed: int, sql: str, wrong: str) -> str:
+def report(connection, url: str, generator: type, made: list[int], seed: int, sql: str, wrong: str) -> str:
     """Returns the difference with the shortest statement that shows one of the same kind."""
 
     def is_wrong(recorded: list[int]) -> bool:
         try:
-            _, other = compare(connection, url, Choices(recorded=recorded))
+            _, other = compare(connection, url, generator, Choices(recorded=recorded))
         except Refused:
             return False
         return other is not None and other[:5] == wrong[:5]
 
-    short_sql, short_wrong = compare(connection, url, Choices(recorded=shrink(made, is_wrong)))
+    short_sql, short_wrong = compare(connection, url, generator, Choices(recorded=shrink(made, is_wrong)))
     return f"--seed {seed}: {short_wrong}\n{short_sql}\n(shrunk from: {wrong[:500]}\n{sql})"
 
 

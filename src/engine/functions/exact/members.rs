@@ -1,6 +1,7 @@
 //! `IN` with a list of values.
 
-use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, binary_expr, not};
 
@@ -10,9 +11,15 @@ use super::equality::{compared_constants, with_both_zeros};
 use super::one_form::in_one_form_if;
 use super::rows::find_row;
 
+/// The maximum number of parts that comparisons with computed values repeat.
+const MAX_REPEATED_PARTS: usize = 100_000;
+
 /// Returns `IN` as comparisons that are combined by `OR`, if the list has computed values; `None` if it has not. DataFusion takes
 /// a value for constant if it can be computed without rows, such as a `CASE` (for no row, none of its conditions is true).
-pub(super) fn compared_values(list: &InList) -> Option<Vec<Expr>> {
+///
+/// # Errors
+/// A plan error if the comparisons would be too many.
+pub(super) fn compared_values(list: &InList) -> Result<Option<Vec<Expr>>> {
     let is_computed = |value: &Expr| {
         let value = match value {
             Expr::Cast(cast) => &cast.expr,
@@ -20,8 +27,20 @@ pub(super) fn compared_values(list: &InList) -> Option<Vec<Expr>> {
         };
         !matches!(value, Expr::Column(_)) && !value.column_refs().is_empty()
     };
-    if !list.list.iter().any(is_computed) || list.expr.is_volatile() {
-        return None;
+    let count = list.list.iter().filter(|value| is_computed(value)).count();
+    if count == 0 || list.expr.is_volatile() {
+        return Ok(None);
+    }
+    let mut repeated: usize = 0;
+    list.expr.apply(|_| {
+        repeated += 1;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if repeated.saturating_mul(count) > MAX_REPEATED_PARTS {
+        return plan_err!(
+            "the list of IN has {count} computed values, and the compared expression {repeated} parts, which is too much together; \
+             compute the expression in a sub-query of FROM"
+        );
     }
     let (computed, others): (Vec<Expr>, Vec<Expr>) =
         list.list.iter().cloned().partition(is_computed);
@@ -32,7 +51,7 @@ pub(super) fn compared_values(list: &InList) -> Option<Vec<Expr>> {
     if !others.is_empty() {
         parts.push(Expr::InList(InList::new(list.expr.clone(), others, false)));
     }
-    Some(parts)
+    Ok(Some(parts))
 }
 
 /// Returns the expression that replaces `IN`; `None` if its result is right.

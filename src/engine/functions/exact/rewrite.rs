@@ -94,7 +94,7 @@ fn may_change(plan: &LogicalPlan) -> Result<bool> {
 
 fn replace(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Expr::InList(list) = &part
-        && let Some(compared) = compared_values(list)
+        && let Some(compared) = compared_values(list)?
     {
         let replaced = compared.into_iter().map(|part| replace(part, schema));
         let replaced = replaced.map(|part| Ok(part?.data));
